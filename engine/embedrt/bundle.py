@@ -1,0 +1,309 @@
+"""The bundle contract: what export writes and the engine reads.
+
+A bundle is a directory that is complete without network::
+
+    manifest.json                 everything below, with sizes and sha256 of every file
+    tokenizer.json
+    pipeline/dense_1.npz          heads of the sentence-transformers pipeline, if there are any
+    parity/texts.json, vectors.npy, report.json, report.html
+    fp32/model.onnx + weights.bin     weights as external data, page-aligned
+    fp16/model.onnx, model_cuda.onnx + weights.bin
+    int8/model.onnx + weights.bin
+
+The manifest is strict both ways: a missing field, an unknown field or a wrong type is a BundleFormatError that
+names the place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from embedrt._schema import SchemaError, decode
+from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+PARITY_TEXTS = "parity/texts.json"  # list of strings
+PARITY_VECTORS = "parity/vectors.npy"  # float32 (N, D), the reference's vectors of those texts
+VARIANT_NAMES = ("fp32", "fp16", "int8")
+POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+STAGE_KINDS = ("dense", "layernorm", "normalize")
+_CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """One file of the bundle; `path` is relative to its root, with forward slashes."""
+
+    path: str
+    size: int  # bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the model came from."""
+
+    model: str  # hub id, or the name of the local directory
+    revision: str | None
+    sha256: str  # over the weight files, in the order of their names
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The encoder's numbers, as its config.json gives them."""
+
+    model_type: str
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    vocab_size: int
+    max_positions: int
+    type_vocab_size: int
+    activation: str
+    layer_norm_eps: float
+    pad_token_id: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One module after pooling. `dense`: y = activation(x @ weight.T + bias), arrays in the npz at `path`."""
+
+    kind: str  # dense | layernorm | normalize
+    path: str | None = None  # npz with "weight" (out, in) and optionally "bias" (out,)
+    activation: str | None = None  # identity | tanh | relu | gelu | sigmoid | silu
+    in_features: int | None = None
+    out_features: int | None = None
+    epsilon: float | None = None  # layernorm
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What turns hidden states into one vector: pooling modes (concatenated), then the stages in order."""
+
+    pooling: tuple[str, ...]
+    include_prompt: bool  # whether a prompt's own tokens are pooled
+    stages: tuple[Stage, ...]
+    dimension: int
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Texts put before an input. A query prompt may hold `{task}`, filled by encode_query(task=...)."""
+
+    texts: dict[str, str]  # name -> prompt
+    default_name: str | None  # used by encode() when no prompt is asked for
+    default_task: str | None  # fills {task} when no task is given
+    source: str  # where the prompts come from: "model", "embedrt table: ...", "--prompts file"
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one weight lies in a variant's external data, so that a reader needs no protobuf."""
+
+    name: str
+    dtype: str  # numpy name: float32, float16, int8, uint8, int64, ...
+    shape: tuple[int, ...]
+    path: str
+    offset: int  # bytes from the file's start
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class ParitySummary:
+    """A variant against the PyTorch reference in fp32, over the parity texts of the bundle."""
+
+    num_texts: int
+    cosine_mean: float
+    cosine_p01: float
+    cosine_min: float
+    centered_min: float
+    max_abs_diff: float
+    spearman: float
+    top10_overlap: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One precision of the encoder."""
+
+    graph: str  # ONNX file for CPUs (and for anything without a special graph)
+    graph_cuda: str | None  # ONNX file for CUDA where it differs
+    inputs: tuple[str, ...]  # the graph's inputs, in order
+    output: str  # name of the (B, S, H) hidden states
+    fused: dict[str, int]  # operator -> count, as counted in the graph
+    recipe: dict[str, Any]  # how it was made: quantization settings, products kept wide, ...
+    files: tuple[BundleFile, ...]
+    tensors: tuple[TensorEntry, ...]
+    parity: ParitySummary | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json."""
+
+    format_version: int
+    name: str
+    created: str  # ISO 8601, UTC
+    source: Source
+    architecture: Architecture
+    max_tokens: int  # special tokens included
+    tokenizer: str  # path of tokenizer.json; lower-casing, where the pipeline asks for it, is in its normalizer
+    pipeline: Pipeline
+    prompts: Prompts
+    similarity: str  # cosine | dot | euclidean | manhattan
+    variants: dict[str, Variant]
+    files: tuple[BundleFile, ...]  # everything but the variants' files and this manifest
+    tools: dict[str, str]  # package -> version used at export
+    notes: tuple[str, ...] = field(default=())  # what a user should know: unfused graph, assumed pooling, ...
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its directory and its manifest."""
+
+    root: Path
+    manifest: Manifest
+
+    def path(self, relative: str) -> Path:
+        """The absolute path of a file that the manifest names."""
+        return self.root / relative
+
+    def variant(self, name: str) -> Variant:
+        """The variant called `name`; OptionError lists those there are."""
+        try:
+            return self.manifest.variants[name]
+        except KeyError:
+            have = ", ".join(self.manifest.variants)
+            raise OptionError(f"variant {name!r} is not in this bundle; it has: {have}") from None
+
+    def files(self, variant: str | None = None) -> tuple[BundleFile, ...]:
+        """The shared files, and those of one variant, or of all when `variant` is None."""
+        names = self.manifest.variants if variant is None else (variant,)
+        return self.manifest.files + tuple(f for name in names for f in self.variant(name).files)
+
+    def check_sizes(self, variant: str | None = None) -> None:
+        """Raise BundleIntegrityError if a file is missing or has another size."""
+        for entry in self.files(variant):
+            path = self.path(entry.path)
+            if not path.is_file():
+                raise BundleIntegrityError(f"{self.root}: {entry.path} is missing; copy or export the bundle again")
+            size = path.stat().st_size
+            if size != entry.size:
+                raise BundleIntegrityError(
+                    f"{self.root}: {entry.path} has {size} bytes, the manifest says {entry.size}; "
+                    "the copy is incomplete, copy or export the bundle again"
+                )
+
+    def check_hashes(self, variant: str | None = None) -> None:
+        """Raise BundleIntegrityError if a file's sha256 is not the manifest's. Reads every byte."""
+        for entry in self.files(variant):
+            if sha256_of(self.path(entry.path)) != entry.sha256:
+                raise BundleIntegrityError(
+                    f"{self.root}: {entry.path} does not match its sha256 in the manifest; "
+                    "it was changed or damaged, copy or export the bundle again"
+                )
+
+
+def open_bundle(root: str | Path) -> Bundle:
+    """Read the manifest of the bundle at `root` and check that its files are there in full size.
+
+    Raises:
+        BundleNotFoundError: there is no manifest.json.
+        BundleFormatError: the manifest is not valid, or newer than this version reads.
+        BundleIntegrityError: a file is missing or has another size.
+    """
+    root = Path(root)
+    path = root / MANIFEST_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleNotFoundError(
+            f"{root} is not a bundle: there is no {MANIFEST_NAME} in it; make one with 'embedrt export MODEL {root}'"
+        ) from None
+    except NotADirectoryError:
+        raise BundleNotFoundError(f"{root} is a file; a bundle is a directory with a {MANIFEST_NAME}") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BundleFormatError(f"{path} cannot be read: {exc}") from exc
+    bundle = Bundle(root.absolute(), parse_manifest(text, str(path)))
+    bundle.check_sizes()
+    return bundle
+
+
+def parse_manifest(text: str, where: str = MANIFEST_NAME) -> Manifest:
+    """The manifest in `text`; `where` is how errors call it."""
+    try:
+        data = json.loads(text)
+    except ValueError as exc:
+        raise BundleFormatError(f"{where} is not JSON: {exc}") from exc
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleFormatError(
+            f"{where} has format {version}, this embedrt reads up to {FORMAT_VERSION}; pip install -U embedrt"
+        )
+    try:
+        manifest = decode(Manifest, data)
+        _check_values(manifest)
+    except SchemaError as exc:
+        raise BundleFormatError(f"{where}: {exc}") from exc
+    return manifest
+
+
+def dump_manifest(manifest: Manifest) -> str:
+    """The JSON text of a manifest; `parse_manifest` reads it back equal."""
+    return json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n"
+
+
+def describe_file(root: Path, relative: str) -> BundleFile:
+    """Size and sha256 of a file, for the manifest."""
+    path = root / relative
+    return BundleFile(relative, path.stat().st_size, sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_values(manifest: Manifest) -> None:
+    """What types alone cannot say."""
+    _require(manifest.format_version == FORMAT_VERSION, "format_version", f"must be {FORMAT_VERSION}")
+    _require(bool(manifest.variants), "variants", "must not be empty")
+    for name in manifest.variants:
+        _require(name in VARIANT_NAMES, f"variants.{name}", f"must be one of {', '.join(VARIANT_NAMES)}")
+    for mode in manifest.pipeline.pooling:
+        _require(mode in POOLING_MODES, "pipeline.pooling", f"{mode!r} is not one of {', '.join(POOLING_MODES)}")
+    _require(bool(manifest.pipeline.pooling), "pipeline.pooling", "must not be empty")
+    for stage in manifest.pipeline.stages:
+        _require(
+            stage.kind in STAGE_KINDS,
+            "pipeline.stages",
+            f"{stage.kind!r} is not one of {', '.join(STAGE_KINDS)}",
+        )
+    every = [manifest.tokenizer, *(f.path for f in manifest.files)]
+    every += [f.path for variant in manifest.variants.values() for f in variant.files]
+    every += [stage.path for stage in manifest.pipeline.stages if stage.path is not None]
+    for path in every:
+        parts = PurePosixPath(path).parts
+        _require(
+            bool(parts) and ".." not in parts and not path.startswith("/"),
+            path,
+            "must stay inside the bundle",
+        )
+    known = {f.path for f in manifest.files}
+    _require(manifest.tokenizer in known, "tokenizer", "must be among files")
+
+
+def _require(condition: bool, where: str, message: str) -> None:
+    if not condition:
+        raise SchemaError(f"{where}: {message}")

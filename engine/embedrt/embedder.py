@@ -1,0 +1,458 @@
+"""The sentence: tokenize -> plan -> execute -> pool -> normalize -> restore order."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.batching import BatchLimits, plan_groups
+from embedrt.bundle import PARITY_VECTORS, POOLING_MODES, Bundle, open_bundle
+from embedrt.errors import InputError, InputTypeError, NonFiniteError, OptionError, TokenLimitError
+from embedrt.executors import Executor, TokenBatch
+from embedrt.executors.onnxruntime import OnnxRuntimeExecutor, choose_device
+from embedrt.machine import available_threads
+from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, parse_options
+from embedrt.pooling import l2_normalize, load_head, pool
+from embedrt.precision import quantize
+from embedrt.results import (
+    EncodedBlock,
+    EncodeResult,
+    SkippedText,
+    Truncation,
+    TruncationWarning,
+    truncation_message,
+)
+from embedrt.similarity import SIMILARITIES
+from embedrt.tokenization import TextTokenizer, TokenizedTexts, check_text
+
+# Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
+_WINDOW_TEXTS = 2048
+_VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Texts that are tokenized and planned together."""
+
+    texts: tuple[str, ...]  # without the prompt, no two alike
+    indices: tuple[int, ...]  # a position of each text in the caller's input, for messages
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """A window's outcome, row by row."""
+
+    rows: list[NDArray[Any]]  # sentence embeddings (D,), or token embeddings (n, H)
+    num_tokens: tuple[int, ...]
+
+
+class Embedder:
+    """Embeds texts with one variant of a bundle. Several threads may use one embedder at once.
+
+    Args:
+        bundle: directory that `embedrt export` made.
+        variant: "fp32", "fp16", "int8", or "auto": on CPUs int8 where the bundle has it, on CUDA fp16.
+        device: "cpu", "cuda", or "auto": CUDA where this onnxruntime has it.
+        num_threads: threads of the executor; default what CPU affinity and cgroup quota allow.
+        pooling: another pooling than the bundle's, e.g. "cls"; several joined by "+". Part of the identity.
+        verify_hashes: compare each file that is used with its sha256; False checks sizes only and loads faster.
+
+    Raises:
+        BundleError: the bundle cannot be used; the message says why.
+        OptionError: an argument does not fit.
+        DependencyError: the device needs another build of onnxruntime.
+        ExecutorError: onnxruntime cannot load the graph.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle,
+        *,
+        variant: str = "auto",
+        device: str = "auto",
+        num_threads: int | None = None,
+        pooling: str | None = None,
+        verify_hashes: bool = True,
+    ) -> None:
+        if num_threads is not None and num_threads < 1:
+            raise OptionError(f"num_threads must be at least 1, not {num_threads}")
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self.device = choose_device(device)
+        self.variant = _choose_variant(self.bundle, variant, self.device)
+        self.num_threads = num_threads if num_threads is not None else available_threads()
+        manifest = self.bundle.manifest
+        self.pooling = manifest.pipeline.pooling if pooling is None else _modes(pooling)
+        self._head = load_head(self.bundle, replace(manifest.pipeline, pooling=self.pooling))
+        self._tokenizer = TextTokenizer(self.bundle.path(manifest.tokenizer), manifest.max_tokens)
+        self._limits = BatchLimits()
+        self._executor: Executor = self._load_executor(verify_hashes)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a text may have, prompt and special tokens included; longer ones are cut."""
+        return self._tokenizer.max_tokens
+
+    @property
+    def dimension(self) -> int:
+        """Length of a sentence embedding, before any `truncate_dim`."""
+        return self._head.dimension
+
+    @property
+    def executor_description(self) -> str:
+        """What runs the encoder, where, and on how many threads."""
+        return self._executor.description
+
+    @property
+    def identity(self) -> str:
+        """Identity of what `encode` gives without options; see `identify`."""
+        return self.identify()
+
+    def identify(self, *, kind: Kind = "encode", task: str | None = None, **options: Unpack[EncodeKwargs]) -> str:
+        """Short hash over everything that decides a vector: model, tokenizer, variant, pooling, prompt, output.
+
+        Vectors of different identities are not to be mixed in one index.
+
+        Args:
+            kind: the method meant: "encode", "query" or "document".
+            task, options: as that method takes them.
+        """
+        return identity_of(self.bundle.manifest, self.variant, self.pooling, self._options(options, kind, task))
+
+    def encode(self, inputs: str | Sequence[str], **options: Unpack[EncodeKwargs]) -> Any:
+        """Embed one text or several.
+
+        Args:
+            inputs: a string or a sequence of strings.
+            prompt_name: which of the bundle's prompts to put before every text.
+            prompt: a text to put before every text; wins over `prompt_name`.
+            batch_size: at most so many texts in one run (a token budget decides as well).
+            show_progress_bar: a bar on stderr.
+            output_value: "sentence_embedding", or "token_embeddings" for hidden states, float32 (n, H) per text.
+            precision: "float32", or "int8", "uint8", "binary", "ubinary" with ranges out of the bundle.
+            normalize_embeddings: L2-normalize even where the model's own pipeline does not.
+            truncate_dim: keep the first so many dimensions; normalized vectors are normalized again.
+            on_overflow: "truncate" cuts texts over `max_tokens` and warns once per call; "error" refuses them.
+
+        Returns:
+            float32 (D,) for a string, (N, D) for a sequence, (0, D) for an empty one. Token embeddings are
+            (n, H) for a string, a list of them for a sequence.
+
+        Raises:
+            InputError: a text cannot be embedded; `.index` says which.
+            OptionError: an option is unknown or does not fit.
+            NonFiniteError: a vector came out with NaN or infinity.
+        """
+        return self._warned(self._encode(inputs, self._options(options, "encode", None)), inputs)
+
+    def encode_query(
+        self, inputs: str | Sequence[str], *, task: str | None = None, **options: Unpack[EncodeKwargs]
+    ) -> Any:
+        """As `encode`, with the model's query prompt if it has one; `task` fills its `{task}`."""
+        return self._warned(self._encode(inputs, self._options(options, "query", task)), inputs)
+
+    def encode_document(self, inputs: str | Sequence[str], **options: Unpack[EncodeKwargs]) -> Any:
+        """As `encode`, with the model's document prompt if it has one."""
+        return self._warned(self._encode(inputs, self._options(options, "document", None)), inputs)
+
+    def encode_detailed(
+        self,
+        inputs: str | Sequence[str],
+        *,
+        kind: Kind = "encode",
+        task: str | None = None,
+        **options: Unpack[EncodeKwargs],
+    ) -> EncodeResult:
+        """As the method that `kind` names, with tokens per text, the texts cut, and the identity; no warning."""
+        return self._encode(inputs, self._options(options, kind, task))
+
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        block_size: int = 1024,
+        on_error: str = "raise",
+        kind: Kind = "encode",
+        task: str | None = None,
+        **options: Unpack[EncodeKwargs],
+    ) -> Iterator[EncodedBlock]:
+        """Embed an iterable block by block, in its order, in bounded memory.
+
+        Args:
+            texts: strings; read in the calling thread, one block ahead of what is embedded.
+            block_size: texts read per block.
+            on_error: "raise", or "skip" to leave out texts that cannot be embedded; the block reports them.
+            kind, task, options: as in `encode_detailed`; sentence embeddings only.
+
+        Yields:
+            EncodedBlock: with what was cut and what was skipped; no warning.
+        """
+        chosen = self._options(options, kind, task)
+        if block_size < 1:
+            raise OptionError(f"block_size must be at least 1, not {block_size}")
+        if on_error not in ("raise", "skip"):
+            raise OptionError(f"on_error must be raise or skip, not {on_error!r}")
+        if chosen.output_value != "sentence_embedding":
+            raise OptionError("encode_stream gives sentence embeddings; use encode(output_value='token_embeddings')")
+        return self._stream(texts, block_size, on_error == "skip", chosen)
+
+    def similarity(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
+        """Similarities (N, M) of vectors (N, D) and (M, D), by the model's own function; cosine if it names none."""
+        first, second = (np.atleast_2d(np.asarray(x, dtype=np.float32)) for x in (a, b))
+        if first.shape[1] != second.shape[1]:
+            raise OptionError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
+        return SIMILARITIES[self.bundle.manifest.similarity](first, second)
+
+    def tokenize(self, texts: str | Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included, not cut."""
+        return self._tokenizer.ids([check_text(text, i) for i, text in enumerate(_as_list(texts))])
+
+    def count_tokens(self, texts: str | Sequence[str]) -> Any:
+        """Tokens of each text before cutting, special tokens included: an int for a string, else a list."""
+        counts = [len(ids) for ids in self.tokenize(texts)]
+        return counts[0] if isinstance(texts, str) else counts
+
+    def close(self) -> None:
+        """Free the model; calls after it raise ExecutorError."""
+        self._executor.close()
+
+    def __enter__(self) -> Embedder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _encode(self, inputs: str | Sequence[str], options: EncodeOptions) -> EncodeResult:
+        texts = _as_list(inputs)
+        for i, text in enumerate(texts):
+            check_text(text, None if isinstance(inputs, str) else i)
+        first: dict[str, int] = {}  # each different text is embedded once
+        for i, text in enumerate(texts):
+            first.setdefault(text, i)
+        unique = tuple(first)
+        windows = (
+            _Window(unique[k : k + _WINDOW_TEXTS], tuple(first[text] for text in unique[k : k + _WINDOW_TEXTS]))
+            for k in range(0, len(unique), _WINDOW_TEXTS)
+        )
+        rows: list[NDArray[Any]] = []
+        counts: list[int] = []
+        with _bar(options.show_progress_bar, len(unique)) as advance:
+            for _, done in self._run_windows(windows, options, advance):
+                rows += done.rows
+                counts += done.num_tokens
+        place = {text: k for k, text in enumerate(unique)}
+        order = [place[text] for text in texts]
+        num_tokens = tuple(counts[k] for k in order)
+        return EncodeResult(
+            embeddings=self._finish([rows[k] for k in order], options, single=isinstance(inputs, str)),
+            num_tokens=num_tokens,
+            truncated=self._truncations(range(len(texts)), num_tokens),
+            identity=identity_of(self.bundle.manifest, self.variant, self.pooling, options),
+        )
+
+    def _stream(
+        self, texts: Iterable[str], block_size: int, skip: bool, options: EncodeOptions
+    ) -> Iterator[EncodedBlock]:
+        blocks: list[_Block] = []
+
+        def windows() -> Iterator[_Window]:
+            for block in _read_blocks(texts, block_size, skip):
+                blocks.append(block)
+                first: dict[str, int] = {}
+                for i, text in zip(block.indices, block.texts, strict=True):
+                    first.setdefault(text, i)
+                yield _Window(tuple(first), tuple(first.values()))
+
+        for window, done in self._run_windows(windows(), options, lambda _: None):
+            block = blocks.pop(0)
+            place = {text: k for k, text in enumerate(window.texts)}
+            order = [place[text] for text in block.texts]
+            num_tokens = tuple(done.num_tokens[k] for k in order)
+            yield EncodedBlock(
+                start=block.start,
+                num_texts=len(block.texts) + len(block.skipped),
+                indices=tuple(block.indices),
+                embeddings=self._finish([done.rows[k] for k in order], options, single=False),
+                num_tokens=num_tokens,
+                truncated=self._truncations(block.indices, num_tokens),
+                skipped=tuple(block.skipped),
+            )
+
+    def _run_windows(
+        self, windows: Iterator[_Window], options: EncodeOptions, advance: Callable[[int], None]
+    ) -> Iterator[tuple[_Window, _Embedded]]:
+        """Run each window while the next one is tokenized."""
+        window = next(windows, None)
+        current = self._tokenize(window, options) if window is not None else None
+        with ThreadPoolExecutor(1, thread_name_prefix="embedrt-tokenize") as ahead:  # starts no thread until used
+            while window is not None and current is not None:
+                following = next(windows, None)
+                pending = ahead.submit(self._tokenize, following, options) if following is not None else None
+                yield window, self._run_window(window, current, options, advance)
+                window, current = following, pending.result() if pending is not None else None
+
+    def _tokenize(self, window: _Window, options: EncodeOptions) -> TokenizedTexts:
+        return self._tokenizer([options.prompt + text for text in window.texts])
+
+    def _run_window(
+        self,
+        window: _Window,
+        tokenized: TokenizedTexts,
+        options: EncodeOptions,
+        advance: Callable[[int], None],
+    ) -> _Embedded:
+        if options.on_overflow == "error":
+            self._refuse_overflow(window, tokenized)
+        limits = self._limits
+        if options.batch_size is not None:
+            limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
+        rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
+        for group in plan_groups([len(ids) for ids in tokenized.token_ids], limits):
+            for i, row in zip(group, self._run_group([tokenized.token_ids[i] for i in group], options), strict=True):
+                if not np.isfinite(row).all():
+                    raise NonFiniteError(
+                        f"text {window.indices[i]}: its vector holds NaN or infinity; this variant ({self.variant}) "
+                        "does not hold this model's values, use fp32, and report the text"
+                    )
+                rows[i] = row
+            advance(len(group))
+        return _Embedded(rows, tokenized.num_tokens)
+
+    def _run_group(self, token_ids: list[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
+        offsets = np.zeros(len(token_ids) + 1, dtype=np.int32)
+        np.cumsum([len(ids) for ids in token_ids], out=offsets[1:])
+        batch = TokenBatch(np.concatenate(token_ids), offsets)
+        if options.output_value == "token_embeddings":
+            hidden = self._executor.run(batch)
+            return [hidden[offsets[i] : offsets[i + 1]].copy() for i in range(len(token_ids))]
+        skip = 0
+        if options.prompt and not self.bundle.manifest.pipeline.include_prompt:
+            skip = self._tokenizer.prompt_tokens(options.prompt)
+        if self.pooling == ("cls",) and skip == 0:
+            pooled = self._executor.run(batch, first_token_only=True)
+        else:
+            pooled = pool(self._executor.run(batch), offsets, self.pooling, skip)
+        return list(self._head(pooled))
+
+    def _finish(self, rows: list[NDArray[Any]], options: EncodeOptions, *, single: bool) -> Any:
+        """Rows to what the caller asked for."""
+        if options.output_value == "token_embeddings":
+            return rows[0] if single else rows
+        vectors = np.stack(rows) if rows else np.empty((0, self.dimension), dtype=np.float32)
+        vectors = self._shape(vectors, options)
+        if options.precision != "float32":
+            vectors = quantize(vectors, options.precision, self._shape(self._reference, options))
+        return vectors[0] if single else vectors
+
+    def _shape(self, vectors: NDArray[np.float32], options: EncodeOptions) -> NDArray[np.float32]:
+        """Truncate, and normalize where the pipeline or the caller wants it."""
+        if options.truncate_dim is not None:
+            vectors = vectors[:, : options.truncate_dim]
+        if options.normalize_embeddings or (options.truncate_dim is not None and self._head.normalizes):
+            return l2_normalize(vectors)
+        return vectors
+
+    @cached_property
+    def _reference(self) -> NDArray[np.float32]:
+        """The bundle's reference vectors (R, D): the ranges of integer precisions come from them."""
+        vectors: NDArray[np.float32] = np.load(self.bundle.path(PARITY_VECTORS), allow_pickle=False)
+        if vectors.shape[1] != self.dimension or self.pooling != self.bundle.manifest.pipeline.pooling:
+            raise OptionError("integer precisions need ranges, and the bundle has them for its own pooling only")
+        return vectors
+
+    def _truncations(self, indices: Iterable[int], num_tokens: tuple[int, ...]) -> tuple[Truncation, ...]:
+        limit = self.max_tokens
+        return tuple(Truncation(i, n, limit) for i, n in zip(indices, num_tokens, strict=True) if n > limit)
+
+    def _refuse_overflow(self, window: _Window, tokenized: TokenizedTexts) -> None:
+        for index, count in zip(window.indices, tokenized.num_tokens, strict=True):
+            if count > self.max_tokens:
+                raise TokenLimitError(f"has {count} tokens, the model takes {self.max_tokens}", index=index)
+
+    def _warned(self, result: EncodeResult, inputs: str | Sequence[str]) -> Any:
+        if result.truncated:
+            count = 1 if isinstance(inputs, str) else len(inputs)
+            warnings.warn(truncation_message(result.truncated, count), TruncationWarning, stacklevel=3)
+        return result.embeddings
+
+    def _options(self, given: EncodeKwargs, kind: Kind, task: str | None) -> EncodeOptions:
+        return parse_options(given, kind, task, self.bundle.manifest.prompts, self.dimension)
+
+    def _load_executor(self, verify_hashes: bool) -> Executor:
+        """Load the graph while the files are hashed: hashing releases the GIL, and loading takes longer."""
+        with ThreadPoolExecutor(1, thread_name_prefix="embedrt-hash") as beside:
+            hashed = beside.submit(self.bundle.check_hashes if verify_hashes else self.bundle.check_sizes, self.variant)
+            try:
+                return OnnxRuntimeExecutor(self.bundle, self.variant, device=self.device, num_threads=self.num_threads)
+            finally:
+                hashed.result()  # a damaged file is a clearer reason than what onnxruntime makes of it
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What was read from a stream for one block."""
+
+    start: int
+    indices: list[int]
+    texts: list[str]
+    skipped: list[SkippedText]
+
+
+def _read_blocks(texts: Iterable[str], block_size: int, skip: bool) -> Iterator[_Block]:
+    block = _Block(0, [], [], [])
+    index = -1
+    for index, text in enumerate(texts):
+        try:
+            block.texts.append(check_text(text, index))
+            block.indices.append(index)
+        except InputError as exc:
+            if not skip:
+                raise
+            block.skipped.append(SkippedText(index, str(exc)))
+        if index + 1 - block.start == block_size:
+            yield block
+            block = _Block(index + 1, [], [], [])
+    if index + 1 > block.start:
+        yield block
+
+
+def _as_list(inputs: object) -> list[str]:
+    if isinstance(inputs, str):
+        return [inputs]
+    if isinstance(inputs, (bytes, bytearray)) or not isinstance(inputs, Iterable):
+        raise InputTypeError(f"inputs must be a string or a sequence of strings, not {type(inputs).__name__}")
+    return list(inputs)
+
+
+def _modes(pooling: str) -> tuple[str, ...]:
+    modes = tuple(pooling.split("+"))
+    for mode in modes:
+        if mode not in POOLING_MODES:
+            raise OptionError(f"pooling must be of {', '.join(POOLING_MODES)} (several joined by '+'), not {mode!r}")
+    return modes
+
+
+def _choose_variant(bundle: Bundle, variant: str, device: str) -> str:
+    if variant != "auto":
+        bundle.variant(variant)
+        return variant
+    return next(name for name in _VARIANT_ORDER[device] if name in bundle.manifest.variants)
+
+
+def _bar(shown: bool, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    if not shown:
+        return nullcontext(lambda _: None)
+    from rich.console import Console
+
+    from embedrt.progress import RichProgress
+
+    return RichProgress(Console(stderr=True)).step("Embedding", total)

@@ -1,0 +1,37 @@
+"""The one seam: a ragged batch of token ids in, ragged hidden states out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Executor", "TokenBatch"]
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """B texts of T tokens in all, end to end, never padded. Text i is token_ids[offsets[i]:offsets[i + 1]]."""
+
+    token_ids: NDArray[np.int32]  # (T,)
+    offsets: NDArray[np.int32]  # (B + 1,), offsets[0] == 0, strictly increasing
+
+
+class Executor(Protocol):
+    """Runs the encoder. Several threads may call `run` at once."""
+
+    @property
+    def description(self) -> str:
+        """What runs where, e.g. "onnxruntime 1.32.0, CPUExecutionProvider, 2 threads"."""
+
+    def run(self, batch: TokenBatch, *, first_token_only: bool = False) -> NDArray[np.float32]:
+        """Hidden states (T, H), or only each text's first row (B, H) when `first_token_only`.
+
+        Raises:
+            ExecutorError: the run failed.
+        """
+
+    def close(self) -> None:
+        """Free what is held; the executor cannot run after it."""

@@ -1,0 +1,182 @@
+"""The ONNX Runtime executor: any graph, any execution provider. Padding is its private matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from embedrt.bundle import Bundle
+from embedrt.errors import DependencyError, ExecutorError, OptionError
+from embedrt.executors import TokenBatch
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+DEVICES = ("auto", *_PROVIDERS)
+_WHEELS = ("onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A batch as the graph takes it."""
+
+    ids: NDArray[np.int64]  # (B, S)
+    mask: NDArray[np.int64]  # (B, S), 1 where there is a token
+    full: bool  # nothing is padded
+
+
+def pad(batch: TokenBatch, pad_id: int) -> Padded:
+    """Lay the texts of a ragged batch out as rows of equal length, padded on the right."""
+    lengths = np.diff(batch.offsets)
+    size = (len(lengths), int(lengths.max()))
+    if size[0] * size[1] == len(batch.token_ids):
+        return Padded(batch.token_ids.reshape(size).astype(np.int64), np.ones(size, np.int64), True)
+    present = np.arange(size[1]) < lengths[:, None]
+    ids = np.full(size, pad_id, dtype=np.int64)
+    ids[present] = batch.token_ids
+    return Padded(ids, present.astype(np.int64), False)
+
+
+def unpad(hidden: NDArray[np.float32], padded: Padded) -> NDArray[np.float32]:
+    """(B, S, H) back to ragged rows (T, H); a view when nothing was padded."""
+    if padded.full:
+        return hidden.reshape(-1, hidden.shape[-1])
+    return np.asarray(hidden[padded.mask.astype(bool)])
+
+
+class OnnxRuntimeExecutor:
+    """Runs one variant of a bundle on stock ONNX Runtime."""
+
+    def __init__(self, bundle: Bundle, variant: str, *, device: str, num_threads: int) -> None:
+        """Load the variant's graph.
+
+        Raises:
+            DependencyError: the device needs another build of onnxruntime.
+            ExecutorError: ONNX Runtime refuses the graph, or the device does not work.
+        """
+        check_wheels()
+        entry = bundle.variant(variant)
+        self._pad_id = bundle.manifest.architecture.pad_token_id
+        self._inputs = entry.inputs
+        self._output = entry.output
+        self._num_threads = num_threads
+        self.device = choose_device(device)
+        graph = entry.graph_cuda if self.device == "cuda" and entry.graph_cuda else entry.graph
+        self._session: Any = _make_session(bundle.path(graph), self.device, num_threads)
+        active = self._session.get_providers()[0]
+        if active != _PROVIDERS[self.device]:
+            if device == "cuda":
+                raise ExecutorError(
+                    "onnxruntime has its CUDA provider but could not start it: check 'nvidia-smi', and that the "
+                    "CUDA and cuDNN libraries that this onnxruntime-gpu wants are installed "
+                    "(pip install 'onnxruntime-gpu[cuda,cudnn]'), or use device='cpu'"
+                )
+            self.device = "cpu"
+            self._session = _make_session(bundle.path(entry.graph), "cpu", num_threads)
+
+    @property
+    def description(self) -> str:
+        """What runs where, e.g. "onnxruntime 1.32.0, CPUExecutionProvider, 2 threads"."""
+        threads = f"{self._num_threads} thread{'s' if self._num_threads > 1 else ''}"
+        return f"onnxruntime {onnxruntime.__version__}, {_PROVIDERS[self.device]}, {threads}"
+
+    def run(self, batch: TokenBatch, *, first_token_only: bool = False) -> NDArray[np.float32]:
+        """Hidden states (T, H), or each text's first row (B, H)."""
+        session = self._session
+        if session is None:
+            raise ExecutorError("the embedder was closed; make a new one")
+        padded = pad(batch, self._pad_id)
+        arrays = {"input_ids": padded.ids, "attention_mask": padded.mask}
+        if "token_type_ids" in self._inputs:
+            arrays["token_type_ids"] = np.zeros_like(padded.ids)
+        try:
+            hidden = self._run_cuda(session, arrays) if self.device == "cuda" else self._run_cpu(session, arrays)
+        except Exception as exc:  # onnxruntime's exceptions share no base class but Exception
+            rows, width = padded.ids.shape
+            raise ExecutorError(f"ONNX Runtime failed on {rows} texts of {width} tokens: {exc}") from exc
+        if first_token_only:
+            return np.ascontiguousarray(hidden[:, 0])
+        return unpad(hidden, padded)
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+    def _run_cpu(self, session: Any, arrays: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        out: NDArray[np.float32] = session.run([self._output], arrays)[0]
+        return out
+
+    def _run_cuda(self, session: Any, arrays: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """With IO binding: inputs are copied once, and the output comes back in one copy."""
+        binding = session.io_binding()
+        for name, array in arrays.items():
+            binding.bind_cpu_input(name, array)
+        binding.bind_output(self._output, "cpu")
+        session.run_with_iobinding(binding)
+        out: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+        return out
+
+
+def check_wheels() -> None:
+    """Refuse to run when both onnxruntime wheels are installed: they overwrite each other's files.
+
+    Raises:
+        DependencyError: with the commands that repair it.
+    """
+    found = []
+    for name in _WHEELS:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    if len(found) > 1:
+        raise DependencyError(
+            f"{' and '.join(found)} are both installed and overwrite each other's files; keep one: "
+            "'pip uninstall -y onnxruntime onnxruntime-gpu', then 'pip install onnxruntime' for CPUs or "
+            "'pip install onnxruntime-gpu' for GPUs"
+        )
+
+
+def choose_device(device: str) -> str:
+    """ "cpu" or "cuda": `device` itself if onnxruntime has it, or for "auto" the best it has.
+
+    Raises:
+        OptionError: no such device.
+        DependencyError: this onnxruntime has no provider for it.
+    """
+    if device not in DEVICES:
+        raise OptionError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
+    available = onnxruntime.get_available_providers()
+    if device == "auto":
+        return "cuda" if _PROVIDERS["cuda"] in available else "cpu"
+    if _PROVIDERS[device] not in available:
+        raise DependencyError(
+            f"device {device!r} needs onnxruntime's {_PROVIDERS[device]}, this one has {', '.join(available)}; "
+            "pip uninstall -y onnxruntime && pip install 'embedrt[gpu]'"
+        )
+    return device
+
+
+def _make_session(path: Path, device: str, num_threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # Lengths differ from run to run: a pattern per shape would only grow.
+    options.enable_mem_pattern = False
+    # Threads spin while a run lasts, and sleep as soon as it ends: an idle embedder takes no CPU.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Denormals slow some CPUs a hundredfold and mean nothing in an embedding.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device == "cuda":
+        providers.insert(0, ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"}))
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as exc:
+        raise ExecutorError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {exc}") from exc

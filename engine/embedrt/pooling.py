@@ -1,0 +1,141 @@
+"""Hidden states to vectors: pooling, dense heads, L2 norm. Plain numpy over ragged rows.
+
+Each text is reduced by itself, so that its vector has the same bits whatever else is in the batch.
+Formulas are sentence-transformers' (`sentence_transformers.sentence_transformer.modules.pooling.Pooling`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle import Bundle, Pipeline
+from embedrt.errors import OptionError
+
+Floats = NDArray[np.float32]
+
+
+def _weighted_mean(rows: Floats, first: int) -> Floats:
+    """Weights are positions counted from 1, prompt included, as in sentence-transformers."""
+    weights = np.arange(first + 1, first + 1 + len(rows), dtype=np.float32)
+    return np.asarray(weights @ rows / weights.sum(), dtype=np.float32)
+
+
+# name -> f(rows (n, H) of one text after its prompt, number of prompt rows) -> (H,)
+_POOLERS: dict[str, Callable[[Floats, int], Floats]] = {
+    "cls": lambda rows, _: rows[0],
+    "mean": lambda rows, _: rows.mean(axis=0),
+    "max": lambda rows, _: rows.max(axis=0),
+    "mean_sqrt_len_tokens": lambda rows, _: rows.sum(axis=0) / np.float32(math.sqrt(len(rows))),
+    "weightedmean": _weighted_mean,
+    "lasttoken": lambda rows, _: rows[-1],
+}
+
+
+def pool(hidden: Floats, offsets: NDArray[np.int32], modes: tuple[str, ...], skip: int = 0) -> Floats:
+    """Pool ragged hidden states (T, H) of B texts into (B, H * len(modes)).
+
+    Args:
+        hidden: rows of all texts, end to end.
+        offsets: (B + 1,) where each text's rows begin.
+        modes: names out of embedrt.bundle.POOLING_MODES; several are concatenated in this order.
+        skip: rows at the beginning of each text that belong to a prompt and are left out (never all of them).
+    """
+    width = hidden.shape[1]
+    out = np.empty((len(offsets) - 1, width * len(modes)), dtype=np.float32)
+    for i in range(len(out)):
+        begin, end = int(offsets[i]), int(offsets[i + 1])
+        first = min(skip, end - begin - 1)
+        rows = hidden[begin + first : end]
+        for k, mode in enumerate(modes):
+            out[i, k * width : (k + 1) * width] = _POOLERS[mode](rows, first)
+    return out
+
+
+def l2_normalize(vectors: Floats) -> Floats:
+    """Rows divided by max(their L2 norm, 1e-12), as torch.nn.functional.normalize does."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+
+
+def _erf(x: Floats) -> Floats:
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float32])(x), dtype=np.float32)
+
+
+ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
+    "identity": lambda x: x,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: np.asarray(1 / (1 + np.exp(-x)), dtype=np.float32),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: np.asarray(0.5 * x * (1 + _erf(x / np.float32(math.sqrt(2)))), dtype=np.float32),
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """The stages after pooling, with their arrays."""
+
+    steps: tuple[Callable[[Floats], Floats], ...]
+    dimension: int  # of what comes out
+    normalizes: bool  # whether that has length 1
+
+    def __call__(self, vectors: Floats) -> Floats:
+        for step in self.steps:
+            vectors = step(vectors)
+        return vectors
+
+
+def load_head(bundle: Bundle, pipeline: Pipeline) -> Head:
+    """Read the arrays of the pipeline's stages.
+
+    Raises:
+        OptionError: the pooling chosen gives another width than the first dense layer takes.
+    """
+    width = bundle.manifest.architecture.hidden_size * len(pipeline.pooling)
+    steps: list[Callable[[Floats], Floats]] = []
+    for stage in pipeline.stages:
+        if stage.kind == "normalize":
+            steps.append(l2_normalize)
+            continue
+        with np.load(bundle.path(str(stage.path)), allow_pickle=False) as arrays:
+            data = {name: arrays[name] for name in arrays.files}
+        if stage.kind == "dense":
+            if data["weight"].shape[1] != width:
+                raise OptionError(
+                    f"pooling {'+'.join(pipeline.pooling)} gives {width} numbers, "
+                    f"the model's dense layer takes {data['weight'].shape[1]}"
+                )
+            width = data["weight"].shape[0]
+            steps.append(_dense(data, str(stage.activation)))
+        else:
+            steps.append(_layer_norm(data, float(stage.epsilon or 1e-5)))
+    normalizes = bool(pipeline.stages) and pipeline.stages[-1].kind == "normalize"
+    return Head(tuple(steps), width, normalizes)
+
+
+def _dense(arrays: dict[str, Any], activation: str) -> Callable[[Floats], Floats]:
+    weight, bias = arrays["weight"].T, arrays.get("bias", np.float32(0))
+    activate = ACTIVATIONS[activation]
+
+    def step(vectors: Floats) -> Floats:
+        # One row at a time: a GEMM may sum in another order than a GEMV, and bits must not depend on the batch.
+        product = np.stack([row @ weight for row in vectors]) if len(vectors) else vectors @ weight
+        return activate(product + bias).astype(np.float32, copy=False)
+
+    return step
+
+
+def _layer_norm(arrays: dict[str, Any], epsilon: float) -> Callable[[Floats], Floats]:
+    def step(vectors: Floats) -> Floats:
+        centered = vectors - vectors.mean(axis=1, keepdims=True)
+        variance = (centered**2).mean(axis=1, keepdims=True)
+        scaled = centered / np.sqrt(variance + epsilon) * arrays["weight"] + arrays["bias"]
+        return np.asarray(scaled, dtype=np.float32)
+
+    return step
