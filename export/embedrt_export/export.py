@@ -1,0 +1,327 @@
+"""The sentence of export: find -> load the reference -> graph -> variants -> prove -> manifest -> rename."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import gc
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import onnx
+from embedrt.bundle import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    VARIANT_NAMES,
+    Bundle,
+    BundleFile,
+    Manifest,
+    Prompts,
+    Variant,
+    describe_file,
+    dump_manifest,
+    open_bundle,
+)
+from embedrt.errors import ExportError, OptionError, ParityError
+from embedrt.parity import ParityReport, builtin_texts, save_report, verify_bundle, write_parity_files
+from embedrt.progress import NullProgress, Progress
+from embedrt.prompting import choose_prompt
+from embedrt.tokenization import TextTokenizer
+
+from embedrt_export.calibration import read_calibration
+from embedrt_export.fp16 import to_fp16
+from embedrt_export.graph import EncoderGraph, build_fp32
+from embedrt_export.int8 import to_int8
+from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
+from embedrt_export.prompts import choose_prompts
+from embedrt_export.reference import Reference, load_reference
+from embedrt_export.source import ModelSource, free_bytes, resolve, sha256_of_weights
+from embedrt_export.weights import save_graph
+
+_TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "optimum", "optimum-onnx", "sentence-transformers", "tokenizers",
+          "torch", "transformers")  # fmt: skip
+_TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export; checked before any work is done."""
+
+    model: str
+    out: Path
+    variants: tuple[str, ...]
+    pooling: str | None
+    max_tokens: int | None
+    revision: str | None
+    prompts: Path | None
+    calibration: Path | None
+    name: str | None
+    force: bool
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    variants: Sequence[str] = VARIANT_NAMES,
+    pooling: str | None = None,
+    max_tokens: int | None = None,
+    revision: str | None = None,
+    prompts: Path | None = None,
+    calibration: Path | None = None,
+    name: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Export a model to a bundle and prove every variant against PyTorch in fp32.
+
+    Args:
+        model: directory of a sentence-transformers or transformers encoder, or a hub id.
+        out: directory to make; it appears whole or not at all.
+        variants: any of fp32, fp16, int8.
+        pooling: instead of what the model's files say; several joined by "+".
+        max_tokens: instead of the model's own limit, special tokens included.
+        revision: of a hub id.
+        prompts: JSON file with prompts, instead of the model's or its family's.
+        calibration: text file, one text a line, to calibrate int8 with, instead of the built-in texts.
+        name: of the bundle; default the model's.
+        force: replace `out` if it exists.
+        progress: told of each step.
+
+    Returns:
+        The parity report, which the bundle keeps as parity/report.json and report.html.
+
+    Raises:
+        ExportError: SourceError, UnsupportedModelError, ParityError (a gate was missed), or a full disk.
+        OptionError: an argument does not fit.
+    """
+    request = ExportRequest(
+        str(model), Path(out), _check_variants(variants), pooling, max_tokens, revision, prompts, calibration, name, force
+    )
+    _check_out(request)
+    listener = progress or NullProgress()
+    with listener.step("find the model"):
+        source = resolve(model, revision)
+    with _staging(request) as root, _disk_errors(request.out):
+        report = _export_into(root, source, request, listener)
+        _publish(root, request)
+    return report
+
+
+def _export_into(root: Path, source: ModelSource, request: ExportRequest, progress: Progress) -> ParityReport:
+    with progress.step("load the PyTorch reference in fp32"):
+        reference = load_reference(source, pooling=request.pooling, max_tokens=request.max_tokens)
+    manifest = _describe(root, reference, request)
+    texts = builtin_texts()
+    with progress.step("reference vectors", total=len(texts)) as advance:
+        prompt = choose_prompt(manifest.prompts, None, None)
+        write_parity_files(root, texts, reference.encode(texts, prompt, advance))
+    with progress.step("export and fuse the graph"), tempfile.TemporaryDirectory(dir=root, prefix=".work") as work:
+        graph = build_fp32(encoder_of(reference.model), Path(work))
+    notes = (*manifest.notes, *graph.notes)
+    del reference
+    gc.collect()
+    tokenizer = TextTokenizer(root / _TOKENIZER, manifest.max_tokens)
+    made = {}
+    for variant in request.variants:
+        with progress.step(f"make {variant}") as advance:
+            made[variant] = _MAKERS[variant](root, graph, tokenizer, request, advance)
+    del graph
+    gc.collect()
+    manifest = replace(manifest, variants=made, notes=notes, files=_shared_files(root))
+    _write_manifest(root, manifest)
+    return _prove(root, manifest, progress)
+
+
+def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manifest:
+    """Everything of the manifest that is known before there are graphs; writes tokenizer and pipeline arrays."""
+    model, source = reference.model, reference.source
+    write_tokenizer(model, root / _TOKENIZER)
+    own = {name: text for name, text in (model.prompts or {}).items() if text is not None}
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=request.name or source.name.rpartition("/")[2],
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        source=_source(source),
+        architecture=describe_architecture(encoder_of(model)),
+        max_tokens=reference.max_tokens,
+        tokenizer=_TOKENIZER,
+        pipeline=write_pipeline(model, root),
+        prompts=choose_prompts(own, model.default_prompt_name, reference.family, request.prompts),
+        similarity=str(getattr(model.similarity_fn_name, "value", model.similarity_fn_name)),
+        variants={},
+        files=(),
+        tools=_tool_versions(),
+        notes=reference.notes,
+    )
+
+
+def _source(source: ModelSource) -> Any:
+    from embedrt.bundle import Source
+
+    return Source(source.name, source.revision, sha256_of_weights(source))
+
+
+def _make_fp32(
+    root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
+) -> Variant:
+    del tokenizer, request, advance
+    return _write_variant(root, "fp32", graph.model, None, graph.fused, {"weights": "float32"})
+
+
+def _make_fp16(
+    root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
+) -> Variant:
+    del tokenizer, request, advance
+    on_cpu, on_cuda, recipe = to_fp16(graph)
+    return _write_variant(root, "fp16", on_cpu, on_cuda, graph.fused, recipe)
+
+
+def _make_int8(
+    root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
+) -> Variant:
+    texts = read_calibration(request.calibration)
+    token_ids = [ids.tolist() for ids in tokenizer(texts).token_ids]
+    model, recipe = to_int8(graph, token_ids, progress=lambda _: advance(1))
+    return _write_variant(root, "int8", model, None, graph.fused, recipe)
+
+
+_MAKERS = {"fp32": _make_fp32, "fp16": _make_fp16, "int8": _make_int8}
+
+
+def _write_variant(
+    root: Path,
+    name: str,
+    model: onnx.ModelProto,
+    on_cuda: onnx.ModelProto | None,
+    fused: dict[str, int],
+    recipe: dict[str, Any],
+) -> Variant:
+    """Write a variant's graphs, which share one file of weights, and describe them."""
+    folder = root / name
+    folder.mkdir()
+    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin")
+    if on_cuda is not None:
+        shared = {entry.name: entry for entry in tensors}
+        save_graph(on_cuda, folder / "model_cuda.onnx", folder / "weights.bin", reuse=shared)
+    return Variant(
+        graph=f"{name}/model.onnx",
+        graph_cuda=f"{name}/model_cuda.onnx" if on_cuda is not None else None,
+        inputs=tuple(value.name for value in model.graph.input),
+        output=model.graph.output[0].name,
+        fused=fused,
+        recipe=recipe,
+        files=tuple(describe_file(root, f"{name}/{path.name}") for path in sorted(folder.iterdir())),
+        tensors=tuple(replace(entry, path=f"{name}/{entry.path}") for entry in tensors),
+        parity=None,
+    )
+
+
+def _prove(root: Path, manifest: Manifest, progress: Progress) -> ParityReport:
+    """Verify the staged bundle as a user would, keep the report in it, and refuse it if a gate is missed."""
+    report = verify_bundle(Bundle(root, manifest), progress=progress)
+    save_report(report, root / "parity")
+    variants = {
+        name: replace(variant, parity=report.summary(name)) for name, variant in manifest.variants.items()
+    }
+    _write_manifest(root, replace(manifest, variants=variants, files=_shared_files(root)))
+    if not report.passed:
+        raise ParityError(
+            "the vectors miss a parity gate, and no bundle was written: " + "; ".join(report.failures())
+        )
+    return report
+
+
+def _shared_files(root: Path) -> tuple[BundleFile, ...]:
+    paths = [root / _TOKENIZER, *sorted((root / "pipeline").glob("*")), *sorted((root / "parity").glob("*"))]
+    return tuple(describe_file(root, path.relative_to(root).as_posix()) for path in paths)
+
+
+def _write_manifest(root: Path, manifest: Manifest) -> None:
+    (root / MANIFEST_NAME).write_text(dump_manifest(manifest), encoding="utf-8")
+
+
+def _check_variants(variants: Sequence[str]) -> tuple[str, ...]:
+    for name in variants:
+        if name not in VARIANT_NAMES:
+            raise OptionError(f"variants must be of {', '.join(VARIANT_NAMES)}, not {name!r}")
+    if not variants:
+        raise OptionError(f"no variants given; choose from {', '.join(VARIANT_NAMES)}")
+    return tuple(name for name in VARIANT_NAMES if name in variants)
+
+
+def _check_out(request: ExportRequest) -> None:
+    out = request.out
+    if out.exists() and not request.force:
+        raise ExportError(f"{out} exists already; --force replaces it")
+    if out.exists() and not (out / MANIFEST_NAME).is_file() and (out.is_file() or any(out.iterdir())):
+        raise ExportError(f"{out} is not a bundle, so --force does not replace it; choose another place")
+    if request.prompts is not None:
+        choose_prompts({}, None, None, request.prompts)
+    if request.calibration is not None:
+        read_calibration(request.calibration)
+
+
+@contextmanager
+def _staging(request: ExportRequest) -> Iterator[Path]:
+    """A hidden directory beside `out`, on the same file system, that is gone afterwards if it was not renamed."""
+    parent = request.out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        root = Path(tempfile.mkdtemp(prefix=f".{request.out.name}.", suffix=".tmp", dir=parent))
+    except OSError as exc:
+        raise ExportError(f"cannot write in {parent}: {exc.strerror or exc}") from exc
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = free_bytes(out.absolute().parent) / 1e9
+            raise ExportError(
+                f"no space left for {out} ({free:.1f} GB free); an export needs about four times the size of the fp32 "
+                "weights, free some or choose another disk"
+            ) from exc
+        raise ExportError(f"cannot write {out}: {exc}") from exc
+
+
+def _publish(root: Path, request: ExportRequest) -> None:
+    """Rename the finished bundle into place; an older one steps aside first and is deleted last."""
+    open_bundle(root)
+    out = request.out.absolute()
+    root.chmod(0o755)  # mkdtemp makes it private
+    if not out.exists():
+        root.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    os.replace(out, old)
+    try:
+        root.rename(out)
+    except OSError:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {}
+    for tool in _TOOLS:
+        try:
+            versions[tool] = metadata.version(tool)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

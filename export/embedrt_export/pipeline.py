@@ -1,0 +1,132 @@
+"""From the loaded sentence-transformers pipeline to what the bundle says of it: pooling, stages, tokenizer, prompts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from embedrt.bundle import Architecture, Pipeline, Stage
+from embedrt.errors import UnsupportedModelError
+
+# torch.nn class of a Dense module's activation -> name in the bundle
+_ACTIVATIONS = {
+    "Identity": "identity",
+    "Tanh": "tanh",
+    "ReLU": "relu",
+    "GELU": "gelu",
+    "Sigmoid": "sigmoid",
+    "SiLU": "silu",
+}
+
+
+def encoder_of(model: Any) -> Any:
+    """The transformers encoder (a torch module) of a SentenceTransformer."""
+    return model[0].model
+
+
+def describe_architecture(encoder: Any) -> Architecture:
+    """The encoder's numbers; names differ between families (DistilBERT says dim, n_layers, n_heads)."""
+    config = encoder.config
+
+    def first(*names: str, default: Any = None) -> Any:
+        return next((getattr(config, n) for n in names if getattr(config, n, None) is not None), default)
+
+    return Architecture(
+        model_type=str(config.model_type),
+        hidden_size=int(first("hidden_size", "dim")),
+        num_layers=int(first("num_hidden_layers", "n_layers")),
+        num_heads=int(first("num_attention_heads", "n_heads")),
+        intermediate_size=int(first("intermediate_size", "hidden_dim", default=0)),
+        vocab_size=int(config.vocab_size),
+        max_positions=int(first("max_position_embeddings", default=0)),
+        type_vocab_size=int(first("type_vocab_size", default=0)),
+        activation=str(first("hidden_act", "activation", "hidden_activation", default="gelu")),
+        layer_norm_eps=float(first("layer_norm_eps", "norm_eps", default=1e-12)),
+        pad_token_id=int(first("pad_token_id", default=0)),
+    )
+
+
+def write_pipeline(model: Any, root: Path) -> Pipeline:
+    """Write the stages' arrays under `root`/pipeline and describe the modules after the Transformer.
+
+    Raises:
+        UnsupportedModelError: a module, its place or its activation cannot be said in a bundle.
+    """
+    modules = list(model)
+    names = [type(module).__name__ for module in modules]
+    if len(modules) < 2 or names[0] != "Transformer" or names[1] != "Pooling" or names.count("Pooling") > 1:
+        raise UnsupportedModelError(
+            f"the pipeline must begin with Transformer and Pooling and have one of each, this one is {', '.join(names)}"
+        )
+    pooling = modules[1]
+    stages = [_write_stage(module, index, root) for index, module in enumerate(modules) if index > 1]
+    modes = pooling.pooling_mode
+    return Pipeline(
+        pooling=(modes,) if isinstance(modes, str) else tuple(modes),
+        include_prompt=bool(pooling.include_prompt),
+        stages=tuple(stage for stage in stages if stage is not None),
+        dimension=int(model.get_embedding_dimension()),
+    )
+
+
+def write_tokenizer(model: Any, path: Path) -> None:
+    """tokenizer.json as the pipeline uses it: lower-casing in its normalizer, no truncation, no padding.
+
+    Raises:
+        UnsupportedModelError: the tokenizer has no fast form, or cuts or pads on the left.
+    """
+    tokenizer = model.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        raise UnsupportedModelError(
+            f"{type(tokenizer).__name__} has no fast form (tokenizer.json); pip install tokenizers sentencepiece "
+            "and save it once with transformers' AutoTokenizer(use_fast=True)"
+        )
+    for side in ("truncation_side", "padding_side"):
+        if getattr(tokenizer, side, "right") != "right":
+            raise UnsupportedModelError(f"the tokenizer has {side}={getattr(tokenizer, side)!r}; only right is supported")
+    data = json.loads(tokenizer.backend_tokenizer.to_str())
+    data["truncation"] = data["padding"] = None
+    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_stage(module: Any, index: int, root: Path) -> Stage | None:
+    kind = type(module).__name__
+    if kind == "Normalize":
+        return Stage("normalize")
+    if kind == "Dropout":
+        return None  # nothing at inference
+    if kind == "Dense":
+        return _write_dense(module, f"pipeline/dense_{index}.npz", root)
+    if kind == "LayerNorm":
+        path = f"pipeline/layernorm_{index}.npz"
+        _save(root / path, weight=module.norm.weight, bias=module.norm.bias)
+        return Stage("layernorm", path=path, epsilon=float(module.norm.eps))
+    raise UnsupportedModelError(f"module {index}, {type(module).__module__}.{kind}, cannot be said in a bundle")
+
+
+def _write_dense(module: Any, path: str, root: Path) -> Stage:
+    activation = type(module.activation_function).__name__
+    if activation not in _ACTIVATIONS or getattr(module.activation_function, "approximate", "none") != "none":
+        raise UnsupportedModelError(
+            f"Dense activation {module.activation_function!r} is not supported; known: {', '.join(_ACTIVATIONS)}"
+        )
+    if (module.module_input_name, module.module_output_name) != ("sentence_embedding", "sentence_embedding"):
+        raise UnsupportedModelError(
+            f"a Dense module maps {module.module_input_name} to {module.module_output_name}; "
+            "only sentence_embedding to sentence_embedding is supported"
+        )
+    if getattr(module, "use_residual", False):
+        raise UnsupportedModelError("a Dense module with use_residual is not supported")
+    arrays = {"weight": module.linear.weight}
+    if module.linear.bias is not None:
+        arrays["bias"] = module.linear.bias
+    _save(root / path, **arrays)
+    return Stage("dense", path, _ACTIVATIONS[activation], int(module.in_features), int(module.out_features))
+
+
+def _save(path: Path, **tensors: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
+    np.savez(path, **arrays)

@@ -1,0 +1,182 @@
+"""The reference: sentence-transformers in PyTorch, forced to fp32. What every variant is measured against."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from embedrt.bundle import POOLING_MODES
+from embedrt.errors import OptionError, SourceError, UnsupportedModelError
+from embedrt.machine import available_threads
+from numpy.typing import NDArray
+
+from embedrt_export.prompts import Family, find_family
+from embedrt_export.source import ModelSource, read_modules, resolve
+
+# Class names of modules.json, at old and new module paths, that a bundle can say.
+MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
+# Their position ids begin at pad_token_id + 1, and those below are never used.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A loaded pipeline."""
+
+    model: Any  # sentence_transformers.SentenceTransformer, fp32, on the CPU, in eval mode
+    source: ModelSource
+    family: Family | None
+    max_tokens: int
+    notes: tuple[str, ...]
+
+    def encode(
+        self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], None] = lambda _: None
+    ) -> NDArray[np.float32]:
+        """Vectors (N, D), each text by itself so that no padding touches it."""
+        rows = []
+        for text in texts:
+            rows.append(self.model.encode(text, prompt=prompt, batch_size=1, show_progress_bar=False))
+            advance(1)
+        return np.stack(rows).astype(np.float32, copy=False)
+
+
+def load_reference(
+    source: ModelSource, *, pooling: str | None = None, max_tokens: int | None = None
+) -> Reference:
+    """Load the model in fp32 with the pooling and the limit that the bundle will have.
+
+    Raises:
+        UnsupportedModelError: modules.json names a module that a bundle cannot say.
+        OptionError: `pooling` is needed, unknown, or does not fit; `max_tokens` is out of range.
+        SourceError: transformers or sentence-transformers cannot load it.
+    """
+    import torch
+
+    torch.set_num_threads(available_threads())
+    family = find_family(source.name, str(source.config.get("_name_or_path", "")))
+    notes: list[str] = []
+    with _quiet():
+        try:
+            model = _load_pipeline(source) if source.is_pipeline else _load_plain(source, pooling, family, notes)
+        except (OptionError, UnsupportedModelError):
+            raise
+        except Exception as exc:  # transformers raises many kinds
+            raise SourceError(f"{source.name} cannot be loaded by sentence-transformers: {exc}") from exc
+    if source.is_pipeline and pooling is not None:
+        _replace_pooling(model, pooling, notes)
+    model = model.float().eval()
+    limit = _limit(model, source, max_tokens)
+    model.max_seq_length = limit
+    return Reference(model, source, family, limit, tuple(notes))
+
+
+def reference_vectors(
+    model: str | Path,
+    texts: Sequence[str],
+    *,
+    pooling: str | None = None,
+    max_tokens: int | None = None,
+    prompt: str = "",
+    advance: Callable[[int], None] = lambda _: None,
+) -> NDArray[np.float32]:
+    """The reference's vectors (N, D) of any texts, for `embedrt verify --against MODEL`."""
+    return load_reference(resolve(model), pooling=pooling, max_tokens=max_tokens).encode(texts, prompt, advance)
+
+
+def _load_pipeline(source: ModelSource) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    for module in read_modules(source.path):
+        package, _, name = str(module["type"]).rpartition(".")
+        if not package.startswith("sentence_transformers") or name not in MODULES:
+            raise UnsupportedModelError(
+                f"{source.name}: modules.json names {module['type']}, which a bundle cannot express; "
+                f"known are {', '.join(MODULES)}"
+            )
+    return SentenceTransformer(str(source.path), device="cpu", model_kwargs={"dtype": "float32"})
+
+
+def _load_plain(source: ModelSource, pooling: str | None, family: Family | None, notes: list[str]) -> Any:
+    """A transformers directory has no pooling: the caller's, or the one its family documents."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    if pooling is None:
+        if family is None:
+            raise OptionError(
+                f"{source.name} is a plain transformers model and does not say how to pool; "
+                "give --pooling cls, mean, ... as its card or its authors say"
+            )
+        pooling = family.pooling
+        notes.append(f"pooling {pooling} assumed: the model's files do not say, {family.source} does")
+    encoder = Transformer(str(source.path), model_args={"dtype": "float32"})
+    modules = [encoder, Pooling(encoder.get_embedding_dimension(), pooling_mode=_split(pooling))]
+    if family is not None and family.normalize:
+        modules.append(Normalize())
+    else:
+        notes.append("not normalized: a plain transformers model; encode(normalize_embeddings=True) normalizes")
+    return SentenceTransformer(modules=modules, device="cpu")
+
+
+def _replace_pooling(model: Any, pooling: str, notes: list[str]) -> None:
+    from sentence_transformers.models import Pooling
+
+    for index, module in enumerate(model):
+        if isinstance(module, Pooling):
+            old = module.pooling_mode
+            width = module.embedding_dimension
+            model[index] = Pooling(width, pooling_mode=_split(pooling), include_prompt=module.include_prompt)
+            if model[index].pooling_output_dimension != module.pooling_output_dimension and len(model) > index + 1:
+                following = type(model[index + 1]).__name__
+                if following == "Dense":
+                    raise OptionError(f"--pooling {pooling} gives another width than the model's Dense module takes")
+            notes.append(f"pooling {pooling} by request; the model's own is {old if isinstance(old, str) else '+'.join(old)}")
+            return
+    raise UnsupportedModelError("modules.json names no Pooling module, so --pooling has nothing to replace")
+
+
+def _split(pooling: str) -> tuple[str, ...]:
+    modes = tuple(pooling.split("+"))
+    for mode in modes:
+        if mode not in POOLING_MODES:
+            raise OptionError(f"--pooling must be of {', '.join(POOLING_MODES)} (several joined by '+'), not {mode!r}")
+    return modes
+
+
+def _limit(model: Any, source: ModelSource, asked: int | None) -> int:
+    """Tokens that a text may have: what was asked for, else the pipeline's limit, never more than there are positions.
+
+    RoBERTa and its kin count positions from pad_token_id + 1, so XLM-R's 514 positions hold 512 tokens.
+    """
+    config = source.config
+    positions = config.get("max_position_embeddings")
+    if positions is not None and str(config.get("model_type")) in _OFFSET_POSITIONS:
+        positions = int(positions) - int(config.get("pad_token_id", 1)) - 1
+    own = model.max_seq_length
+    most = min((int(n) for n in (positions, own) if n is not None), default=512)
+    if positions is not None and asked is not None:
+        most = int(positions)
+    if asked is None:
+        return most
+    if not 3 <= asked <= most:
+        raise OptionError(f"--max-tokens must be between 3 and {most} for this model, not {asked}")
+    return asked
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Libraries' chatter off while loading; errors still come as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

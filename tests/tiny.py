@@ -1,0 +1,163 @@
+"""Small seeded models with whole sentence-transformers pipelines, made in-process: no network, no files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+CORPUS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "How much protein should a female eat every day?",
+    "서울은 대한민국의 수도이다. 오늘 날씨가 좋다.",
+    "日本の首都は東京です。今日は天気がいい。",
+    "南瓜的家常做法有很多种。",
+    "Где находится ближайшая станция метро?",
+    "كيف حالك اليوم؟",
+    "Ein kleiner Test mit deutschen Wörtern.",
+)
+
+
+@cache
+def wordpiece_json() -> str:
+    """A lower-casing WordPiece tokenizer of BERT's kind: [CLS] text [SEP]."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special))
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
+    )
+    return str(tokenizer.to_str())
+
+
+@cache
+def unigram_json() -> str:
+    """A Unigram tokenizer of XLM-R's kind: <s> text </s>, ids <s> 0, <pad> 1, </s> 2, <unk> 3."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"], unk_token="<unk>"
+    )
+    tokenizer.train_from_iterator(CORPUS * 4, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return str(tokenizer.to_str())
+
+
+def _bert_tokenizer() -> Any:
+    return transformers.BertTokenizerFast(tokenizer_object=Tokenizer.from_str(wordpiece_json()), model_max_length=64)
+
+
+def _typeless_tokenizer() -> Any:
+    """As BERT's, but without token types, for DistilBERT and MPNet."""
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(wordpiece_json()),
+        cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]", model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+def _xlmr_tokenizer() -> Any:
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(unigram_json()),
+        bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>",
+        mask_token="<mask>", model_max_length=64,
+    )  # fmt: skip
+
+
+_SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+
+# name -> (config, model class, tokenizer)
+FAMILIES: dict[str, Any] = {
+    "bert": lambda: (
+        transformers.BertConfig(vocab_size=400, max_position_embeddings=64, **_SHAPE),
+        transformers.BertModel,
+        _bert_tokenizer(),
+    ),
+    "xlmr": lambda: (
+        transformers.XLMRobertaConfig(
+            vocab_size=320, max_position_embeddings=66, type_vocab_size=1, pad_token_id=1, **_SHAPE
+        ),
+        transformers.XLMRobertaModel,
+        _xlmr_tokenizer(),
+    ),
+    "distilbert": lambda: (
+        transformers.DistilBertConfig(
+            vocab_size=400, max_position_embeddings=64, dim=64, n_layers=2, n_heads=2, hidden_dim=128
+        ),
+        transformers.DistilBertModel,
+        _typeless_tokenizer(),
+    ),
+    "mpnet": lambda: (
+        transformers.MPNetConfig(vocab_size=400, max_position_embeddings=66, pad_token_id=1, **_SHAPE),
+        transformers.MPNetModel,
+        _typeless_tokenizer(),
+    ),
+}  # fmt: skip
+
+
+def spread(model: torch.nn.Module, scale: float = 0.25) -> None:
+    """Weights large enough that different texts get different vectors; the usual 0.02 makes all alike."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0.0, 1.0 if "embeddings" in name else scale)
+
+
+def save_encoder(folder: Path, family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
+    """A plain transformers directory."""
+    config, model_class, tokenizer = FAMILIES[family]()
+    torch.manual_seed(seed)
+    model = model_class(config)
+    spread(model)
+    model.eval().to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_pipeline(
+    folder: Path,
+    family: str = "bert",
+    *,
+    pooling: str | Sequence[str] = "mean",
+    dense: Sequence[int] = (),
+    normalize: bool = True,
+    max_tokens: int = 48,
+    prompts: dict[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Path:
+    """A sentence-transformers directory: Transformer, Pooling, a Dense with Tanh per width in `dense`, Normalize."""
+    encoder = Transformer(str(save_encoder(folder / "encoder", family, seed, dtype)), max_seq_length=max_tokens)
+    modules: list[Any] = [encoder, Pooling(64, pooling_mode=pooling if isinstance(pooling, str) else tuple(pooling))]
+    width = modules[1].pooling_output_dimension
+    for out in dense:
+        modules.append(Dense(width, out))
+        width = out
+    if normalize:
+        modules.append(Normalize())
+    model = SentenceTransformer(
+        modules=modules, device="cpu", prompts=prompts, default_prompt_name=default_prompt_name
+    )
+    model.save_pretrained(str(folder / "model"), create_model_card=False)
+    return folder / "model"
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON object in place."""
+    data = json.loads(path.read_text())
+    data.update(changes)
+    path.write_text(json.dumps(data))
