@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 CORPUS = (
@@ -149,9 +150,7 @@ def save_pipeline(
         width = out
     if normalize:
         modules.append(Normalize())
-    model = SentenceTransformer(
-        modules=modules, device="cpu", prompts=prompts, default_prompt_name=default_prompt_name
-    )
+    model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts, default_prompt_name=default_prompt_name)
     model.save_pretrained(str(folder / "model"), create_model_card=False)
     return folder / "model"
 

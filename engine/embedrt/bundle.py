@@ -32,6 +32,8 @@ PARITY_VECTORS = "parity/vectors.npy"  # float32 (N, D), the reference's vectors
 VARIANT_NAMES = ("fp32", "fp16", "int8")
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 STAGE_KINDS = ("dense", "layernorm", "normalize")
+ACTIVATION_NAMES = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu")
+SIMILARITY_NAMES = ("cosine", "dot", "euclidean", "manhattan")
 _CHUNK_BYTES = 1 << 22
 
 
@@ -76,7 +78,7 @@ class Stage:
 
     kind: str  # dense | layernorm | normalize
     path: str | None = None  # npz with "weight" (out, in) and optionally "bias" (out,)
-    activation: str | None = None  # identity | tanh | relu | gelu | sigmoid | silu
+    activation: str | None = None  # one of ACTIVATION_NAMES
     in_features: int | None = None
     out_features: int | None = None
     epsilon: float | None = None  # layernorm
@@ -157,7 +159,7 @@ class Manifest:
     tokenizer: str  # path of tokenizer.json; lower-casing, where the pipeline asks for it, is in its normalizer
     pipeline: Pipeline
     prompts: Prompts
-    similarity: str  # cosine | dot | euclidean | manhattan
+    similarity: str  # one of SIMILARITY_NAMES
     variants: dict[str, Variant]
     files: tuple[BundleFile, ...]  # everything but the variants' files and this manifest
     tools: dict[str, str]  # package -> version used at export
@@ -284,24 +286,36 @@ def _check_values(manifest: Manifest) -> None:
     for mode in manifest.pipeline.pooling:
         _require(mode in POOLING_MODES, "pipeline.pooling", f"{mode!r} is not one of {', '.join(POOLING_MODES)}")
     _require(bool(manifest.pipeline.pooling), "pipeline.pooling", "must not be empty")
-    for stage in manifest.pipeline.stages:
-        _require(
-            stage.kind in STAGE_KINDS,
-            "pipeline.stages",
-            f"{stage.kind!r} is not one of {', '.join(STAGE_KINDS)}",
-        )
-    every = [manifest.tokenizer, *(f.path for f in manifest.files)]
-    every += [f.path for variant in manifest.variants.values() for f in variant.files]
-    every += [stage.path for stage in manifest.pipeline.stages if stage.path is not None]
-    for path in every:
+    choices: list[tuple[str, str, tuple[str, ...]]] = [("similarity", manifest.similarity, SIMILARITY_NAMES)]
+    for i, stage in enumerate(manifest.pipeline.stages):
+        choices.append((f"pipeline.stages[{i}].kind", stage.kind, STAGE_KINDS))
+        if stage.kind == "dense":
+            choices.append((f"pipeline.stages[{i}].activation", str(stage.activation), ACTIVATION_NAMES))
+    for where, value, allowed in choices:
+        _require(value in allowed, where, f"{value!r} is not one of {', '.join(allowed)}")
+    _check_paths(manifest)
+
+
+def _check_paths(manifest: Manifest) -> None:
+    """Every path that is read must stay inside the bundle, and have its size and hash in the manifest."""
+    shared = {f.path for f in manifest.files}
+    _require(manifest.tokenizer in shared, "tokenizer", "must be among files")
+    for i, stage in enumerate(manifest.pipeline.stages):
+        listed = stage.path is None if stage.kind == "normalize" else stage.path in shared
+        _require(listed, f"pipeline.stages[{i}].path", "must be among files, and null for normalize")
+    every = set(shared)
+    for name, variant in manifest.variants.items():
+        own = {f.path for f in variant.files}
+        every |= own
+        _require(variant.graph in own, f"variants.{name}.graph", "must be among its files")
+        cuda = variant.graph_cuda
+        _require(cuda is None or cuda in own, f"variants.{name}.graph_cuda", "must be among its files")
+        for i, tensor in enumerate(variant.tensors):
+            _require(tensor.path in own, f"variants.{name}.tensors[{i}].path", "must be among its files")
+    for path in sorted(every):
         parts = PurePosixPath(path).parts
-        _require(
-            bool(parts) and ".." not in parts and not path.startswith("/"),
-            path,
-            "must stay inside the bundle",
-        )
-    known = {f.path for f in manifest.files}
-    _require(manifest.tokenizer in known, "tokenizer", "must be among files")
+        inside = bool(parts) and ".." not in parts and not path.startswith("/")
+        _require(inside, repr(path), "must stay inside the bundle")
 
 
 def _require(condition: bool, where: str, message: str) -> None:

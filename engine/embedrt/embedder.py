@@ -88,7 +88,7 @@ class Embedder:
             raise OptionError(f"num_threads must be at least 1, not {num_threads}")
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.device = choose_device(device)
-        self.variant = _choose_variant(self.bundle, variant, self.device)
+        self.variant = choose_variant(self.bundle, variant, self.device)
         self.num_threads = num_threads if num_threads is not None else available_threads()
         manifest = self.bundle.manifest
         self.pooling = manifest.pipeline.pooling if pooling is None else _modes(pooling)
@@ -441,7 +441,8 @@ def _modes(pooling: str) -> tuple[str, ...]:
     return modes
 
 
-def _choose_variant(bundle: Bundle, variant: str, device: str) -> str:
+def choose_variant(bundle: Bundle, variant: str, device: str) -> str:
+    """The variant that "auto" means on `device` ("cpu" or "cuda"); any other name if the bundle has it."""
     if variant != "auto":
         bundle.variant(variant)
         return variant

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from embedrt.errors import OptionError
+from embedrt_export.texts import calibration_texts
 
 _FEWEST = 32
 
@@ -17,12 +17,13 @@ def read_calibration(file: Path | None) -> list[str]:
         OptionError: the file cannot be read, or holds too few texts to calibrate with.
     """
     if file is None:
-        source = resources.files("embedrt_export") / "texts" / "calibration.txt"
-        return [line for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return calibration_texts()
     try:
         texts = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as exc:
         raise OptionError(f"calibration file {file} cannot be read: {exc}") from exc
     if len(texts) < _FEWEST:
-        raise OptionError(f"calibration file {file} holds {len(texts)} texts, at least {_FEWEST} are needed, 200 are good")
+        raise OptionError(
+            f"calibration file {file} holds {len(texts)} texts, at least {_FEWEST} are needed, 200 are good"
+        )
     return texts

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import errno
 import gc
-import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import torch
+
 from embedrt.bundle import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -24,18 +24,21 @@ from embedrt.bundle import (
     Bundle,
     BundleFile,
     Manifest,
-    Prompts,
+    Source,
     Variant,
     describe_file,
     dump_manifest,
     open_bundle,
 )
 from embedrt.errors import ExportError, OptionError, ParityError
-from embedrt.parity import ParityReport, builtin_texts, save_report, verify_bundle, write_parity_files
+from embedrt.machine import available_threads
+from embedrt.parity.files import write_parity_files
+from embedrt.parity.report import ParityReport
+from embedrt.parity.texts import builtin_texts
+from embedrt.parity.verify import save_report, verify_bundle
 from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
-
 from embedrt_export.calibration import read_calibration
 from embedrt_export.fp16 import to_fp16
 from embedrt_export.graph import EncoderGraph, build_fp32
@@ -65,6 +68,7 @@ class ExportRequest:
     calibration: Path | None
     name: str | None
     force: bool
+    num_threads: int
 
 
 def export(
@@ -79,6 +83,7 @@ def export(
     calibration: Path | None = None,
     name: str | None = None,
     force: bool = False,
+    num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Export a model to a bundle and prove every variant against PyTorch in fp32.
@@ -94,6 +99,7 @@ def export(
         calibration: text file, one text a line, to calibrate int8 with, instead of the built-in texts.
         name: of the bundle; default the model's.
         force: replace `out` if it exists.
+        num_threads: threads to use; default what CPU affinity and cgroup quota allow.
         progress: told of each step.
 
     Returns:
@@ -104,7 +110,17 @@ def export(
         OptionError: an argument does not fit.
     """
     request = ExportRequest(
-        str(model), Path(out), _check_variants(variants), pooling, max_tokens, revision, prompts, calibration, name, force
+        model=str(model),
+        out=Path(out),
+        variants=_check_variants(variants),
+        pooling=pooling,
+        max_tokens=max_tokens,
+        revision=revision,
+        prompts=prompts,
+        calibration=calibration,
+        name=name,
+        force=force,
+        num_threads=num_threads or available_threads(),
     )
     _check_out(request)
     listener = progress or NullProgress()
@@ -117,6 +133,7 @@ def export(
 
 
 def _export_into(root: Path, source: ModelSource, request: ExportRequest, progress: Progress) -> ParityReport:
+    torch.set_num_threads(request.num_threads)
     with progress.step("load the PyTorch reference in fp32"):
         reference = load_reference(source, pooling=request.pooling, max_tokens=request.max_tokens)
     manifest = _describe(root, reference, request)
@@ -138,7 +155,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     gc.collect()
     manifest = replace(manifest, variants=made, notes=notes, files=_shared_files(root))
     _write_manifest(root, manifest)
-    return _prove(root, manifest, progress)
+    return _prove(root, manifest, request.num_threads, progress)
 
 
 def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manifest:
@@ -150,7 +167,7 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
         format_version=FORMAT_VERSION,
         name=request.name or source.name.rpartition("/")[2],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        source=_source(source),
+        source=Source(source.name, source.revision, sha256_of_weights(source)),
         architecture=describe_architecture(encoder_of(model)),
         max_tokens=reference.max_tokens,
         tokenizer=_TOKENIZER,
@@ -162,12 +179,6 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
         tools=_tool_versions(),
         notes=reference.notes,
     )
-
-
-def _source(source: ModelSource) -> Any:
-    from embedrt.bundle import Source
-
-    return Source(source.name, source.revision, sha256_of_weights(source))
 
 
 def _make_fp32(
@@ -225,18 +236,14 @@ def _write_variant(
     )
 
 
-def _prove(root: Path, manifest: Manifest, progress: Progress) -> ParityReport:
+def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress) -> ParityReport:
     """Verify the staged bundle as a user would, keep the report in it, and refuse it if a gate is missed."""
-    report = verify_bundle(Bundle(root, manifest), progress=progress)
+    report = verify_bundle(Bundle(root, manifest), device="cpu", num_threads=num_threads, progress=progress)
     save_report(report, root / "parity")
-    variants = {
-        name: replace(variant, parity=report.summary(name)) for name, variant in manifest.variants.items()
-    }
+    variants = {name: replace(variant, parity=report.summary(name)) for name, variant in manifest.variants.items()}
     _write_manifest(root, replace(manifest, variants=variants, files=_shared_files(root)))
     if not report.passed:
-        raise ParityError(
-            "the vectors miss a parity gate, and no bundle was written: " + "; ".join(report.failures())
-        )
+        raise ParityError("the vectors miss a parity gate, and no bundle was written: " + "; ".join(report.failures))
     return report
 
 
@@ -308,11 +315,11 @@ def _publish(root: Path, request: ExportRequest) -> None:
         root.rename(out)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-    os.replace(out, old)
+    out.replace(old)
     try:
         root.rename(out)
     except OSError:
-        os.replace(old, out)
+        old.replace(out)
         raise
     shutil.rmtree(old, ignore_errors=True)
 

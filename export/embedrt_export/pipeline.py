@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from embedrt.bundle import Architecture, Pipeline, Stage
 from embedrt.errors import UnsupportedModelError
 
@@ -85,7 +86,9 @@ def write_tokenizer(model: Any, path: Path) -> None:
         )
     for side in ("truncation_side", "padding_side"):
         if getattr(tokenizer, side, "right") != "right":
-            raise UnsupportedModelError(f"the tokenizer has {side}={getattr(tokenizer, side)!r}; only right is supported")
+            raise UnsupportedModelError(
+                f"the tokenizer has {side}={getattr(tokenizer, side)!r}; only right is supported"
+            )
     data = json.loads(tokenizer.backend_tokenizer.to_str())
     data["truncation"] = data["padding"] = None
     path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedrt.bundle import POOLING_MODES
-from embedrt.errors import OptionError, SourceError, UnsupportedModelError
-from embedrt.machine import available_threads
 from numpy.typing import NDArray
 
+from embedrt.bundle import POOLING_MODES
+from embedrt.errors import OptionError, SourceError, UnsupportedModelError
 from embedrt_export.prompts import Family, find_family
 from embedrt_export.source import ModelSource, read_modules, resolve
 
@@ -45,9 +44,7 @@ class Reference:
         return np.stack(rows).astype(np.float32, copy=False)
 
 
-def load_reference(
-    source: ModelSource, *, pooling: str | None = None, max_tokens: int | None = None
-) -> Reference:
+def load_reference(source: ModelSource, *, pooling: str | None = None, max_tokens: int | None = None) -> Reference:
     """Load the model in fp32 with the pooling and the limit that the bundle will have.
 
     Raises:
@@ -55,9 +52,6 @@ def load_reference(
         OptionError: `pooling` is needed, unknown, or does not fit; `max_tokens` is out of range.
         SourceError: transformers or sentence-transformers cannot load it.
     """
-    import torch
-
-    torch.set_num_threads(available_threads())
     family = find_family(source.name, str(source.config.get("_name_or_path", "")))
     notes: list[str] = []
     with _quiet():
@@ -104,7 +98,8 @@ def _load_pipeline(source: ModelSource) -> Any:
 def _load_plain(source: ModelSource, pooling: str | None, family: Family | None, notes: list[str]) -> Any:
     """A transformers directory has no pooling: the caller's, or the one its family documents."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
     if pooling is None:
         if family is None:
@@ -124,7 +119,7 @@ def _load_plain(source: ModelSource, pooling: str | None, family: Family | None,
 
 
 def _replace_pooling(model: Any, pooling: str, notes: list[str]) -> None:
-    from sentence_transformers.models import Pooling
+    from sentence_transformers.sentence_transformer.modules import Pooling
 
     for index, module in enumerate(model):
         if isinstance(module, Pooling):
@@ -135,7 +130,9 @@ def _replace_pooling(model: Any, pooling: str, notes: list[str]) -> None:
                 following = type(model[index + 1]).__name__
                 if following == "Dense":
                     raise OptionError(f"--pooling {pooling} gives another width than the model's Dense module takes")
-            notes.append(f"pooling {pooling} by request; the model's own is {old if isinstance(old, str) else '+'.join(old)}")
+            notes.append(
+                f"pooling {pooling} by request; the model's own is {old if isinstance(old, str) else '+'.join(old)}"
+            )
             return
     raise UnsupportedModelError("modules.json names no Pooling module, so --pooling has nothing to replace")
 

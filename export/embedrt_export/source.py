@@ -12,7 +12,16 @@ from typing import Any
 from embedrt.bundle import sha256_of
 from embedrt.errors import SourceError
 
-_WANTED = ("*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin", "**/*.json", "**/*.safetensors", "**/*.bin")
+_WANTED = (
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "**/*.json",
+    "**/*.safetensors",
+    "**/*.bin",
+)
 _UNWANTED = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "training_args.bin", "optimizer.*")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 

@@ -1,0 +1,219 @@
+"""The fp32 graph: optimum exports the loaded encoder, onnxruntime's transformer optimizer fuses it, and the fused
+operators are counted.
+
+Known families (BERT, RoBERTa with XLM-R and CamemBERT, DistilBERT) must come out fully fused, per layer one Attention,
+one fused activation and two SkipLayerNormalization; otherwise the export fails with both counts. Every other encoder
+that optimum can export stays as it was exported ("unfused"), with a note.
+
+EmbedLayerNormalization is left alone on purpose: it takes no position ids of XLM-R's kind (counted over the tokens that
+are not padding), is int32-only, and the embedding lookup is under 1 % of the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from embedrt.errors import ExportError, UnsupportedModelError
+from embedrt_export import roles
+
+EXPORT_OPSET = 18
+GRAPH_OPSET = 21  # QuantizeLinear with block_size; no operator used here changed its meaning between 18 and 21
+IR_VERSION = 10
+
+FAMILIES = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "camembert": "roberta",
+    "distilbert": "distilbert",
+}
+"""transformers' model_type -> family that must be fully fused."""
+
+FUSED_ACTIVATIONS = {
+    "gelu": "BiasGelu",
+    "gelu_new": "FastGelu",
+    "gelu_fast": "FastGelu",
+    "gelu_pytorch_tanh": "FastGelu",
+    "relu": "Relu",
+}
+"""hidden_act -> operator that computes the same function. FastGelu is the tanh formula, which these ones are; the
+exact (erf) gelu is never replaced by it."""
+
+_COUNTED = (
+    "Attention", "MultiHeadAttention", "BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", "LayerNormalization",
+    "EmbedLayerNormalization", "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
+)  # fmt: skip
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EncoderGraph:
+    """An encoder as ONNX, its weights in memory.
+
+    Inputs input_ids, attention_mask[, token_type_ids], int64 (B, S); output last_hidden_state, float32 (B, S, H).
+    Initializers and nodes of the known families are named by role, see `embedrt_export.roles`.
+    """
+
+    model: onnx.ModelProto
+    family: str | None  # "bert" | "roberta" | "distilbert" | None (unfused)
+    fused: dict[str, int]  # operator -> count
+    notes: tuple[str, ...]
+
+
+def build_fp32(encoder: Any, work_dir: Path, progress: Progress | None = None) -> EncoderGraph:
+    """Export a transformers PreTrainedModel in fp32, and fuse it.
+
+    `work_dir` must exist and have room for the weights once; files left in it can be deleted afterwards.
+
+    Raises:
+        UnsupportedModelError: optimum cannot export the architecture, or a known family did not fuse.
+        ExportError: the export failed otherwise.
+    """
+    say = progress or (lambda _message: None)
+    path = work_dir / "model.onnx"
+    say("exporting the graph")
+    _export(encoder, work_dir)
+    config = encoder.config
+    family = FAMILIES.get(config.model_type)
+    notes: tuple[str, ...] = ()
+    if family is None:
+        model = onnx.load(str(path))
+        notes = (f"architecture {config.model_type!r} is not one of the fused families; the graph runs unfused",)
+    else:
+        say("fusing operators")
+        model = _fuse(path, int(config.num_attention_heads), int(config.hidden_size))
+        check_fused(model, int(config.num_hidden_layers), _activation(config), config.model_type)
+        roles.name_by_role(model, int(config.num_hidden_layers))
+    _delete_files(work_dir)
+    finish(model)
+    return EncoderGraph(model, family, count_operators(model), notes)
+
+
+def count_operators(model: onnx.ModelProto) -> dict[str, int]:
+    """How often each operator of interest occurs."""
+    counts = Counter(node.op_type for node in model.graph.node)
+    return {name: counts[name] for name in _COUNTED if counts[name]}
+
+
+def check_fused(model: onnx.ModelProto, num_layers: int, activation: str, what: str) -> None:
+    """Raise UnsupportedModelError unless every layer is fused: counts expected and found are in the message."""
+    act = FUSED_ACTIVATIONS.get(activation)
+    if act is None:
+        known = ", ".join(FUSED_ACTIVATIONS)
+        raise UnsupportedModelError(f"{what}: activation {activation!r} has no fused operator; known: {known}")
+    expected = {"Attention": num_layers, act: num_layers, "SkipLayerNormalization": 2 * num_layers, "Softmax": 0}
+    found = Counter(node.op_type for node in model.graph.node)
+    if any(found[name] != count for name, count in expected.items()):
+        wrong = ", ".join(f"{name}: expected {count}, found {found[name]}" for name, count in expected.items())
+        raise UnsupportedModelError(f"{what}: the graph is not fully fused ({wrong})")
+
+
+def finish(model: onnx.ModelProto) -> None:
+    """Drop unused initializers and shape hints that no longer hold, and set the opsets."""
+    used = {name for node in model.graph.node for name in node.input}
+    used |= {output.name for output in model.graph.output}
+    keep = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    if len(keep) < len(model.graph.initializer):
+        kept = [onnx.TensorProto() for _ in keep]
+        for new, old in zip(kept, keep, strict=True):
+            new.CopyFrom(old)
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(kept)
+    del model.graph.value_info[:]
+    set_opset(model)
+
+
+def set_opset(model: onnx.ModelProto) -> None:
+    """State opset `GRAPH_OPSET` and com.microsoft 1."""
+    del model.opset_import[:]
+    model.opset_import.extend([helper.make_opsetid("", GRAPH_OPSET), helper.make_opsetid("com.microsoft", 1)])
+    model.ir_version = IR_VERSION
+
+
+def _export(encoder: Any, work_dir: Path) -> None:
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    try:
+        with _quiet():
+            onnx_export_from_model(
+                encoder,
+                output=work_dir,
+                opset=EXPORT_OPSET,
+                task="feature-extraction",
+                library_name="transformers",
+                no_post_process=True,
+                do_validation=False,
+            )
+    except OSError as exc:
+        raise ExportError(f"the graph could not be written to {work_dir}: {exc}") from exc
+    except (ValueError, KeyError, NotImplementedError) as exc:
+        raise UnsupportedModelError(f"optimum cannot export architecture {encoder.config.model_type!r}: {exc}") from exc
+    except RuntimeError as exc:
+        raise ExportError(f"exporting architecture {encoder.config.model_type!r} failed: {exc}") from exc
+
+
+def _fuse(path: Path, num_heads: int, hidden_size: int) -> onnx.ModelProto:
+    """The fused graph of the file at `path`, in memory."""
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    options = FusionOptions("bert")
+    options.enable_embed_layer_norm = False
+    options.enable_gelu_approximation = False  # would put the tanh formula in place of the exact gelu
+    options.use_raw_attention_mask(True)  # a mask index would only be right for padding on the right
+    with _quiet():
+        fused = optimizer.optimize_model(
+            str(path),
+            model_type="bert",
+            num_heads=num_heads,
+            hidden_size=hidden_size,
+            optimization_options=options,
+            opt_level=0,
+        )
+    model: onnx.ModelProto = fused.model
+    return model
+
+
+def _activation(config: Any) -> str:
+    name = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
+    return str(name)
+
+
+def _delete_files(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' warnings and logs: they speak of their own internals."""
+    names = ("optimum", "transformers", "onnxruntime", "fusion_base", "onnx_model", "torch.onnx")
+    every = [
+        *names,
+        *(n for n in logging.root.manager.loggerDict if n.startswith(("fusion_", "onnx_model", "optimum"))),
+    ]
+    levels = {name: logging.getLogger(name).level for name in every}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    root = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(root)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,104 @@
+"""Short ways to write a graph, and the quantization of rows in standard operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from embedrt_export import roles
+from embedrt_export.graph import set_opset
+from embedrt_export.int8.linear import ACTIVATION_FLOOR, ACTIVATION_ZERO, CENTRE, TINY
+from embedrt_export.int8.weights import Int8Weight
+
+MICROSOFT = "com.microsoft"
+
+
+class Builder:
+    """Nodes and initializers of one graph, with short ways to add them."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes: list[NodeProto] = []
+        self.tensors: dict[str, TensorProto] = {}
+        self.source = roles.Tensors(model)
+
+    def add(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> str:
+        """One node, named by its output."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
+        return output
+
+    def tensor(self, name: str, value: NDArray[np.generic]) -> str:
+        """An initializer."""
+        self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def constant(self, kind: str, value: NDArray[np.generic], of: str) -> str:
+        """A small initializer, made once for each `of`."""
+        name = f"{kind}.{of}"
+        return name if name in self.tensors else self.tensor(name, value)
+
+    def scalar(self, name: str, value: np.generic) -> str:
+        """A shared scalar initializer."""
+        return name if name in self.tensors else self.tensor(name, np.asarray(value))
+
+    def rows8(self, x: str, width: int, prefix: str) -> tuple[str, str]:
+        """u8 rows around 128, and their scales (T, 1)."""
+        magnitude = self.add("Abs", [x], f"{prefix}.magnitude")
+        high = self.add("ReduceMax", [magnitude, self.axis()], f"{prefix}.high", keepdims=1)
+        largest = self.add("Max", [high, self.scalar("const.tiny", TINY)], f"{prefix}.largest")
+        return self._rows(x, largest, width, prefix, CENTRE)
+
+    def rows8_activation(self, x: str, width: int, prefix: str) -> tuple[str, str]:
+        """u8 rows around `ACTIVATION_ZERO`, and their scales (T, 1), for values of `ACTIVATION_LOW` and over."""
+        high = self.add("ReduceMax", [x, self.axis()], f"{prefix}.high", keepdims=1)
+        floor = self.scalar("const.activation_floor", ACTIVATION_FLOOR)
+        largest = self.add("Max", [high, floor], f"{prefix}.largest")
+        return self._rows(x, largest, width, prefix, ACTIVATION_ZERO)
+
+    def axis(self) -> str:
+        """The constant [-1], the axis of a row's numbers."""
+        return "const.axis" if "const.axis" in self.tensors else self.tensor("const.axis", np.array([-1]))
+
+    def product(self, rows: str, row_scale: str, weight: Int8Weight, zero: int, name: str) -> str:
+        """row_scale * ((rows - zero) @ weight * scale): float32 (T, N)."""
+        inputs = [
+            rows,
+            self.tensor(f"{name}.weight", weight.weight),
+            self.scalar("const.one", np.float32(1)),
+            self.tensor(f"{name}.scale", weight.scale),
+            self.scalar(f"const.zero_{zero}", np.uint8(zero)),
+        ]
+        columns = self.add("MatMulIntegerToFloat", inputs, f"{name}.columns", MICROSOFT)
+        return self.add("Mul", [columns, row_scale], f"{name}.output")
+
+    def _rows(self, x: str, largest: str, width: int, prefix: str, zero: int) -> tuple[str, str]:
+        share = self.scalar(f"const.step_{zero}", np.float32(1 / (255 - zero)))
+        scale = self.add("Mul", [largest, share], f"{prefix}.row_scale")
+        inputs = [x, scale, self._zero_points(scale, zero)]
+        return self.add("QuantizeLinear", inputs, f"{prefix}.rows", axis=-1, block_size=width), scale
+
+    def _zero_points(self, scale: str, zero: int) -> str:
+        """The zero point in the shape of the row scales, as the operator wants it; made once for the whole graph."""
+        name = f"zero_points_{zero}"
+        if any(node.name == name for node in self.nodes):
+            return name
+        shape = self.add("Shape", [scale], f"{name}.shape")
+        return self.add("Expand", [self.scalar(f"const.zero_{zero}", np.uint8(zero)), shape], name)
+
+    def copy(self, node: NodeProto) -> None:
+        """A node of the source graph, with the initializers it reads."""
+        self.nodes.append(node)
+        for name in node.input:
+            if name in self.source:
+                self.tensors[name] = self.source.by_name[name]
+
+    def finish(self) -> onnx.ModelProto:
+        """The model, with the source's inputs and outputs."""
+        source = self.source.model
+        graph = helper.make_graph(
+            self.nodes, "encoder", source.graph.input, source.graph.output, list(self.tensors.values())
+        )
+        model = helper.make_model(graph)
+        set_opset(model)
+        return model

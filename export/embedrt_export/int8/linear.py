@@ -1,0 +1,113 @@
+"""One product: smoothing and shift folded in, weights rounded, and the numpy twin of what the graph then computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt_export.int8.calibration import InputStats
+from embedrt_export.int8.recipe import Int8Recipe
+from embedrt_export.int8.smoothing import optimize_fold
+from embedrt_export.int8.weights import Int8Weight, quantize_weight
+
+Array = NDArray[np.float32]
+
+TINY = np.float32(1e-30)  # the smallest row maximum: an all-zero row is divided by it, not by zero
+CENTRE = 128  # zero point of values of both signs
+ACTIVATION_ZERO = 16  # zero point of what gelu or relu give
+ACTIVATION_LOW = np.float32(-0.17)  # gelu is over -0.16998 everywhere
+ACTIVATION_FLOOR = np.float32(-ACTIVATION_LOW / ACTIVATION_ZERO * (255 - ACTIVATION_ZERO))
+"""The smallest row maximum with which `ACTIVATION_LOW` is still within ACTIVATION_ZERO steps of zero."""
+
+_FLOOR = 1e-5  # of a channel's range, so that a dead channel gets a finite scale
+
+
+@dataclass(frozen=True)
+class Fold:
+    """x = z * scale + shift, per channel: the product reads z, and its weight and bias take the rest exactly."""
+
+    scale: Array  # (K,)
+    shift: Array  # (K,)
+
+    @staticmethod
+    def identity(width: int) -> Fold:
+        """z = x."""
+        return Fold(np.ones(width, np.float32), np.zeros(width, np.float32))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """y = z @ weight + bias, with the fold already in weight and bias, and its int8 weight."""
+
+    weight: Array  # (K, N)
+    float_bias: Array  # (N,)
+    quantized: Int8Weight
+    bias: Array  # (N,), float_bias and the mean error of the rounded weight
+
+
+def choose_fold(stats: InputStats, weights: list[Array], recipe: Int8Recipe) -> Fold:
+    """SmoothQuant's scale over all the weights that read the value, and the middle of each channel's range.
+
+    Xiao et al., 2022 (arXiv:2211.10438); the shift is Outlier Suppression+'s (Wei et al., 2023, arXiv:2304.09145).
+    """
+    width = len(stats.low)
+    shift = (stats.low + stats.high) / 2 if recipe.shift else np.zeros(width, np.float32)
+    if not recipe.smoothing:
+        return Fold(np.ones(width, np.float32), shift.astype(np.float32))
+    reach = np.maximum(np.maximum(stats.high - shift, shift - stats.low), _FLOOR)
+    strength = np.maximum(np.max([np.abs(w).max(axis=1) for w in weights], axis=0), _FLOOR)
+    scale = reach**recipe.smoothing / strength ** (1 - recipe.smoothing)
+    scale, shift = scale.astype(np.float32), shift.astype(np.float32)
+    if recipe.optimize:
+        weight = np.concatenate(weights, axis=1)
+        scale, shift = optimize_fold(
+            stats.sample, weight, scale, shift, ratio=recipe.weight_ratio, fixed_shift=not recipe.shift
+        )
+    return Fold(scale, shift)
+
+
+def make_linear(weight: Array, bias: Array, fold: Fold, stats: InputStats, recipe: Int8Recipe) -> Linear:
+    """Fold, round, and correct the bias. weight (K, N), bias (N,)."""
+    folded = weight * fold.scale[:, None]
+    bias = (bias + fold.shift.astype(np.float64) @ weight).astype(np.float32)
+    covariance = stats.covariance(fold.scale) if recipe.gptq else None
+    quantized = quantize_weight(folded, covariance, recipe.gptq_damping)
+    corrected = bias
+    if recipe.bias_correction:
+        mean = (stats.mean - fold.shift) / fold.scale
+        corrected = (bias + mean @ (folded - quantized.dequantized())).astype(np.float32)
+    return Linear(folded, bias, quantized, corrected)
+
+
+def quantize_rows8(x: Array) -> tuple[NDArray[np.uint8], Array]:
+    """The graph's rows of both signs: u8 (T, K) around `CENTRE` and scales (T, 1)."""
+    return _rows(x, np.maximum(np.abs(x).max(axis=1, keepdims=True), TINY), CENTRE)
+
+
+def quantize_rows8_activation(x: Array) -> tuple[NDArray[np.uint8], Array]:
+    """The graph's rows of gelu's or relu's output: u8 (T, K) around `ACTIVATION_ZERO` and scales (T, 1)."""
+    return _rows(x, np.maximum(x.max(axis=1, keepdims=True), ACTIVATION_FLOOR), ACTIVATION_ZERO)
+
+
+def _rows(x: Array, largest: Array, zero: int) -> tuple[NDArray[np.uint8], Array]:
+    scale = (largest * np.float32(1 / (255 - zero))).astype(np.float32)
+    return np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.uint8), scale
+
+
+def run_linear(x: Array, linear: Linear, *, activation: bool = False) -> Array:
+    """What the graph computes for rows z (T, K): float32 (T, N), bias included."""
+    rows, scale = quantize_rows8_activation(x) if activation else quantize_rows8(x)
+    zero = ACTIVATION_ZERO if activation else CENTRE
+    whole = (rows.astype(np.int32) - zero) @ linear.quantized.weight.astype(np.int32)
+    return (scale * (whole * linear.quantized.scale) + linear.bias).astype(np.float32)
+
+
+def local_error(sample: Array, fold: Fold, linear: Linear, *, activation: bool = False) -> float:
+    """Relative error of the int8 product on sample rows x (T, K): |error| / |output - its mean|."""
+    z = (sample - fold.shift) / fold.scale
+    exact = z @ linear.weight + linear.float_bias
+    error = run_linear(z, linear, activation=activation) - exact
+    spread = np.linalg.norm(exact - exact.mean(axis=0))
+    return float(np.linalg.norm(error) / max(float(spread), 1e-12))

@@ -1,0 +1,34 @@
+"""Settings of the int8 variant, and a few named sets of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Int8Recipe:
+    """How weights and activations become 8-bit.
+
+    The target is what is measured on calibration texts that took no part in the calibration: while the lowest cosine
+    of pooled vectors is under it, the product with the largest effect is kept in float32, `max_wide` at most.
+    """
+
+    smoothing: float = 0.5  # exponent: s = amax(x)^a / amax(w)^(1-a) per input channel; 0 turns it off
+    optimize: bool = True  # improve smoothing and shift by descent on the rounding error
+    weight_ratio: float = 1.0  # what weight rounding counts there, against the activations'
+    shift: bool = True  # centre each channel on the middle of its range; exact, folded into the next bias
+    ffn_outliers: int = 32  # neurons per layer whose outputs stay float32, chosen by how they stretch the rows
+    gptq: bool = True  # round weights so that each row's error compensates the earlier ones'
+    gptq_damping: float = 0.01  # share of the mean diagonal added to the Hessian
+    bias_correction: bool = True  # add the mean error of the rounded weights to the bias
+    embeddings_int8: bool = True  # token table int8 with one scale per row; False: float32
+    target_cosine: float = 0.997
+    max_wide: int = 4
+
+
+RECIPES = {
+    "default": Int8Recipe(),
+    "rounded": Int8Recipe(gptq=False),
+    "plain": Int8Recipe(smoothing=0.0, shift=False, gptq=False, bias_correction=False, max_wide=0),
+}
+"""name -> recipe; "plain" is per-row quantization with nothing else, the baseline of the accuracy table."""

@@ -1,0 +1,107 @@
+"""Weights beside the graph: one page-aligned file that a reader can map without protobuf.
+
+Every tensor of `EXTERNAL_BYTES` or more, and every one named by its role in the encoder (see `embedrt_export.roles`),
+goes to the weights file at an offset that is a multiple of `ALIGNMENT`, the page size that mmap needs. The others
+(shapes, axes, constants) stay in the graph.
+The bytes are the tensor's, little-endian and C-ordered, with no header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from embedrt.bundle import TensorEntry
+
+ALIGNMENT = 4096  # bytes
+EXTERNAL_BYTES = 1024
+ROLES = ("embeddings.", "layers.")
+
+
+def save_graph(
+    model: onnx.ModelProto,
+    graph_path: Path,
+    weights_path: Path,
+    *,
+    reuse: Mapping[str, TensorEntry] | None = None,
+) -> tuple[TensorEntry, ...]:
+    """Write `model` to `graph_path` and its large tensors to `weights_path` (same directory).
+
+    `reuse` names tensors that already lie in `weights_path` (from an earlier call): they are referred to, not written
+    again, so two graphs share one file. `model` itself is not changed.
+
+    Returns:
+        Where each large tensor of this graph lies, in the file's order.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    known = dict(reuse or {})
+    entries: list[TensorEntry] = []
+    slim = onnx.ModelProto()
+    slim.CopyFrom(_without_initializers(model))
+    with weights_path.open("ab" if known else "wb") as stream:
+        for tensor in model.graph.initializer:
+            data = _raw_bytes(tensor)
+            if len(data) < EXTERNAL_BYTES and not tensor.name.startswith(ROLES):
+                slim.graph.initializer.add().CopyFrom(tensor)
+                continue
+            entry = known.get(tensor.name)
+            if entry is None:
+                stream.seek(0, 2)
+                stream.write(b"\0" * (-stream.tell() % ALIGNMENT))
+                entry = _entry(tensor, weights_path.name, stream.tell(), len(data))
+                stream.write(data)
+            entries.append(entry)
+            slim.graph.initializer.append(_external(tensor, entry))
+    graph_path.write_bytes(slim.SerializeToString())
+    return tuple(sorted(entries, key=lambda entry: entry.offset))
+
+
+def read_tensor(root: Path, entry: TensorEntry) -> np.memmap:
+    """The tensor of an entry as a read-only map of its file under `root`."""
+    return np.memmap(root / entry.path, np.dtype(entry.dtype), "r", entry.offset, entry.shape)
+
+
+def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Everything but the weights, without copying them first."""
+    slim = onnx.ModelProto()
+    for field, value in model.ListFields():
+        if field.name == "graph":
+            continue
+        if field.is_repeated:
+            getattr(slim, field.name).extend(value)
+        elif field.message_type is not None:
+            getattr(slim, field.name).CopyFrom(value)
+        else:
+            setattr(slim, field.name, value)
+    graph = model.graph
+    slim.graph.name = graph.name
+    slim.graph.node.extend(graph.node)
+    slim.graph.input.extend(graph.input)
+    slim.graph.output.extend(graph.output)
+    return slim
+
+
+def _raw_bytes(tensor: TensorProto) -> bytes:
+    if tensor.HasField("raw_data"):
+        return bytes(tensor.raw_data)
+    return np.ascontiguousarray(numpy_helper.to_array(tensor)).tobytes()
+
+
+def _entry(tensor: TensorProto, file_name: str, offset: int, size: int) -> TensorEntry:
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).name
+    return TensorEntry(tensor.name, dtype, tuple(tensor.dims), file_name, offset, size)
+
+
+def _external(tensor: TensorProto, entry: TensorEntry) -> TensorProto:
+    """A tensor that points into the weights file."""
+    out = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    out.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", entry.path), ("offset", entry.offset), ("length", entry.size)):
+        out.external_data.add(key=key, value=str(value))
+    return out

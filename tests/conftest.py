@@ -1,0 +1,57 @@
+"""Tiny bundles, exported once per run from seeded models by the real exporter."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedrt import Embedder
+from tests import tiny
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Published data that lies beside a checkout on some machines; tests that want it skip by name elsewhere."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no published data at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`make_bundle(family, **save_pipeline options)` exports fp32 (or `variants`) once per set of options."""
+    made: dict[str, Path] = {}
+
+    def make(family: str = "bert", *, variants: tuple[str, ...] = ("fp32",), **options: Any) -> Path:
+        from embedrt_export import export
+
+        key = repr((family, variants, sorted(options.items())))
+        if key not in made:
+            folder = tmp_path_factory.mktemp(family)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch and transformers warn about themselves
+                export(
+                    tiny.save_pipeline(folder, family, **options), folder / "bundle", variants=variants, num_threads=1
+                )
+            made[key] = folder / "bundle"
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(make_bundle: Callable[..., Path]) -> Path:
+    """A BERT of two layers, mean pooling, normalized, 48 tokens, all variants, with a query and a document prompt."""
+    return make_bundle("bert", variants=("fp32", "fp16", "int8"), prompts={"query": "query: ", "document": "passage: "})
+
+
+@pytest.fixture
+def embedder(tiny_bundle: Path) -> Iterator[Embedder]:
+    with Embedder(tiny_bundle, variant="fp32", num_threads=1) as made:
+        yield made

@@ -1,0 +1,265 @@
+"""Export end to end on tiny seeded models: every pipeline, every refusal, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedrt import (
+    Embedder,
+    ExportError,
+    OptionError,
+    ParityError,
+    SourceError,
+    UnsupportedModelError,
+    open_bundle,
+)
+from embedrt_export import export as export_on_all_cores
+from embedrt_export.graph import build_fp32
+from embedrt_export.reference import load_reference
+from embedrt_export.source import resolve
+from tests import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+
+# One thread: these models are tiny, and tests run beside each other.
+EXPORT_MODULE = sys.modules["embedrt_export.export"]  # the package's attribute of that name is the function
+export = functools.partial(export_on_all_cores, num_threads=1)
+TEXTS = ["fox", "the lazy dog jumps over", "서울은 수도이다", "", "quick " * 60]
+
+
+def assert_equals_reference(bundle: Path, model: Path, **options: Any) -> None:
+    reference = load_reference(resolve(model), **options)
+    with Embedder(bundle, variant="fp32") as embedder:
+        got = embedder.encode_detailed(TEXTS).embeddings
+    np.testing.assert_allclose(got, reference.encode(TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "xlmr", "distilbert"])
+def test_known_families_come_out_fused_and_equal(make_bundle: Callable[..., Path], family: str) -> None:
+    bundle = make_bundle(family)
+    fused = open_bundle(bundle).variant("fp32").fused
+    assert (fused["Attention"], fused["BiasGelu"], fused["SkipLayerNormalization"]) == (2, 2, 4)
+    assert_equals_reference(bundle, bundle.parent / "model")
+
+
+def test_other_families_work_unfused_and_say_so(make_bundle: Callable[..., Path]) -> None:
+    bundle = make_bundle("mpnet")
+    assert any("unfused" in note for note in open_bundle(bundle).manifest.notes)
+    assert_equals_reference(bundle, bundle.parent / "model")
+
+
+# LaBSE: CLS, Dense with Tanh, Normalize. multilingual-mpnet: XLM-R, mean, no Normalize. distiluse: mean, Dense.
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("bert", {"pooling": "cls", "dense": (64,)}),
+        ("xlmr", {"pooling": "mean", "normalize": False}),
+        ("distilbert", {"pooling": "mean", "dense": (32, 16)}),
+        ("bert", {"pooling": "max"}),
+        ("bert", {"pooling": "mean_sqrt_len_tokens", "normalize": False}),
+        ("bert", {"pooling": "weightedmean"}),
+        ("bert", {"pooling": "lasttoken"}),
+        ("bert", {"pooling": ("cls", "max", "mean")}),
+        ("bert", {"prompts": {"query": "q: ", "all": "fox "}, "default_prompt_name": "all"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
+)
+def test_whole_pipelines_equal_sentence_transformers(
+    make_bundle: Callable[..., Path], family: str, options: dict[str, Any]
+) -> None:
+    bundle = make_bundle(family, **options)
+    model = bundle.parent / "model"
+    reference = load_reference(resolve(model))
+    with Embedder(bundle, variant="fp32") as embedder:
+        np.testing.assert_allclose(
+            embedder.encode_detailed(TEXTS).embeddings, reference.model.encode(TEXTS, batch_size=2), atol=1e-5
+        )
+
+
+def test_old_and_new_class_paths_and_names_are_read(tmp_path: Path) -> None:
+    model = tiny.save_pipeline(tmp_path / "m", "xlmr", pooling="cls")
+    modules = json.loads((model / "modules.json").read_text())
+    for module, kind in zip(modules, ("Transformer", "Pooling", "Normalize"), strict=True):
+        module["type"] = f"sentence_transformers.models.{kind}"
+    (model / "modules.json").write_text(json.dumps(modules))
+    pooling = model / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps({"word_embedding_dimension": 64, "pooling_mode_cls_token": True,
+                                   "pooling_mode_mean_tokens": False}))  # fmt: skip
+    (model / "sentence_bert_config.json").unlink()
+    (model / "sentence_xlm-roberta_config.json").write_text('{"max_seq_length": 32, "do_lower_case": true}')
+    export(model, tmp_path / "b", variants=["fp32"])
+    assert open_bundle(tmp_path / "b").manifest.max_tokens == 32
+    assert open_bundle(tmp_path / "b").manifest.pipeline.pooling == ("cls",)
+    assert_equals_reference(tmp_path / "b", model)
+    with Embedder(tmp_path / "b") as embedder:
+        np.testing.assert_array_equal(embedder.encode("FOX"), embedder.encode("fox"))
+
+
+def test_unknown_modules_are_named_and_never_dropped(tmp_path: Path) -> None:
+    model = tiny.save_pipeline(tmp_path / "m")
+    modules = json.loads((model / "modules.json").read_text())
+    modules[2]["type"] = "sentence_transformers.models.WordWeights"
+    (model / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(UnsupportedModelError, match=r"sentence_transformers\.models\.WordWeights"):
+        export(model, tmp_path / "b", variants=["fp32"])
+    assert not (tmp_path / "b").exists()
+
+
+def test_plain_models_need_a_pooling_or_a_family_that_documents_one(tmp_path: Path) -> None:
+    plain = tiny.save_encoder(tmp_path / "plain", "xlmr")
+    with pytest.raises(OptionError, match=r"--pooling cls, mean"):
+        export(plain, tmp_path / "b", variants=["fp32"])
+    export(plain, tmp_path / "b", variants=["fp32"], pooling="cls")
+    assert open_bundle(tmp_path / "b").manifest.pipeline.stages == ()
+    known = tiny.save_encoder(tmp_path / "multilingual-e5-small", "xlmr")
+    export(known, tmp_path / "c", variants=["fp32"])
+    manifest = open_bundle(tmp_path / "c").manifest
+    assert manifest.pipeline.pooling == ("mean",)
+    assert any("pooling mean assumed" in note and "huggingface.co" in note for note in manifest.notes)
+    assert manifest.prompts.texts == {"query": "query: ", "passage": "passage: "}
+
+
+def test_the_model_cards_recipe_and_the_cls_recipe_are_two_spaces(tmp_path: Path) -> None:
+    """E5-instruct by its card (mean, an instruction on queries), and the CLS recipe with a prefix on every text."""
+    model = tiny.save_pipeline(tmp_path / "m", "xlmr").rename(tmp_path / "multilingual-e5-large-instruct")
+    export(model, tmp_path / "card", variants=["fp32"])
+    prefix = tmp_path / "prefix.json"
+    prefix.write_text(json.dumps({"prompts": {"all": "주어진 문장을 임베딩으로 변환: "}, "default_prompt_name": "all"}))
+    export(model, tmp_path / "cls", variants=["fp32"], pooling="cls", prompts=prefix)
+    with Embedder(tmp_path / "card") as card, Embedder(tmp_path / "cls") as cls:
+        task = "Given a web search query, retrieve relevant passages that answer the query"
+        np.testing.assert_array_equal(card.encode_query("fox"), card.encode(f"Instruct: {task}\nQuery: fox"))
+        np.testing.assert_array_equal(card.encode_document("fox"), card.encode("fox"))
+        np.testing.assert_array_equal(
+            card.encode_query("fox", task="Find animals"), card.encode("Instruct: Find animals\nQuery: fox")
+        )
+        assert card.identity != cls.identity
+        texts = ["서울은 수도이다", "The quick brown fox"]
+        np.testing.assert_allclose(cls.encode(texts), _cls_by_hand(model, texts), atol=1e-5)
+
+
+def _cls_by_hand(model: Path, texts: list[str]) -> Any:
+    """`last_hidden_state[:, 0]` of prefixed texts, L2-normalized, in plain transformers."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, encoder = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
+    batch = tokenizer(
+        [f"주어진 문장을 임베딩으로 변환: {t}" for t in texts], padding=True, truncation=True, max_length=48,
+        return_tensors="pt",
+    )  # fmt: skip
+    with torch.no_grad():
+        return torch.nn.functional.normalize(encoder(**batch).last_hidden_state[:, 0], dim=1).numpy()
+
+
+def test_an_existing_bundle_is_kept_unless_forced(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    source = make_bundle("bert")
+    out = tmp_path / "b"
+    shutil.copytree(source, out)
+    before = (out / "manifest.json").read_bytes()
+    with pytest.raises(ExportError, match="exists already; --force replaces it"):
+        export(source.parent / "model", out, variants=["fp32"])
+    assert (out / "manifest.json").read_bytes() == before
+    export(source.parent / "model", out, variants=["fp32"], pooling="cls", force=True)
+    assert open_bundle(out).manifest.pipeline.pooling == ("cls",)
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_force_does_not_delete_what_is_no_bundle(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(ExportError, match="is not a bundle"):
+        export(make_bundle("bert").parent / "model", tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+def _truncate(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "truncated": (
+        _truncate,
+        r"model\.safetensors is truncated: it has \d+ bytes and should have \d+; download it again",
+    ),
+    "no weights": (lambda m: (m / "model.safetensors").unlink(), "holds no weights"),
+    "no config": (lambda m: (m / "config.json").unlink(), r"config\.json is missing"),
+    "broken json": (lambda m: (m / "modules.json").write_text("{"), r"modules\.json cannot be read"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_models_are_one_clear_line(tmp_path: Path, damage: str) -> None:
+    break_it, message = DAMAGES[damage]
+    model = tiny.save_pipeline(tmp_path / "m")
+    break_it(model)
+    with pytest.raises(SourceError, match=message):
+        export(model, tmp_path / "b", variants=["fp32"])
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_no_such_model_and_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SourceError, match="no such directory, and the hub cannot be reached"):
+        export("nobody/nothing", tmp_path / "b")
+
+
+def test_a_full_disk_leaves_nothing(
+    make_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(EXPORT_MODULE, "save_graph", full)
+    with pytest.raises(ExportError, match=r"no space left for .*, free some or choose another disk"):
+        export(make_bundle("bert").parent / "model", tmp_path / "b", variants=["fp32"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missed_gate_leaves_no_bundle(
+    make_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = build_fp32
+
+    def damaged(*args: Any, **kwargs: Any) -> Any:
+        graph = build(*args, **kwargs)
+        for tensor in graph.model.graph.initializer:
+            if tensor.dims == [64, 128]:
+                values = np.frombuffer(tensor.raw_data, np.float32) * 1.05
+                tensor.raw_data = values.astype(np.float32).tobytes()
+        return graph
+
+    monkeypatch.setattr(EXPORT_MODULE, "build_fp32", damaged)
+    with pytest.raises(ParityError, match=r"no bundle was written: fp32: smallest cosine"):
+        export(make_bundle("bert").parent / "model", tmp_path / "b", variants=["fp32"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_are_checked_before_work(tmp_path: Path) -> None:
+    model = tiny.save_pipeline(tmp_path / "m")
+    with pytest.raises(OptionError, match="variants must be of fp32, fp16, int8, not 'int4'"):
+        export(model, tmp_path / "b", variants=["int4"])
+    with pytest.raises(OptionError, match="--max-tokens must be between 3 and 64"):
+        export(model, tmp_path / "b", max_tokens=1000)
+    with pytest.raises(OptionError, match="--pooling must be of"):
+        export(model, tmp_path / "b", pooling="median")
+    (tmp_path / "p.json").write_text('{"query": 3}')
+    with pytest.raises(OptionError, match="every prompt must be a string"):
+        export(model, tmp_path / "b", prompts=tmp_path / "p.json")
+
+
+def test_a_smaller_limit_is_the_bundles(tmp_path: Path) -> None:
+    model = tiny.save_pipeline(tmp_path / "m")
+    export(model, tmp_path / "b", variants=["fp32"], max_tokens=16)
+    assert_equals_reference(tmp_path / "b", model, max_tokens=16)

@@ -1,0 +1,238 @@
+"""Graphs of tiny seeded encoders: fusion, fp16, int8, and the weights file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import transformers
+from onnx import numpy_helper
+
+from embedrt.errors import ExportError, UnsupportedModelError
+from embedrt_export.fp16 import survives_half, to_fp16
+from embedrt_export.graph import EncoderGraph, build_fp32, check_fused
+from embedrt_export.int8 import Int8Recipe, to_int8
+from embedrt_export.int8.calibration import batches
+from embedrt_export.texts import calibration_texts
+from embedrt_export.weights import ALIGNMENT, read_tensor, save_graph
+
+LAYERS, WIDTH, HEADS, FFN, VOCAB = 2, 64, 4, 128, 300
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": FFN,
+    "max_position_embeddings": 66,
+}
+CONFIGS: dict[str, tuple[str, Any]] = {
+    "bert": ("BertModel", transformers.BertConfig(**_COMMON, type_vocab_size=2)),
+    "roberta": ("XLMRobertaModel", transformers.XLMRobertaConfig(**_COMMON, type_vocab_size=1, pad_token_id=1)),
+    "distilbert": (
+        "DistilBertModel",
+        transformers.DistilBertConfig(
+            vocab_size=VOCAB, dim=WIDTH, n_layers=LAYERS, n_heads=HEADS, hidden_dim=FFN, max_position_embeddings=66
+        ),
+    ),
+    "mpnet": ("MPNetModel", transformers.MPNetConfig(**_COMMON)),
+}
+QUICK = Int8Recipe(ffn_outliers=16, max_wide=0)
+
+
+def make_encoder(kind: str) -> Any:
+    """A seeded encoder whose weights, biases and gains are all exact in fp16 and none is trivial."""
+    torch.manual_seed(7)
+    name, config = CONFIGS[kind]
+    encoder = getattr(transformers, name)(config).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return encoder.half().float()
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, EncoderGraph]]:
+    out = {}
+    for kind in CONFIGS:
+        encoder = make_encoder(kind)
+        out[kind] = encoder, build_fp32(encoder, tmp_path_factory.mktemp(kind))
+    return out
+
+
+@pytest.fixture(scope="module")
+def calibration() -> list[list[int]]:
+    rng = np.random.default_rng(3)
+    return [rng.integers(5, VOCAB, length).tolist() for length in rng.integers(2, 24, 60)]
+
+
+def session(model: onnx.ModelProto, folder: Path) -> ort.InferenceSession:
+    save_graph(model, folder / "model.onnx", folder / "weights.bin")
+    return ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+
+
+def run(s: ort.InferenceSession, sequences: list[list[int]], pad: int = 1) -> list[np.ndarray]:
+    """The hidden states (S, H) of each text, all in one padded batch."""
+    ids = np.full((len(sequences), max(map(len, sequences))), pad, np.int64)
+    mask = np.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+    every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    hidden = s.run(None, {value.name: every[value.name] for value in s.get_inputs()})[0]
+    return [hidden[row, : len(sequence)] for row, sequence in enumerate(sequences)]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.mean(axis=0).astype(np.float64), b.mean(axis=0).astype(np.float64)
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_known_families_are_fully_fused_and_named_by_role(graphs: Any, kind: str) -> None:
+    graph = graphs[kind][1]
+    assert graph.family == kind
+    assert graph.fused["Attention"] == graph.fused["BiasGelu"] == LAYERS
+    assert graph.fused["SkipLayerNormalization"] == 2 * LAYERS
+    assert graph.fused["LayerNormalization"] == 1
+    assert "Softmax" not in graph.fused
+    names = {tensor.name for tensor in graph.model.graph.initializer}
+    for role in ("qkv", "attention_output", "ffn_up", "ffn_down"):
+        assert {f"layers.1.{role}.weight", f"layers.1.{role}.bias"} <= names
+
+
+def test_other_encoders_stay_unfused_with_a_note(graphs: Any) -> None:
+    graph = graphs["mpnet"][1]
+    assert graph.family is None
+    assert "mpnet" in graph.notes[0]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_fp32_equals_pytorch_also_with_padding_on_the_left(graphs: Any, kind: str, tmp_path: Path) -> None:
+    encoder, graph = graphs[kind]
+    pad = encoder.config.pad_token_id
+    ids = np.random.default_rng(0).integers(5, VOCAB, (2, 9))
+    mask = np.ones_like(ids)
+    mask[0, :3] = mask[1, 6:] = 0
+    ids[mask == 0] = pad
+    with torch.no_grad():
+        expected = encoder(torch.from_numpy(ids), torch.from_numpy(mask)).last_hidden_state.numpy()
+    s = session(graph.model, tmp_path)
+    every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    hidden = s.run(None, {value.name: every[value.name] for value in s.get_inputs()})[0]
+    np.testing.assert_allclose(hidden[mask == 1], expected[mask == 1], atol=2e-5)
+
+
+def test_a_family_that_did_not_fuse_is_refused_with_counts(graphs: Any) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"Attention: expected 3, found 2"):
+        check_fused(graphs["bert"][1].model, LAYERS + 1, "gelu", "bert")
+    with pytest.raises(UnsupportedModelError, match="FastGelu: expected 2, found 0"):
+        check_fused(graphs["bert"][1].model, LAYERS, "gelu_new", "bert")
+    with pytest.raises(UnsupportedModelError, match="mish"):
+        check_fused(graphs["bert"][1].model, LAYERS, "mish", "bert")
+
+
+def test_weights_are_aligned_and_readable_without_protobuf(graphs: Any, tmp_path: Path) -> None:
+    model = graphs["bert"][1].model
+    entries = save_graph(model, tmp_path / "model.onnx", tmp_path / "weights.bin")
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    roles = {name for name in tensors if name.startswith(("embeddings.", "layers."))}
+    assert {"embeddings.word", "layers.0.qkv.weight", "layers.1.ffn_norm.beta"} <= roles
+    assert {entry.name for entry in entries} >= roles
+    for entry in entries:
+        assert entry.offset % ALIGNMENT == 0
+        assert entry.size == tensors[entry.name].nbytes
+        np.testing.assert_array_equal(read_tensor(tmp_path, entry), tensors[entry.name])
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_fp16_from_an_fp16_checkpoint_is_exact(graphs: Any, kind: str, tmp_path: Path) -> None:
+    graph = graphs[kind][1]
+    cpu, cuda, report = to_fp16(graph)
+    assert report["weights_kept_float32"] == []
+    (tmp_path / "a").mkdir()
+    texts = [[5, 6, 7, 8], [9, 10]]
+    expected = run(session(graph.model, tmp_path / "a"), texts)
+    entries = save_graph(cpu, tmp_path / "model.onnx", tmp_path / "weights.bin")
+    size = (tmp_path / "weights.bin").stat().st_size
+    shared = {entry.name: entry for entry in entries}
+    save_graph(cuda, tmp_path / "model_cuda.onnx", tmp_path / "weights.bin", reuse=shared)
+    assert (tmp_path / "weights.bin").stat().st_size == size
+    for name, tolerance in (("model.onnx", 0.0), ("model_cuda.onnx", 2e-2)):
+        s = ort.InferenceSession(str(tmp_path / name), providers=["CPUExecutionProvider"])
+        for got, want in zip(run(s, texts), expected, strict=True):
+            np.testing.assert_allclose(got, want, atol=tolerance, rtol=0)
+
+
+def test_weights_that_half_cannot_hold_are_found() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((32, 32)).astype(np.float32)
+    assert survives_half(weight)
+    assert not survives_half(weight * 1e5)
+    assert not survives_half(weight * 1e-7)
+
+
+def test_products_near_the_end_of_halfs_range_stay_float32_on_cuda(graphs: Any, calibration: Any) -> None:
+    graph = graphs["bert"][1]
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    for tensor in model.graph.initializer:
+        if tensor.name == "layers.0.ffn_up.bias":
+            tensor.raw_data = np.full(FFN, 30000, np.float32).tobytes()
+    _cpu, _cuda, report = to_fp16(EncoderGraph(model, "bert", {}, ()), calibration)
+    assert "layers.0.ffn_down" in report["products_kept_float32_on_cuda"]
+    assert "layers.1.attention" not in report["products_kept_float32_on_cuda"]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_int8_is_near_fp32_and_alone_equals_in_a_batch(
+    graphs: Any, calibration: Any, kind: str, tmp_path: Path
+) -> None:
+    graph = graphs[kind][1]
+    model, report = to_int8(graph, calibration, recipe=QUICK)
+    (tmp_path / "a").mkdir()
+    texts = [[7], [8, 9, 10], *([int(i) for i in np.arange(n) % 280 + 10] for n in (5, 17, 40))]
+    expected = run(session(graph.model, tmp_path / "a"), texts)
+    s = session(model, tmp_path)
+    together = run(s, texts)
+    for text, got, want in zip(texts, together, expected, strict=True):
+        assert cosine(got, want) > 0.999
+        assert cosine(run(s, [text])[0], got) > 0.999999
+    assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in model.graph.initializer)
+    assert report["kept_float32"] == []
+    assert report["measured"][0]["cosine_min"] > 0.999
+
+
+def test_int8_keeps_products_float32_until_the_target_is_met(graphs: Any, calibration: Any) -> None:
+    recipe = Int8Recipe(ffn_outliers=0, gptq=False, optimize=False, target_cosine=1.1, max_wide=3)
+    model, report = to_int8(graphs["roberta"][1], calibration, recipe=recipe)
+    worst = sorted(report["local_error"], key=lambda name: -report["local_error"][name])
+    assert report["kept_float32"] == worst[:3]
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    names = [f"{name.replace('qkv', 'query')}.weight" for name in worst[:3]]
+    assert all(types[name] == onnx.TensorProto.FLOAT for name in names)
+
+
+def test_int8_needs_calibration_texts(graphs: Any) -> None:
+    with pytest.raises(ExportError, match="at least 10 calibration texts, got 1"):
+        to_int8(graphs["bert"][1], [[1, 2]])
+
+
+def test_calibration_batches_hold_equal_lengths_and_every_text() -> None:
+    sequences = [[1] * length for length in (3, 1, 3, 2, 1)]
+    groups = list(batches(sequences))
+    assert [len({len(sequence) for sequence in group}) for group in groups] == [1] * len(groups)
+    assert sorted(len(sequence) for group in groups for sequence in group) == [1, 1, 2, 3, 3]
+
+
+def test_calibration_texts_are_many_and_varied() -> None:
+    texts = calibration_texts()
+    assert len(texts) > 200
+    assert min(map(len, texts)) == 1
+    assert max(map(len, texts)) > 1000
+    assert not any(text.startswith("# ") for text in texts)

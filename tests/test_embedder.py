@@ -1,0 +1,250 @@
+"""The engine over a tiny real bundle."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedrt import (
+    BundleIntegrityError,
+    Embedder,
+    ExecutorError,
+    InputError,
+    InputTypeError,
+    NonFiniteError,
+    OptionError,
+    TokenLimitError,
+    TruncationWarning,
+)
+from embedrt import embedder as embedder_module
+
+TEXTS = ["fox", "the lazy dog jumps", "서울은 수도이다", "", "a " * 20, "fox", "\x00 \u200b", "🙂🙂"]
+LONG = "the quick brown fox " * 40
+
+
+def test_shapes_follow_the_input(embedder: Embedder) -> None:
+    assert embedder.encode("fox").shape == (64,)
+    assert embedder.encode(["fox"]).shape == (1, 64)
+    assert embedder.encode(("fox", "dog")).shape == (2, 64)
+    assert embedder.encode([]).shape == (0, 64)
+    assert embedder.encode([]).dtype == np.float32
+    assert embedder.dimension == 64
+
+
+def test_a_text_alone_equals_the_text_in_any_batch_and_order(embedder: Embedder) -> None:
+    together = embedder.encode(TEXTS)
+    np.testing.assert_allclose(np.stack([embedder.encode(t) for t in TEXTS]), together, atol=2e-6)
+    np.testing.assert_allclose(embedder.encode(TEXTS[::-1])[::-1], together, atol=2e-6)
+    np.testing.assert_array_equal(embedder.encode(TEXTS), together)
+
+
+@pytest.mark.parametrize("variant", ["fp32", "fp16", "int8"])
+def test_int8_and_fp16_do_not_see_their_neighbours(tiny_bundle: Path, variant: str) -> None:
+    with Embedder(tiny_bundle, variant=variant, num_threads=1) as small:
+        together = small.encode(TEXTS)
+        alone = np.stack([small.encode(t) for t in TEXTS])
+    assert (together * alone).sum(axis=1).min() > 0.999999
+
+
+def test_duplicates_are_embedded_once_and_come_back_at_their_places(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    run = embedder._executor.run
+
+    def counting(batch: Any, **kwargs: Any) -> Any:
+        ran.append(len(batch.offsets) - 1)
+        return run(batch, **kwargs)
+
+    monkeypatch.setattr(embedder._executor, "run", counting)
+    vectors = embedder.encode(["fox", "dog", "fox", "fox"])
+    assert sum(ran) == 2
+    np.testing.assert_array_equal(vectors[0], vectors[3])
+    assert not np.array_equal(vectors[0], vectors[1])
+
+
+def test_long_calls_run_in_windows_with_the_same_result(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"fox {i}" for i in range(23)]
+    whole = embedder.encode(texts)
+    monkeypatch.setattr(embedder_module, "_WINDOW_TEXTS", 5)
+    np.testing.assert_allclose(embedder.encode(texts), whole, atol=2e-6)
+
+
+def test_truncation_is_warned_of_once_and_reported(embedder: Embedder) -> None:
+    with pytest.warns(TruncationWarning, match=r"1 of 2 texts were cut at 48 tokens") as caught:
+        cut = embedder.encode([LONG, "fox"])
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = embedder.encode_detailed([LONG, "fox"])
+    np.testing.assert_array_equal(result.embeddings, cut)
+    assert [t.index for t in result.truncated] == [0]
+    assert result.truncated[0].num_tokens == result.num_tokens[0] == embedder.count_tokens(LONG) > 48
+    with pytest.raises(TokenLimitError, match="text 1: has") as refused:
+        embedder.encode(["fox", LONG], on_overflow="error")
+    assert refused.value.index == 1
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"bytes", ["fox", None], ["fox", 3.5], ["fox", b"bytes"]])
+def test_what_is_no_string_is_a_type_error_of_our_own(embedder: Embedder, bad: Any) -> None:
+    with pytest.raises(InputTypeError, match="string") as raised:
+        embedder.encode(bad)
+    assert isinstance(raised.value, TypeError)
+    assert raised.value.index == (1 if isinstance(bad, list) else None)
+
+
+def test_lone_surrogates_name_their_place(embedder: Embedder) -> None:
+    with pytest.raises(InputError, match="text 1: has a lone surrogate at character 2"):
+        embedder.encode(["fox", "ab\ud800"])
+
+
+def test_a_ten_megabyte_text_is_cut_like_any_other(embedder: Embedder) -> None:
+    huge = "fox " * 2_500_000
+    result = embedder.encode_detailed([huge, "fox"])
+    assert result.num_tokens[0] == 2_500_002
+    assert np.isfinite(result.embeddings).all()
+
+
+def test_options_that_do_not_exist_or_fit_are_refused(embedder: Embedder) -> None:
+    with pytest.raises(OptionError, match="did you mean 'normalize_embeddings'"):
+        embedder.encode("fox", normalise_embeddings=True)  # type: ignore[call-arg]
+    with pytest.raises(OptionError, match="truncate_dim=65 is more than"):
+        embedder.encode("fox", truncate_dim=65)
+    with pytest.raises(OptionError, match="no prompt 'nope'; this bundle has: query, document"):
+        embedder.encode("fox", prompt_name="nope")
+    with pytest.raises(OptionError, match="num_threads"):
+        Embedder(embedder.bundle, num_threads=0)
+    with pytest.raises(OptionError, match="variant 'int4' is not in this bundle; it has: fp32, fp16, int8"):
+        Embedder(embedder.bundle, variant="int4")
+
+
+def test_prompts_are_put_before_texts(embedder: Embedder) -> None:
+    np.testing.assert_array_equal(embedder.encode_query("fox"), embedder.encode("query: fox"))
+    np.testing.assert_array_equal(embedder.encode_document(["fox"]), embedder.encode(["passage: fox"]))
+    np.testing.assert_array_equal(embedder.encode("fox", prompt="x "), embedder.encode("x fox"))
+    with pytest.raises(OptionError, match=r"no \{task\} to fill"):
+        embedder.encode_query("fox", task="search")
+
+
+def test_truncated_vectors_have_length_one_again(embedder: Embedder) -> None:
+    full, short = embedder.encode("fox"), embedder.encode("fox", truncate_dim=16)
+    np.testing.assert_allclose(short, full[:16] / np.linalg.norm(full[:16]), rtol=1e-6)
+
+
+def test_token_embeddings_are_ragged_and_pool_to_the_vector(embedder: Embedder) -> None:
+    tokens = embedder.encode(TEXTS[:3], output_value="token_embeddings")
+    assert [len(t) for t in tokens] == embedder.count_tokens(TEXTS[:3])
+    mean = tokens[1].mean(axis=0)
+    np.testing.assert_allclose(mean / np.linalg.norm(mean), embedder.encode(TEXTS[1]), atol=1e-6)
+
+
+def test_integer_precisions_do_not_depend_on_the_call(embedder: Embedder) -> None:
+    together = embedder.encode(TEXTS, precision="int8")
+    assert together.dtype == np.int8
+    for text, row in zip(TEXTS, together, strict=True):
+        np.testing.assert_allclose(embedder.encode(text, precision="int8").astype(int), row.astype(int), atol=1)
+    assert embedder.encode(TEXTS, precision="ubinary").shape == (len(TEXTS), 8)
+
+
+def test_streams_keep_order_and_report_what_they_skip(embedder: Embedder) -> None:
+    read = 0
+
+    def source() -> Iterator[Any]:
+        nonlocal read
+        for text in ["a", "b", None, "c", LONG, "a", "\ud800", "d"]:
+            read += 1
+            yield text
+
+    stream = embedder.encode_stream(source(), block_size=3, on_error="skip")
+    first = next(stream)
+    assert read == 6  # one block ahead and no further
+    blocks = [first, *stream]
+    assert [b.indices for b in blocks] == [(0, 1), (3, 4, 5), (7,)]
+    assert [(b.start, b.num_texts) for b in blocks] == [(0, 3), (3, 3), (6, 2)]
+    assert [s.index for b in blocks for s in b.skipped] == [2, 6]
+    assert [t.index for b in blocks for t in b.truncated] == [4]
+    np.testing.assert_allclose(blocks[1].embeddings[2], blocks[0].embeddings[0], atol=2e-6)
+    with pytest.raises(InputTypeError, match="text 2"):
+        list(embedder.encode_stream(source(), block_size=3))
+    assert list(embedder.encode_stream([])) == []
+
+
+def test_threads_may_share_an_embedder(embedder: Embedder) -> None:
+    expected = embedder.encode(TEXTS)
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(10):
+            if not np.allclose(embedder.encode(TEXTS), expected, atol=2e-6):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_nan_is_an_error_that_names_the_text(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = embedder._executor.run
+
+    def poisoned(batch: Any, **kwargs: Any) -> Any:
+        hidden = run(batch, **kwargs).copy()
+        hidden[-1] = np.nan  # the last row is the shortest text's
+        return hidden
+
+    monkeypatch.setattr(embedder._executor, "run", poisoned)
+    with pytest.raises(NonFiniteError, match="text 1"):
+        embedder.encode(["the quick brown fox", "fox"])
+
+
+def test_pooling_at_run_time_is_another_space(tiny_bundle: Path, embedder: Embedder) -> None:
+    with Embedder(tiny_bundle, variant="fp32", pooling="cls") as other:
+        tokens = embedder.encode("fox", output_value="token_embeddings")
+        np.testing.assert_allclose(other.encode("fox"), tokens[0] / np.linalg.norm(tokens[0]), atol=1e-6)
+        assert other.identity != embedder.identity
+    with pytest.raises(OptionError, match="pooling must be of"):
+        Embedder(tiny_bundle, pooling="median")
+
+
+def test_identity_changes_with_all_that_changes_vectors(tiny_bundle: Path, embedder: Embedder) -> None:
+    with Embedder(tiny_bundle, variant="int8") as int8:
+        identities = [
+            embedder.identity,
+            embedder.identify(kind="query"),
+            embedder.identify(prompt="x"),
+            embedder.identify(truncate_dim=8),
+            embedder.identify(precision="int8"),
+            int8.identity,
+        ]
+    assert len(set(identities)) == len(identities)
+    assert embedder.identify(batch_size=3, show_progress_bar=True) == embedder.identity
+
+
+def test_closed_embedders_say_so(tiny_bundle: Path) -> None:
+    with Embedder(tiny_bundle) as closed:
+        assert closed.variant == "int8"
+    with pytest.raises(ExecutorError, match="closed"):
+        closed.encode("fox")
+
+
+def test_a_flipped_bit_is_found_while_loading(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, copy)
+    weights = copy / "fp32" / "weights.bin"
+    data = bytearray(weights.read_bytes())
+    data[5000] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(BundleIntegrityError, match=r"fp32/weights.bin does not match its sha256"):
+        Embedder(copy, variant="fp32")
+    Embedder(copy, variant="fp32", verify_hashes=False).close()
+    Embedder(copy, variant="int8").close()
