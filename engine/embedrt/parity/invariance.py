@@ -1,0 +1,119 @@
+"""A text's vector must not depend on its company: alone = in a batch = in another order = on the second call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.parity.metrics import check_vectors, cosine_distances, normalized
+
+_BATCH_TEXTS = 7  # small and odd, so that mates differ from those in one call over all texts
+_SEED = 20240229
+
+EncodeTexts = Callable[[Sequence[str]], NDArray[Any]]  # n texts -> (n, D)
+
+
+@dataclass(frozen=True)
+class Invariance:
+    """One way of asking for the same vectors again, against one call over all texts, on normalized copies."""
+
+    name: str  # out of INVARIANCES
+    num_texts: int
+    cosine_min: float
+    cosine_min_text: int  # position, among all texts, of the one with the smallest cosine
+    max_abs_diff: float
+    max_abs_diff_text: int  # likewise, with the largest difference
+
+
+class Advance(Protocol):
+    """Told how many texts were embedded."""
+
+    def __call__(self, units: int, /) -> object:
+        """Add `units` texts."""
+
+
+def check_invariances(
+    encode: EncodeTexts,
+    texts: Sequence[str],
+    vectors: NDArray[Any],
+    *,
+    positions: Sequence[int] | None = None,
+    advance: Advance = lambda _: None,
+) -> tuple[Invariance, ...]:
+    """Embed `texts` again in each of the four ways and compare with `vectors`.
+
+    Args:
+        encode: gives vectors (n, D) of n texts.
+        texts: N texts.
+        vectors: (N, D) what one call over all texts gave.
+        positions: which texts to check; default all.
+        advance: called with the number of texts embedded, `len(INVARIANCES)` times each in all.
+
+    Returns:
+        One outcome for each entry of INVARIANCES, in that order.
+    """
+    chosen = np.arange(len(texts)) if positions is None else np.asarray(positions, dtype=np.int64)
+    before = vectors[chosen]
+    found = []
+    for name, plan in INVARIANCES.items():
+        after = np.empty_like(before)
+        for places in plan(len(chosen)):
+            after[places] = encode([texts[chosen[k]] for k in places])
+            advance(len(places))
+        found.append(_compare(name, chosen, before, after))
+    return tuple(found)
+
+
+def spread_positions(num_tokens: Sequence[int], count: int) -> tuple[int, ...]:
+    """At most `count` positions spread evenly over the lengths, the shortest and the longest text among them."""
+    order = np.argsort(np.asarray(num_tokens), kind="stable")
+    if len(order) <= count:
+        return tuple(range(len(order)))
+    places = np.unique(np.linspace(0, len(order) - 1, count).astype(np.int64))
+    return tuple(sorted(int(i) for i in order[places]))
+
+
+def _alone(count: int) -> list[NDArray[np.int64]]:
+    return [np.array([i]) for i in range(count)]
+
+
+def _in_batches(count: int) -> list[NDArray[np.int64]]:
+    """Small batches of random mates, so that lengths mix and texts are padded."""
+    order = np.random.default_rng(_SEED).permutation(count)
+    return [order[i : i + _BATCH_TEXTS] for i in range(0, count, _BATCH_TEXTS)]
+
+
+def _other_order(count: int) -> list[NDArray[np.int64]]:
+    return [np.arange(count)[::-1]]
+
+
+def _second_call(count: int) -> list[NDArray[np.int64]]:
+    return [np.arange(count)]
+
+
+# name -> number of texts -> the calls, each the places of its texts
+INVARIANCES: dict[str, Callable[[int], list[NDArray[np.int64]]]] = {
+    "alone": _alone,
+    "in a batch": _in_batches,
+    "in another order": _other_order,
+    "on the second call": _second_call,
+}
+
+
+def _compare(name: str, chosen: NDArray[np.int64], before: NDArray[Any], after: NDArray[Any]) -> Invariance:
+    check_vectors(before, after)
+    a, b = normalized(before), normalized(after)
+    distances = cosine_distances(a, b)
+    differences = np.abs(a - b).max(axis=1)
+    return Invariance(
+        name=name,
+        num_texts=len(chosen),
+        cosine_min=float(1 - distances.max()),
+        cosine_min_text=int(chosen[distances.argmax()]),
+        max_abs_diff=float(differences.max()),
+        max_abs_diff_text=int(chosen[differences.argmax()]),
+    )

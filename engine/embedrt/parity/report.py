@@ -1,0 +1,192 @@
+"""The parity report: what was compared with what, where, and what came out; as JSON and as a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from embedrt._schema import SchemaError, decode
+from embedrt.bundle import ParitySummary
+from embedrt.errors import FileFormatError, OptionError
+from embedrt.machine import MachineInfo
+from embedrt.parity.gates import GateSet, show_value
+from embedrt.parity.invariance import Invariance
+from embedrt.parity.metrics import Deviation
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+REPORT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the variants are compared with."""
+
+    description: str  # e.g. "sentence-transformers 5.2.0, torch 2.13.0, fp32; vectors kept in the bundle"
+    dimension: int
+    normalized: bool  # whether its vectors have length 1; if not, normalized copies are compared
+    mean_pairwise_cosine: float  # of different texts
+
+
+@dataclass(frozen=True)
+class BucketReport:
+    """Texts of about one length in tokens."""
+
+    label: str  # e.g. "9-32" or "cut at 512"
+    deviation: Deviation
+
+
+@dataclass(frozen=True)
+class WorstText:
+    """One of the texts with the smallest cosines."""
+
+    index: int  # position among the texts compared
+    text: str  # shortened, control characters escaped
+    num_tokens: int  # before cutting
+    cosine: float
+
+
+@dataclass(frozen=True)
+class VariantReport:
+    """One variant against the reference."""
+
+    variant: str
+    identity: str
+    executor: str  # what ran it
+    deviation: Deviation
+    buckets: tuple[BucketReport, ...]
+    invariances: tuple[Invariance, ...]
+    gates: GateSet
+    failures: tuple[str, ...]  # one sentence per gate missed
+    worst: tuple[WorstText, ...]  # smallest cosine first
+    distances: tuple[float, ...]  # 1 - cosine of each text
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was kept."""
+        return not self.failures
+
+    def summary(self) -> ParitySummary:
+        """The numbers that the bundle's manifest keeps.
+
+        Raises:
+            OptionError: there were too few texts for all of them.
+        """
+        found = self.deviation
+        if found.centered is None or found.spearman is None or found.top10_overlap is None:
+            raise OptionError(f"{found.num_texts} texts are too few for a parity summary")
+        return ParitySummary(
+            num_texts=found.num_texts,
+            cosine_mean=found.cosine.mean,
+            cosine_p01=found.cosine.p01,
+            cosine_min=found.cosine.min,
+            centered_min=found.centered.min,
+            max_abs_diff=found.max_abs_diff,
+            spearman=found.spearman,
+            top10_overlap=found.top10_overlap,
+            passed=self.passed,
+        )
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Every variant of a bundle against the reference."""
+
+    format: int
+    bundle: str  # its name
+    source: str  # the model it was made of
+    created: str  # ISO 8601, UTC
+    machine: MachineInfo
+    num_threads: int
+    tools: dict[str, str]  # package -> version on this machine
+    reference: Reference
+    max_tokens: int
+    num_tokens: tuple[int, ...]  # per text, before cutting
+    variants: tuple[VariantReport, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every variant kept every gate."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What was missed, over all variants."""
+        return tuple(sentence for variant in self.variants for sentence in variant.failures)
+
+    def summary(self, variant: str) -> ParitySummary:
+        """The numbers for the manifest; OptionError if the variant is not in the report. See VariantReport."""
+        for report in self.variants:
+            if report.variant == variant:
+                return report.summary()
+        raise OptionError(f"variant {variant!r} is not in this report")
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader needs to judge the numbers, a sentence each."""
+        notes = []
+        for variant in self.variants:
+            if variant.gates.name == "collapsed" and variant.variant == "int8":
+                notes.append(f"int8: {variant.gates.reason}.")
+        if not self.reference.normalized:
+            notes.append("The pipeline does not normalize its vectors; copies at length 1 are compared.")
+        checked = {found.num_texts for variant in self.variants for found in variant.invariances}
+        if checked and max(checked) < len(self.num_tokens):
+            notes.append(f"Invariances were checked on {max(checked)} texts, spread over the lengths.")
+        return tuple(notes)
+
+    def to_json(self) -> str:
+        """JSON text; `ParityReport.from_json` reads it back equal."""
+        data = asdict(self)
+        data["passed"] = self.passed
+        return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ParityReport:
+        """Read what `to_json` wrote.
+
+        Raises:
+            FileFormatError: it is not a parity report of this format.
+        """
+        try:
+            data = json.loads(text)
+            if isinstance(data, dict):
+                data.pop("passed", None)  # follows from the rest
+                if data.get("format") != REPORT_FORMAT:
+                    raise SchemaError(f"format is {data.get('format')!r}, this embedrt reads {REPORT_FORMAT}")
+            return decode(cls, data)
+        except (ValueError, RecursionError) as exc:
+            raise FileFormatError(f"not a parity report of this embedrt: {exc}") from exc
+
+
+def render_table(report: ParityReport) -> Table:
+    """The report as a rich Table, one row per variant; what failed is `report.failures`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(f"Parity of {report.bundle}: {len(report.num_tokens)} texts, {report.reference.description}"),
+        title_justify="left",
+        caption=Text("\n".join(report.notes())) if report.notes() else None,
+        caption_justify="left",
+    )
+    table.add_column("variant", no_wrap=True)
+    for title in ("cosine mean", "p01", "min", "centered min", "max diff", "Spearman", "top-10", "same in any batch"):
+        table.add_column(title, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for variant in report.variants:
+        found = variant.deviation
+        table.add_row(
+            variant.variant,
+            show_value("cosine", found.cosine.mean),
+            show_value("cosine", found.cosine.p01),
+            show_value("cosine", found.cosine.min),
+            show_value("cosine", found.centered.min if found.centered else None),
+            show_value("max_abs_diff", found.max_abs_diff),
+            show_value("spearman", found.spearman),
+            "-" if found.top10_overlap is None else f"{found.top10_overlap:.4f}",
+            show_value("cosine", min((i.cosine_min for i in variant.invariances), default=None)),
+            Text("passed", style="green") if variant.passed else Text("FAILED", style="bold red"),
+        )
+    return table

@@ -1,0 +1,269 @@
+"""Check a bundle: its hashes, then every variant's vectors against the reference's."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle import Bundle, open_bundle
+from embedrt.errors import FileFormatError, OptionError
+from embedrt.machine import available_threads, describe_machine
+from embedrt.parity.files import ParityFiles, check_counts, read_parity_files
+from embedrt.parity.gates import find_failures, gate_set
+from embedrt.parity.html import render_page
+from embedrt.parity.invariance import INVARIANCES, check_invariances, spread_positions
+from embedrt.parity.metrics import (
+    Bucket,
+    Floats,
+    compare,
+    corpus_center,
+    cosine_distances,
+    is_normalized,
+    length_buckets,
+    mean_pairwise_cosine,
+    normalized,
+)
+from embedrt.parity.report import (
+    REPORT_FORMAT,
+    BucketReport,
+    ParityReport,
+    Reference,
+    VariantReport,
+    WorstText,
+)
+from embedrt.parity.texts import shorten
+from embedrt.progress import NullProgress, Progress
+from embedrt.results import EncodeResult
+from embedrt.version import __version__
+
+MAX_INVARIANCE_TEXTS = 512  # of more texts, this many are checked, spread over the lengths
+_WORST_TEXTS = 10
+_TOOLS = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers")
+
+
+class ParityEmbedder(Protocol):
+    """What verification needs of an embedder; embedrt.Embedder has it."""
+
+    @property
+    def executor_description(self) -> str:
+        """What runs the encoder."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a text may have."""
+
+    def encode_detailed(self, inputs: Sequence[str], /) -> EncodeResult:
+        """Vectors (N, D) with the bundle's default prompt, and tokens per text."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+class MakeEmbedder(Protocol):
+    """Makes the embedder of one variant."""
+
+    def __call__(self, bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> ParityEmbedder:
+        """Load `variant`; the hashes have been checked."""
+
+
+def default_embedder(bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> ParityEmbedder:
+    """An embedrt.Embedder."""
+    from embedrt.embedder import Embedder
+
+    return Embedder(bundle, variant=variant, device=device, num_threads=num_threads, verify_hashes=False)
+
+
+def verify_bundle(
+    bundle: str | Path | Bundle,
+    *,
+    variants: Sequence[str] | None = None,
+    texts: Sequence[str] | None = None,
+    reference: NDArray[Any] | None = None,
+    reference_description: str | None = None,
+    device: str = "auto",
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+    make_embedder: MakeEmbedder = default_embedder,
+) -> ParityReport:
+    """Compare a bundle's variants with the reference.
+
+    Args:
+        bundle: its directory, or the opened bundle.
+        variants: which; default all.
+        texts: what to embed; default the texts that the bundle keeps, with their reference vectors.
+        reference: (N, D) the PyTorch model's vectors of `texts`, in fp32, with the bundle's default prompt.
+        reference_description: what made `reference`, for the report.
+        device, num_threads: as for Embedder.
+        progress: told of each step.
+        make_embedder: loads a variant.
+
+    Returns:
+        ParityReport: with `.failures`; a gate missed is no exception.
+
+    Raises:
+        BundleError: the bundle cannot be used, or a hash does not match.
+        OptionError: an argument does not fit, e.g. texts without a reference.
+        NonFiniteError: a vector holds NaN or infinity.
+    """
+    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    progress = progress or NullProgress()
+    names = tuple(bundle.manifest.variants) if variants is None else tuple(variants)
+    with progress.step("Check hashes"):
+        _check_hashes(bundle, names)
+    corpus = _corpus(bundle, texts, reference)
+    described = reference_description or _describe_reference(bundle, texts is None)
+    counts: tuple[int, ...] = ()
+    reports = []
+    for name in names:
+        with (
+            _closing(make_embedder(bundle, variant=name, device=device, num_threads=num_threads)) as embedder,
+            progress.step(f"Verify {name}", _total(len(corpus.texts))) as advance,
+        ):
+            report, counts = _verify_variant(name, embedder, corpus, advance)
+        reports.append(report)
+    return ParityReport(
+        format=REPORT_FORMAT,
+        bundle=bundle.manifest.name,
+        source=bundle.manifest.source.model,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=describe_machine(),
+        num_threads=num_threads or available_threads(),
+        tools=_tool_versions(),
+        reference=Reference(
+            description=described,
+            dimension=int(corpus.vectors.shape[1]),
+            normalized=is_normalized(corpus.vectors),
+            mean_pairwise_cosine=mean_pairwise_cosine(corpus.vectors),
+        ),
+        max_tokens=bundle.manifest.max_tokens,
+        num_tokens=counts,
+        variants=tuple(reports),
+    )
+
+
+def save_report(report: ParityReport, directory: str | Path) -> tuple[Path, Path]:
+    """Write report.json and report.html into `directory`; their paths.
+
+    Raises:
+        FileFormatError: they cannot be written.
+    """
+    directory = Path(directory)
+    paths = (directory / "report.json", directory / "report.html")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, content in zip(paths, (report.to_json(), render_page(report)), strict=True):
+            path.write_text(content, encoding="utf-8")
+    except OSError as exc:
+        raise FileFormatError(f"the report cannot be written to {directory}: {exc.strerror or exc}") from exc
+    return paths
+
+
+def _verify_variant(
+    name: str, embedder: ParityEmbedder, corpus: ParityFiles, advance: Callable[[int], object]
+) -> tuple[VariantReport, tuple[int, ...]]:
+    """One variant's report, and the tokens of each text."""
+    result = embedder.encode_detailed(corpus.texts)
+    advance(len(corpus.texts))
+    vectors, counts = np.asarray(result.embeddings), result.num_tokens
+    deviation = compare(corpus.vectors, vectors)
+    invariances = check_invariances(
+        lambda some: np.asarray(embedder.encode_detailed(some).embeddings),
+        corpus.texts,
+        vectors,
+        positions=spread_positions(counts, MAX_INVARIANCE_TEXTS),
+        advance=advance,
+    )
+    distances = cosine_distances(normalized(corpus.vectors), normalized(vectors))
+    gates = gate_set(name, mean_pairwise_cosine(corpus.vectors))
+    report = VariantReport(
+        variant=name,
+        identity=result.identity,
+        executor=embedder.executor_description,
+        deviation=deviation,
+        buckets=_bucket_reports(length_buckets(counts, embedder.max_tokens), corpus.vectors, vectors),
+        invariances=invariances,
+        gates=gates,
+        failures=find_failures(name, gates, deviation, invariances),
+        worst=_worst_texts(corpus.texts, counts, distances),
+        distances=tuple(distances.tolist()),
+    )
+    return report, counts
+
+
+def _bucket_reports(
+    buckets: Sequence[Bucket], reference: NDArray[Any], vectors: NDArray[Any]
+) -> tuple[BucketReport, ...]:
+    center = corpus_center(reference) if len(reference) > 1 else None
+    return tuple(
+        BucketReport(
+            bucket.label, compare(reference[list(bucket.indices)], vectors[list(bucket.indices)], center=center)
+        )
+        for bucket in buckets
+    )
+
+
+def _worst_texts(texts: Sequence[str], counts: Sequence[int], distances: Floats) -> tuple[WorstText, ...]:
+    order = np.argsort(-distances, kind="stable")[:_WORST_TEXTS]
+    return tuple(WorstText(int(i), shorten(texts[i]), counts[i], float(1 - distances[i])) for i in order)
+
+
+def _corpus(bundle: Bundle, texts: Sequence[str] | None, reference: NDArray[Any] | None) -> ParityFiles:
+    if texts is None:
+        if reference is not None:
+            raise OptionError("a reference needs the texts that it belongs to")
+        return read_parity_files(bundle)
+    if reference is None:
+        raise OptionError(
+            "texts of your own need a reference: name the model with --against MODEL (needs embedrt[export])"
+        )
+    check_counts(len(texts), reference)
+    return ParityFiles(tuple(texts), np.asarray(reference, dtype=np.float32))
+
+
+def _check_hashes(bundle: Bundle, variants: Sequence[str]) -> None:
+    if not variants:
+        raise OptionError(f"no variants were chosen; the bundle has: {', '.join(bundle.manifest.variants)}")
+    for name in variants:
+        bundle.check_sizes(name)
+    for name in variants:
+        bundle.check_hashes(name)
+
+
+def _describe_reference(bundle: Bundle, kept: bool) -> str:
+    if not kept:
+        return "given by the caller"
+    tools = bundle.manifest.tools
+    made_by = [f"{name} {tools[name]}" for name in ("sentence-transformers", "torch") if name in tools]
+    return ", ".join([*made_by, "fp32"]) + "; vectors kept in the bundle"
+
+
+def _tool_versions() -> dict[str, str]:
+    found = {"embedrt": __version__, "python": platform.python_version(), "platform": sys.platform}
+    for name in _TOOLS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _total(count: int) -> int:
+    """Texts embedded for one variant, repetitions included."""
+    return count + len(INVARIANCES) * min(count, MAX_INVARIANCE_TEXTS)
+
+
+@contextmanager
+def _closing(embedder: ParityEmbedder) -> Iterator[ParityEmbedder]:
+    try:
+        yield embedder
+    finally:
+        embedder.close()
