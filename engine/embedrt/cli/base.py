@@ -1,0 +1,150 @@
+"""What every command shares: the shape of help texts, exit codes, and how errors are shown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+import click
+
+from embedrt.errors import EmbedrtError
+
+Example = tuple[str, str]  # what it does, the command line
+
+
+class Failure(click.ClickException):
+    """Ends the program with one line on stderr and exit code 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write the line."""
+        if self.message:
+            click.echo(self.message, file=file or sys.stderr)
+
+
+class Interrupted(Failure):
+    """Ends the program after Ctrl-C."""
+
+    exit_code = 130  # 128 + SIGINT, as shells say it
+
+
+class Command(click.Command):
+    """A command with an example block at the end of its help."""
+
+    def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+        self.params.append(_debug_option())
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        del ctx
+        _write_examples(formatter, self.examples)
+
+
+class Group(click.Group):
+    """The top of the command line: turns errors into one line and an exit code."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+        self.params.append(_debug_option())
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        del ctx
+        _write_examples(formatter, self.examples)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; see `_failure_of` for what becomes of an error."""
+        ctx.ensure_object(dict)
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+            raise
+        except (Exception, KeyboardInterrupt) as exc:
+            if ctx.obj.get("debug") and not isinstance(exc, KeyboardInterrupt):
+                traceback.print_exc()
+            raise _failure_of(exc) from exc
+
+
+def version_text() -> str:
+    """embedrt's version and those it depends on, on one line."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "unknown"
+
+    return f"embedrt {of('embedrt')} (Python {platform.python_version()}, onnxruntime {onnxruntime_version()})"
+
+
+def onnxruntime_version() -> str:
+    """The version of whichever onnxruntime wheel is installed, without importing it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+def _failure_of(exc: BaseException) -> Failure:
+    if isinstance(exc, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    if isinstance(exc, EmbedrtError):
+        return Failure(f"error: {_one_line(exc)}")
+    if isinstance(exc, OSError):
+        where = f"{exc.filename}: " if exc.filename else ""
+        return Failure(f"error: {where}{exc.strerror or _one_line(exc)}")
+    if isinstance(exc, MemoryError):
+        return Failure(f"error: out of memory: {_one_line(exc) or 'no details'}")
+    return Failure(
+        f"error: unexpected {type(exc).__name__}: {_one_line(exc)} "
+        "(a bug in embedrt: run again with --debug and report the traceback)"
+    )
+
+
+def _one_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())
+
+
+def _debug_option() -> click.Option:
+    def remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        root = ctx.find_root().ensure_object(dict)
+        root["debug"] = root.get("debug", False) or value or os.environ.get("EMBEDRT_DEBUG", "0") not in ("", "0")
+
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=remember, help="Show the traceback of an error."
+    )
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: Sequence[Example]) -> None:
+    if not examples:
+        return
+    with formatter.section("Examples"):
+        for index, (what, line) in enumerate(examples):
+            if index:
+                formatter.write("\n")
+            formatter.write(f"{'':>{formatter.current_indent}}# {what}\n")
+            formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def make_command(name: str, examples: Sequence[Example]) -> Callable[[Callable[..., None]], Command]:
+    """The decorator of every command."""
+
+    def decorate(function: Callable[..., None]) -> Command:
+        return click.command(
+            name, cls=Command, examples=examples, context_settings={"help_option_names": ["-h", "--help"]}
+        )(function)
+
+    return decorate

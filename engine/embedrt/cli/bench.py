@@ -1,0 +1,189 @@
+"""`embedrt bench`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embedrt.cli import options as o
+from embedrt.cli.base import make_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from embedrt.bundle import Bundle
+    from embedrt.commands.bench.report import BenchReport, Comparison
+    from embedrt.commands.bench.run import BenchPlan
+
+
+@make_command(
+    "bench",
+    examples=(
+        ("this machine, about a minute", "embedrt bench minilm"),
+        ("two variants, one thread and four", "embedrt bench minilm --variant fp32,int8 --threads 1,4"),
+        ("your own texts, kept for later", "embedrt bench minilm --texts queries.txt --json before.json"),
+        ("after a change", "embedrt bench minilm --texts queries.txt --compare before.json"),
+    ),
+)
+@o.bundle_argument
+@click.option("--variant", "variants", default="auto", show_default=True, metavar="LIST", envvar="EMBEDRT_VARIANT",
+              callback=o.split_list(o.VARIANTS), help="Which variants, e.g. fp32,int8.")  # fmt: skip
+@o.device_option
+@click.option("--threads", callback=o.split_numbers, metavar="LIST", envvar="EMBEDRT_THREADS",
+              help="Thread counts, e.g. 1,4.  [default: what affinity and cgroup quota allow]")  # fmt: skip
+@click.option("--lengths", callback=o.split_numbers, metavar="LIST",
+              help="Tokens per text.  [default: 16, 128 and the limit; none with --texts]")  # fmt: skip
+@click.option("--batch-sizes", default="1,8", show_default=True, callback=o.split_numbers, metavar="LIST",
+              help="Texts per call.")  # fmt: skip
+@click.option("--texts", type=click.Path(), metavar="FILE", help="Your own texts, in their order.")
+@o.column_option
+@o.input_format_option
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True,
+              help="All configurations are measured in turn, so often.")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+              help="Time to measure for, over all.")  # fmt: skip
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="OUT",
+              help="Write the results as JSON; - is stdout.")  # fmt: skip
+@click.option("--plot", type=click.Path(path_type=Path), callback=o.suffix_check(".png", ".svg"), metavar="OUT",
+              help="Draw the results (.png, .svg; needs embedrt[plot]).")  # fmt: skip
+@click.option("--compare", "earlier", type=click.Path(path_type=Path), metavar="FILE",
+              help="Compare with an earlier --json.")  # fmt: skip
+@o.quiet_option
+def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Path | None, **given: Any) -> None:
+    """Measure latency and throughput of a bundle on this machine.
+
+    Times are of whole calls: tokenizing, the model, pooling. Texts are random words of exactly the lengths asked
+    for; tokens per second count real tokens, special ones included. Loading and memory are measured in processes
+    of their own.
+    """
+    from embedrt.bundle import open_bundle
+    from embedrt.commands.bench.report import compare, read_report
+    from embedrt.commands.bench.run import run_bench
+    from embedrt.commands.fonts import import_matplotlib
+
+    before = read_report(earlier) if earlier is not None else None
+    if plot is not None:
+        import_matplotlib()  # before minutes of measuring
+    opened = open_bundle(bundle)
+    plan = _plan(opened, given)
+    _warn_if_busy()
+    report = run_bench(opened, plan, o.step_progress(given["quiet"]))
+    to_stdout = json_path is not None and str(json_path) == "-"
+    if to_stdout:
+        click.echo(report.to_json(), nl=False)
+    elif json_path is not None:
+        json_path.write_text(report.to_json(), encoding="utf-8")
+    if plot is not None:
+        from embedrt.commands.bench.plot import draw
+
+        draw(report, plot)
+    console = o.stderr_console() if to_stdout else o.stdout_console()
+    _print_report(report, console)
+    if before is not None:
+        _print_comparison(compare(before, report), console)
+
+
+def _plan(bundle: Bundle, given: dict[str, Any]) -> BenchPlan:
+    from embedrt.commands.bench.run import MAX_OWN_TEXTS, BenchPlan, default_lengths
+    from embedrt.commands.source import open_source
+    from embedrt.embedder import choose_variant
+    from embedrt.executors.onnxruntime import choose_device
+    from embedrt.machine import available_threads
+
+    own: list[str] = []
+    if given["texts"] is not None:
+        source = open_source(given["texts"], given["input_format"], given["column"])
+        own = list(dict.fromkeys(source.texts()))  # alike ones in a call are embedded once
+        if not own:
+            raise click.UsageError(f"{source.name} holds no texts")
+        if len(own) > MAX_OWN_TEXTS:
+            click.echo(f"the first {MAX_OWN_TEXTS:,} of {len(own):,} texts are used", err=True)
+    device = choose_device(given["device"])
+    variants = tuple(dict.fromkeys(choose_variant(bundle, name, device) for name in given["variants"]))
+    lengths = given["lengths"] or (() if own else default_lengths(bundle.manifest.max_tokens))
+    return BenchPlan(
+        variants=variants,
+        threads=given["threads"] or (available_threads(),),
+        batches=given["batch_sizes"],
+        lengths=lengths,
+        own_texts=tuple(own[:MAX_OWN_TEXTS]),
+        device=device,
+        rounds=given["rounds"],
+        seconds=given["seconds"],
+    )
+
+
+def _warn_if_busy() -> None:
+    """A busy machine measures its other work."""
+    if not hasattr(os, "getloadavg"):
+        return
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        click.echo(f"warning: the machine is busy (load {load:.1f}); times will be too long", err=True)
+
+
+def _print_report(report: BenchReport, console: Console) -> None:
+    from embedrt.cli.tables import compact_table, size_text
+    from embedrt.commands.bench.report import FEW_CALLS
+
+    machine = report.machine
+    console.print(f"[bold]{report.bundle}[/] on {machine['cpu']}, onnxruntime {machine['onnxruntime']}")
+    table = compact_table(
+        ("variant", "left"), ("threads", "right"), ("texts x tokens", "right"), ("p50 ms", "right"),
+        ("p95 ms", "right"), ("p99 ms", "right"), ("tokens/s", "right"), ("calls", "right"),
+    )  # fmt: skip
+    for result in report.cells:
+        cell = result.cell
+        few = "*" if result.calls < FEW_CALLS else " "
+        table.add_row(
+            cell.variant, str(cell.threads), cell.label, _ms(result.p50_ms), _ms(result.p95_ms),
+            f"{_ms(result.p99_ms)}{few}", f"{result.tokens_per_s:,.0f}", f"{result.calls:,}",
+        )  # fmt: skip
+    console.print(table)
+    if any(result.calls < FEW_CALLS for result in report.cells):
+        console.print(f"[dim]* from fewer than {FEW_CALLS} calls: little more than the slowest (--seconds)[/]")
+    console.print()
+    loads = compact_table(
+        ("variant", "left"), ("threads", "right"), ("import s", "right"), ("load s", "right"),
+        ("RSS loaded", "right"), ("RSS peak", "right"),
+    )  # fmt: skip
+    for load in report.loads:
+        imported, loaded = (statistics.median(getattr(p, name) for p in load.probes) for name in ("import_s", "load_s"))
+        resident, peak = (max(getattr(p, name) for p in load.probes) for name in ("rss_loaded_bytes", "rss_peak_bytes"))
+        loads.add_row(
+            load.variant, str(load.threads), f"{imported:.2f}", f"{loaded:.2f}", size_text(resident), size_text(peak)
+        )
+    console.print(loads)
+
+
+def _print_comparison(comparison: Comparison, console: Console) -> None:
+    from rich.text import Text
+
+    from embedrt.cli.tables import compact_table
+
+    console.print()
+    for warning in comparison.warnings:
+        console.print(Text(f"warning: {warning}", "yellow"))
+    if not comparison.ratios:
+        console.print("the earlier run has none of these configurations")
+        return
+    table = compact_table(
+        ("variant", "left"), ("threads", "right"), ("texts x tokens", "right"), ("earlier p50 ms", "right"),
+        ("now", "right"), ("speed", "right"),
+    )  # fmt: skip
+    for ratio in comparison.ratios:
+        cell = ratio.cell
+        style = "green" if ratio.speedup > 1.05 else "red" if ratio.speedup < 0.95 else ""
+        table.add_row(
+            cell.variant, str(cell.threads), cell.label, _ms(ratio.earlier_p50_ms), _ms(ratio.now_p50_ms),
+            Text(f"{ratio.speedup:.2f}x", style),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

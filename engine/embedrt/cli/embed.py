@@ -1,0 +1,121 @@
+"""`embedrt embed`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from embedrt.cli import options as o
+from embedrt.cli.base import make_command
+
+_OUTPUTS = (".npy", ".parquet", ".jsonl")
+
+
+def _output_path(ctx: click.Context, param: click.Parameter, value: str) -> Path | None:
+    """None for "-"."""
+    return None if value == "-" else o.suffix_check(*_OUTPUTS)(ctx, param, Path(value))
+
+
+@make_command(
+    "embed",
+    examples=(
+        ("one text per line, vectors as a numpy array", "embedrt embed minilm texts.txt -o vectors.npy"),
+        (
+            "a column of a CSV file, as documents, into parquet with the texts",
+            "embedrt embed minilm shop.csv -o shop.parquet --column title \\\n      --document --with-text",
+        ),
+        ("go on after a kill or a power cut", "embedrt embed minilm texts.txt -o vectors.npy --resume"),
+        ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c .embedding[0]"),
+    ),
+)
+@o.bundle_argument
+@click.argument("source", metavar="IN", type=click.Path(allow_dash=True))
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", callback=_output_path,
+    help="Output: .npy, .parquet or .jsonl; - writes JSON lines to stdout.",
+)  # fmt: skip
+@o.column_option
+@o.input_format_option
+@o.engine_options
+@o.prompt_options
+@click.option("--truncate-dim", type=click.IntRange(min=1), help="Keep the first so many dimensions.")
+@click.option("--precision", type=click.Choice(o.PRECISIONS), default="float32", show_default=True,
+              help="Type of the numbers.")  # fmt: skip
+@click.option("--normalize", is_flag=True, help="Scale vectors to length 1 even if the model does not.")
+@click.option("--on-overflow", type=click.Choice(("truncate", "error")), default="truncate", show_default=True,
+              help="What to do with texts over the model's limit.")  # fmt: skip
+@click.option("--on-error", type=click.Choice(("raise", "skip")), default="raise", show_default=True,
+              help="What to do with texts that cannot be embedded.")  # fmt: skip
+@click.option("--with-text", is_flag=True, help="Keep the texts in the output (.parquet, .jsonl).")
+@click.option("--block-size", type=click.IntRange(min=1), default=256, show_default=True,
+              help="Texts that are sorted by length and written together.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on where a killed run with the same options stopped.")
+@o.force_option
+@o.quiet_option
+def command(bundle: Path, source: str, output: Path | None, **given: Any) -> None:
+    """Embed the texts of IN (.txt, .jsonl, .csv, .tsv, .parquet, or - for stdin) into OUT.
+
+    Every line of a .txt is a text, empty ones too, so that row i of the output is line i + 1. OUT.meta.json keeps
+    identity and options. Work is done in OUT.part* and renamed at the end.
+
+    With --on-error skip, rows are left out, never filled: OUT.skipped.jsonl lists them with line and reason,
+    and each row's place in the input is in OUT.rows.npy (for .npy) or in its "row" (other formats).
+    """
+    if output is None and given["resume"]:
+        raise click.UsageError("--resume needs an output file; stdout cannot be continued")
+    if given["with_text"] and output is not None and output.suffix.lower() == ".npy":
+        raise click.UsageError("--with-text goes with .parquet and .jsonl; a .npy holds numbers only")
+    _embed(bundle, source, output, given)
+
+
+def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]) -> None:
+    request = o.encode_request(given)
+    from embedrt.commands.embed import EmbedJob, run
+    from embedrt.commands.source import open_source
+    from embedrt.embedder import Embedder
+    from embedrt.progress import NullProgress, RichProgress
+
+    job = EmbedJob(open_source(source, given["input_format"], given["column"]), output, request)
+    job = dataclasses.replace(
+        job, **{name: given[name] for name in ("on_error", "with_text", "block_size", "resume", "force")}
+    )
+    console = o.stderr_console()
+    progress = NullProgress() if given["quiet"] else RichProgress(console, unit="texts")
+    with Embedder(bundle, variant=given["variant"], device=given["device"], num_threads=given["threads"]) as embedder:
+        try:
+            summary = run(embedder, job, progress)
+        except KeyboardInterrupt:
+            if output is not None:
+                console.print("finished rows are kept; go on with --resume")
+            raise
+    _report(summary, given["quiet"])
+
+
+def _report(summary: Any, quiet: bool) -> None:
+    """Warnings always, the rest unless quiet; all on stderr."""
+    state = summary.state
+    if state.texts_cut:
+        tokens, line = state.longest
+        click.echo(
+            f"warning: {state.texts_cut:,} of {state.rows_written:,} texts were cut at {summary.limit:,} tokens "
+            f"(the longest, line {line:,}, has {tokens:,}); split them, or refuse them with --on-overflow error",
+            err=True,
+        )
+    if state.rows_skipped:
+        where = f"; see {summary.files[-1]}" if summary.files else ""
+        click.echo(f"warning: {state.rows_skipped:,} texts were skipped{where}", err=True)
+        for example in summary.skipped:
+            click.echo(f"  {example}", err=True)
+        if summary.skipped and state.rows_skipped > len(summary.skipped):
+            click.echo("  ...", err=True)
+    if quiet:
+        return
+    name = str(summary.files[0]) if summary.files else "stdout"
+    if summary.was_complete:
+        click.echo(f"{name} is complete already: same input, options and identity {summary.identity}", err=True)
+        return
+    size = f"{state.rows_written:,} x {summary.shape.dimension} {summary.shape.dtype}"
+    click.echo(f"{name}: {size}, identity {summary.identity}", err=True)

@@ -1,0 +1,75 @@
+"""`embedrt export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embedrt.cli import options as o
+from embedrt.cli.base import make_command
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_VARIANTS = ("fp32", "fp16", "int8")
+
+
+@make_command(
+    "export",
+    examples=(
+        ("a model of the Hugging Face hub", "embedrt export sentence-transformers/all-MiniLM-L6-v2 minilm"),
+        ("a local directory, one variant", "embedrt export ./my-model bundle --variants int8"),
+        ("CLS pooling instead of the model's own", "embedrt export intfloat/multilingual-e5-large-instruct e5 \\\n"
+         "      --pooling cls --prompts prompts.json"),
+    ),
+)  # fmt: skip
+@click.argument("model")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--variants", default=",".join(_VARIANTS), show_default=True, callback=o.split_list(_VARIANTS),
+              help="Which precisions to make.")  # fmt: skip
+@click.option("--pooling", help="cls, mean, max, mean_sqrt_len_tokens, weightedmean, lasttoken, or several "
+              "joined by +.  [default: what the model's files say]")  # fmt: skip
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Limit of tokens.  [default: the model's]")
+@click.option("--revision", help="Branch, tag or commit of a hub model.")
+@click.option("--prompts", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="JSON file of prompts by name, e.g. {\"query\": \"Q: \"}; overrides the model's.")  # fmt: skip
+@click.option("--calibration", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="Texts to calibrate int8 on, one per line.  [default: built in]")  # fmt: skip
+@click.option("--name", help="Name of the bundle.  [default: the model's]")
+@o.force_option
+@o.quiet_option
+def command(model: str, out: Path, quiet: bool, **given: Any) -> None:
+    """Export MODEL, a hub id or a directory, to the bundle OUT, and prove it equal to PyTorch.
+
+    Every variant is compared with sentence-transformers in fp32; one that misses its gates fails the export. OUT
+    appears whole or not at all. Needs the extra: pip install 'embedrt[export]'.
+    """
+    from embedrt.parity.report import render_table
+
+    exporter = import_exporter()
+    report = exporter.export(model, out, progress=o.step_progress(quiet), **given)
+    if quiet:
+        return
+    o.stdout_console().print(render_table(report))
+    click.echo(f"bundle: {out}\nreport: {out / 'parity' / 'report.html'}")
+
+
+def import_exporter() -> ModuleType:
+    """The module embedrt_export.export.
+
+    Raises:
+        DependencyError: torch and the like are not installed.
+    """
+    import importlib
+
+    from embedrt.errors import DependencyError
+
+    try:
+        return importlib.import_module("embedrt_export.export")
+    except ImportError as exc:
+        if isinstance(exc, DependencyError):
+            raise
+        missing = exc.name or "a package"
+        raise DependencyError(f"this needs {missing}, which is not installed: pip install 'embedrt[export]'") from exc

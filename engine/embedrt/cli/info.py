@@ -1,0 +1,151 @@
+"""`embedrt info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embedrt.cli import options as o
+from embedrt.cli.base import make_command
+from embedrt.cli.tables import compact_table, facts_table, size_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from embedrt.commands.info import BundleInfo
+
+
+_FEW_ITEMS = 4  # of a recipe's list or table; more are counted
+
+
+@make_command(
+    "info",
+    examples=(
+        ("what is in a bundle, and is it whole", "embedrt info minilm"),
+        ("without reading every byte of it", "embedrt info minilm --fast"),
+        ("its identity, for a script", "embedrt info minilm --json | jq -r .running.identity.encode"),
+    ),
+)
+@o.bundle_argument
+@click.option("--fast", is_flag=True, help="Check sizes only, not hashes.")
+@o.json_flag
+@o.engine_options
+def command(bundle: Path, fast: bool, as_json: bool, variant: str, device: str, threads: int | None) -> None:
+    """Show a bundle: model, pipeline, prompts, variants, parity, and what would run it on this machine.
+
+    All files are compared with their hashes; a bundle that is damaged, incomplete or of a newer format is
+    refused with the reason.
+    """
+    from embedrt.bundle import open_bundle
+    from embedrt.commands.info import describe
+
+    info = describe(open_bundle(bundle), variant=variant, device=device, num_threads=threads, check_hashes=not fast)
+    if as_json:
+        click.echo(json.dumps(info.to_json(), ensure_ascii=False, indent=1))
+        return
+    console = o.stdout_console()
+    console.print("[bold]Bundle[/]")
+    console.print(_bundle_table(info))
+    console.print("\n[bold]Variants[/] [dim](* runs here; size with the shared files; cosine to PyTorch in fp32)[/]")
+    console.print(_variants_table(info))
+    console.print("\n[bold]Recipes[/]")
+    console.print(_recipes_table(info))
+    console.print("\n[bold]This machine[/]")
+    console.print(_machine_table(info))
+
+
+def _bundle_table(info: BundleInfo) -> Table:
+    manifest = info.bundle.manifest
+    architecture = manifest.architecture
+    pipeline = manifest.pipeline
+    stages = [
+        stage.kind + (f" {stage.in_features}->{stage.out_features} {stage.activation}" if stage.out_features else "")
+        for stage in pipeline.stages
+    ]
+    shape = (
+        f"{architecture.model_type}, {architecture.num_layers} layers, {architecture.hidden_size} wide, "
+        f"vocabulary {architecture.vocab_size:,}"
+    )
+    checked = "sha256 of every file checked" if info.hashes_checked else "sizes checked, hashes not (--fast)"
+    rows: list[tuple[str, Any]] = [
+        ("name", f"{manifest.name} (format {manifest.format_version}, made {manifest.created})"),
+        ("files", checked),
+        ("model", manifest.source.model),
+        ("revision", manifest.source.revision or "none (a local directory)"),
+        ("weights", f"sha256 {manifest.source.sha256[:16]}..."),
+        ("encoder", shape),
+        ("pipeline", " -> ".join(["+".join(pipeline.pooling), *stages])),
+        ("vectors", f"{pipeline.dimension} dimensions, similarity {manifest.similarity}"),
+        ("max tokens", manifest.max_tokens),
+        ("prompts", _prompts_text(info)),
+        *((f"identity, {kind}", value) for kind, value in info.running.identity.items()),
+        ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
+        *(("note", note) for note in manifest.notes),
+    ]
+    return facts_table(rows)
+
+
+def _prompts_text(info: BundleInfo) -> str:
+    prompts = info.bundle.manifest.prompts
+    if not prompts.texts:
+        return "none"
+    lines = [f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in prompts.texts.items()]
+    if prompts.default_name is not None:
+        lines.append(f"encode() uses {prompts.default_name!r}")
+    if prompts.default_task is not None:
+        lines.append(f"default task: {prompts.default_task}")
+    return "\n".join([*lines, f"(from {prompts.source})"])
+
+
+def _variants_table(info: BundleInfo) -> Table:
+    from embedrt.commands.info import parity_text, variant_size
+
+    table = compact_table(("variant", "left"), ("size", "right"), ("least cosine", "right"), ("operators", "left"))
+    for name, variant in info.bundle.manifest.variants.items():
+        how = ", ".join(f"{count} {operator}" for operator, count in variant.fused.items()) or "nothing fused"
+        mark = "*" if name == info.running.variant else " "
+        size = size_text(variant_size(info.bundle, name))
+        table.add_row(f"{name} {mark}", size, parity_text(variant), how)
+    return table
+
+
+def _recipes_table(info: BundleInfo) -> Table:
+    lines = {
+        name: "\n".join(f"{key.replace('_', ' ')}: {_recipe_text(value)}" for key, value in variant.recipe.items())
+        for name, variant in info.bundle.manifest.variants.items()
+    }
+    return facts_table([(name, text or "none") for name, text in lines.items()])
+
+
+def _recipe_text(value: object) -> str:
+    """A value of the recipe in a few words; `--json` has it whole."""
+    if isinstance(value, bool | str) or value is None:
+        return str(value)
+    if isinstance(value, int | float):
+        return f"{value:.7g}"
+    if isinstance(value, dict):
+        pairs = [f"{key} {_recipe_text(item)}" for key, item in value.items()]
+        return ", ".join(pairs) if len(pairs) <= _FEW_ITEMS else f"{len(pairs)} values"
+    if isinstance(value, list | tuple):
+        if len(value) > _FEW_ITEMS:
+            return f"{len(value)} items"
+        return "; ".join(_recipe_text(item) for item in value) or "none"
+    return str(value)
+
+
+def _machine_table(info: BundleInfo) -> Table:
+    machine, running = info.machine, info.running
+    quota = "none" if machine.cgroup_quota_cpus is None else f"{machine.cgroup_quota_cpus:g} CPUs"
+    rows = [
+        ("cpu", machine.cpu),
+        ("isa", " ".join(machine.isa) or "none that matters"),
+        ("cpus", f"{machine.logical_cpus} in all, affinity {machine.affinity_cpus}, cgroup quota {quota}"),
+        ("threads", running.threads),
+        ("memory", size_text(machine.memory_bytes)),
+        ("executor", running.executor),
+        ("providers", ", ".join(running.providers)),
+    ]
+    return facts_table(rows)

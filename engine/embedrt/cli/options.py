@@ -1,0 +1,161 @@
+"""Options that several commands share, and the consoles they write to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from embedrt.commands.encoding import EncodeRequest
+    from embedrt.progress import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+VARIANTS = ("auto", "fp32", "fp16", "int8")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+INPUT_FORMATS = ("txt", "jsonl", "csv", "tsv", "parquet")
+
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary.")
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+force_option = click.option("--force", is_flag=True, help="Replace what is there.")
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    envvar="EMBEDRT_THREADS",
+    help="Threads to compute with.  [default: what affinity and cgroup quota allow]",
+)
+device_option = click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", envvar="EMBEDRT_DEVICE", show_default=True,
+    help="Where to compute.",
+)  # fmt: skip
+variant_option = click.option(
+    "--variant", type=click.Choice(VARIANTS), default="auto", envvar="EMBEDRT_VARIANT", show_default=True,
+    help="Precision of the model.",
+)  # fmt: skip
+column_option = click.option(
+    "--column", help="Column or JSON field with the texts.  [default: 'text', or the only one]"
+)
+input_format_option = click.option(
+    "--input-format",
+    type=click.Choice(INPUT_FORMATS),
+    help="Format of the input.  [default: by its suffix; txt for -]",
+)
+
+
+def engine_options(function: F) -> F:
+    """--variant, --device, --threads."""
+    return stack(function, variant_option, device_option, threads_option)
+
+
+def stack(function: F, *decorators: Callable[[F], F]) -> F:
+    """Apply decorators so that help shows them in the order given."""
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+def prompt_options(function: F) -> F:
+    """--query, --document, --task, --prompt-name, --prompt."""
+    return stack(
+        function,
+        click.option("--query", is_flag=True, help="The texts are queries: use the model's query prompt."),
+        click.option("--document", is_flag=True, help="The texts are documents: use the model's document prompt."),
+        click.option("--task", help="Task that fills the query prompt; with --query."),
+        click.option("--prompt-name", help="Use the bundle's prompt of this name (see 'embedrt info')."),
+        click.option("--prompt", help="Put this before every text."),
+    )
+
+
+def split_list(allowed: Sequence[str] | None = None) -> Callable[..., tuple[str, ...] | None]:
+    """A callback that reads "a,b,c"; names outside `allowed` are wrong usage."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        unknown = [name for name in names if allowed is not None and name not in allowed]
+        if unknown or not names:
+            choices = ", ".join(allowed or ())
+            raise click.BadParameter(f"{', '.join(unknown) or 'empty'}; choose from: {choices}", ctx, param)
+        return names
+
+    return read
+
+
+def split_numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """A callback that reads "1,8,32"."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(sorted({int(part) for part in value.split(",")}))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 1,8,32", ctx, param) from None
+    if numbers[0] < 1:
+        raise click.BadParameter("numbers start at 1", ctx, param)
+    return numbers
+
+
+def suffix_check(*suffixes: str) -> Callable[..., Path | None]:
+    """A callback for an output path whose suffix says the format."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and value.suffix.lower() not in suffixes:
+            raise click.BadParameter(f"{value} must end in {', '.join(suffixes)}", ctx, param)
+        return value
+
+    return check
+
+
+def stderr_console() -> Console:
+    """Where progress, summaries and warnings go."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=False)
+
+
+def stdout_console() -> Console:
+    """Where results go."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def step_progress(quiet: bool) -> Progress:
+    """The listener of a long command."""
+    from embedrt.progress import NullProgress, RichProgress
+
+    return NullProgress() if quiet else RichProgress(stderr_console())
+
+
+def encode_request(given: dict[str, Any]) -> EncodeRequest:
+    """What the prompt and output options ask for; those a command does not have keep their defaults.
+
+    Raises:
+        click.UsageError: options contradict each other.
+    """
+    from embedrt.commands.encoding import EncodeRequest
+
+    chosen = [name for name in ("query", "document") if given.get(name)]
+    if len(chosen) > 1:
+        raise click.UsageError("--query and --document exclude each other")
+    if given.get("task") is not None and chosen != ["query"]:
+        raise click.UsageError("--task goes with --query")
+    if given.get("prompt") is not None and given.get("prompt_name") is not None:
+        raise click.UsageError("--prompt and --prompt-name exclude each other")
+    return EncodeRequest(
+        kind=chosen[0] if chosen else "encode",
+        task=given.get("task"),
+        prompt=given.get("prompt"),
+        prompt_name=given.get("prompt_name"),
+        truncate_dim=given.get("truncate_dim"),
+        precision=given.get("precision", "float32"),
+        normalize_embeddings=given.get("normalize", False),
+        on_overflow=given.get("on_overflow", "truncate"),
+    )

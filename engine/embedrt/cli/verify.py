@@ -1,0 +1,106 @@
+"""`embedrt verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embedrt.cli import options as o
+from embedrt.cli.base import Failure, make_command
+
+if TYPE_CHECKING:
+    from embedrt.bundle import Bundle
+    from embedrt.progress import Progress
+
+_VARIANTS = ("fp32", "fp16", "int8")
+
+
+@make_command(
+    "verify",
+    examples=(
+        ("on the machine that will run it, without torch", "embedrt verify minilm"),
+        ("one variant, with a page of plots", "embedrt verify minilm --variants int8 --html parity.html"),
+        ("against the model itself, on your own texts",
+         "embedrt verify minilm --against sentence-transformers/all-MiniLM-L6-v2 \\\n      --texts mine.txt"),
+    ),
+)  # fmt: skip
+@o.bundle_argument
+@click.option("--against", metavar="MODEL", help="Compute the reference anew with PyTorch (needs embedrt[export]).")
+@click.option("--texts", type=click.Path(), metavar="FILE",
+              help="Texts to compare on, with --against.  [default: the bundle's]")  # fmt: skip
+@o.column_option
+@o.input_format_option
+@click.option("--variants", callback=o.split_list(_VARIANTS), metavar="LIST",
+              help="Which variants, e.g. fp32,int8.  [default: all]")  # fmt: skip
+@o.device_option
+@o.threads_option
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="OUT",
+              help="Write the report as JSON; - is stdout.")  # fmt: skip
+@click.option("--html", "html_path", type=click.Path(path_type=Path), metavar="OUT",
+              help="Write the report as one HTML page.")  # fmt: skip
+@o.quiet_option
+def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet: bool, **given: Any) -> None:
+    """Compare a bundle's vectors with the PyTorch model's, on this machine.
+
+    The bundle keeps texts and reference vectors, so that this needs no torch. It also embeds the texts alone, in
+    batches and in other orders, which must not matter. Exit code 1 if a gate is missed.
+    """
+    if given["texts"] is not None and given["against"] is None:
+        raise click.UsageError("--texts needs --against MODEL: the bundle has no reference vectors for them")
+    from embedrt.bundle import open_bundle
+    from embedrt.parity.html import render_page
+    from embedrt.parity.report import render_table
+    from embedrt.parity.verify import verify_bundle
+
+    opened = open_bundle(bundle)
+    progress = o.step_progress(quiet)
+    report = verify_bundle(
+        opened,
+        variants=given["variants"],
+        device=given["device"],
+        num_threads=given["threads"],
+        progress=progress,
+        **_reference(opened, given, progress),
+    )
+    if html_path is not None:
+        html_path.write_text(render_page(report), encoding="utf-8")
+    if json_path is not None and str(json_path) != "-":
+        json_path.write_text(report.to_json(), encoding="utf-8")
+    if json_path is not None and str(json_path) == "-":
+        click.echo(report.to_json(), nl=False)
+    elif not quiet:
+        o.stdout_console().print(render_table(report))
+    if not report.passed:
+        raise Failure("error: parity missed: " + "; ".join(report.failures))
+
+
+def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """The texts and what the model says of them; nothing where the bundle's own are meant."""
+    model = given["against"]
+    if model is None:
+        return {}
+    from embedrt.cli.export import import_exporter
+    from embedrt.commands.source import open_source
+    from embedrt.parity.files import read_parity_files
+    from embedrt.prompting import choose_prompt
+
+    import_exporter()
+    from embedrt_export.reference import reference_vectors
+
+    manifest = bundle.manifest
+    if given["texts"] is None:
+        texts = list(read_parity_files(bundle).texts)
+    else:
+        texts = list(open_source(given["texts"], given["input_format"], given["column"]).texts())
+    with progress.step(f"Reference vectors of {model}", len(texts)) as advance:
+        vectors = reference_vectors(
+            model,
+            texts,
+            pooling="+".join(manifest.pipeline.pooling),
+            max_tokens=manifest.max_tokens,
+            prompt=choose_prompt(manifest.prompts, None, None),
+            advance=advance,
+        )
+    return {"texts": texts, "reference": vectors, "reference_description": f"PyTorch fp32, {model}"}

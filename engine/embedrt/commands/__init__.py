@@ -1,0 +1,1 @@
+"""What the command line does, without its argument parsing. Private: the Python interface is `embedrt`."""

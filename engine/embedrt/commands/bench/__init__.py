@@ -1,0 +1,1 @@
+"""`embedrt bench`: latency and throughput of a bundle on this machine."""

@@ -1,0 +1,94 @@
+"""`embedrt info`: what a bundle is, and what would run it here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from embedrt.bundle import Bundle, Variant
+from embedrt.embedder import Embedder
+from embedrt.machine import MachineInfo, describe_machine
+
+
+@dataclass(frozen=True)
+class Running:
+    """What `Embedder(bundle)` would be on this machine."""
+
+    variant: str
+    executor: str
+    threads: int
+    onnxruntime: str
+    providers: tuple[str, ...]
+    identity: dict[str, str]  # kind of call -> identity
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """Everything `embedrt info` shows."""
+
+    bundle: Bundle
+    running: Running
+    machine: MachineInfo
+    hashes_checked: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest without its tensor lists, and the rest."""
+        manifest = asdict(self.bundle.manifest)
+        for variant in manifest["variants"].values():
+            del variant["tensors"]
+        return {
+            "path": str(self.bundle.root),
+            "manifest": manifest,
+            "running": asdict(self.running),
+            "machine": {**asdict(self.machine), "threads": self.machine.threads},
+            "hashes_checked": self.hashes_checked,
+        }
+
+
+def describe(bundle: Bundle, *, variant: str, device: str, num_threads: int | None, check_hashes: bool) -> BundleInfo:
+    """Open the model and say what it is.
+
+    Raises:
+        BundleIntegrityError: a file of any variant is not what the manifest says.
+        EmbedrtError: the model cannot be loaded here.
+    """
+    if check_hashes:
+        bundle.check_hashes()
+    import onnxruntime
+
+    with Embedder(bundle, variant=variant, device=device, num_threads=num_threads, verify_hashes=False) as embedder:
+        running = Running(
+            variant=embedder.variant,
+            executor=embedder.executor_description,
+            threads=embedder.num_threads,
+            onnxruntime=onnxruntime.__version__,
+            providers=tuple(onnxruntime.get_available_providers()),
+            identity=_identities(embedder),
+        )
+    return BundleInfo(bundle, running, describe_machine(), check_hashes)
+
+
+def variant_size(bundle: Bundle, name: str) -> int:
+    """Bytes of a variant with the files that all share."""
+    return sum(file.size for file in bundle.files(name))
+
+
+def parity_text(variant: Variant) -> str:
+    """A variant's parity in a few words."""
+    parity = variant.parity
+    if parity is None:
+        return "not measured"
+    return f"{parity.cosine_min:.7f}"
+
+
+def _identities(embedder: Embedder) -> dict[str, str]:
+    """Identities per kind of call; those that need a task that the bundle lacks are left out."""
+    from embedrt.errors import OptionError
+
+    found = {}
+    for kind in ("encode", "query", "document"):
+        try:
+            found[kind] = embedder.identify(kind=kind)
+        except OptionError:
+            continue
+    return found

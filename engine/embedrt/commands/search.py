@@ -1,0 +1,78 @@
+"""`embedrt search`: the rows of a corpus nearest to a query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.commands.corpus_index import CorpusIndex
+from embedrt.commands.readers import Record
+from embedrt.commands.source import TextSource
+
+if TYPE_CHECKING:
+    from embedrt.embedder import Embedder
+
+_BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One row of the corpus."""
+
+    rank: int  # from 1
+    score: float
+    row: int  # from 0
+    line: int  # from 1
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The hits of one query, best first."""
+
+    query: str
+    identity: str  # of the query's vector
+    hits: tuple[Hit, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return asdict(self)
+
+
+def search(
+    embedder: Embedder, index: CorpusIndex, corpus: TextSource, queries: Sequence[str], *, k: int, task: str | None
+) -> list[Answer]:
+    """The k best rows for each query, by the model's own similarity; equal scores in the corpus' order."""
+    vectors = embedder.encode_query(list(queries), task=task)
+    identity = embedder.identify(kind="query", task=task)
+    rows, scores = top_k(embedder, vectors, index.vectors, k)
+    wanted = {int(row) for row in rows.ravel()}
+    records = {record.row: record for record in corpus.records() if record.row in wanted}
+    return [Answer(query, identity, _hits(rows[i], scores[i], records)) for i, query in enumerate(queries)]
+
+
+def top_k(
+    embedder: Embedder, queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows (Q, min(k, N)) and their scores, best first; reads the vectors a block at a time."""
+    best_rows = np.zeros((len(queries), 0), np.int64)
+    best = np.zeros((len(queries), 0), np.float32)
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        block = np.asarray(vectors[start : start + _BLOCK_ROWS])
+        scores = np.concatenate([best, embedder.similarity(queries, block)], axis=1)
+        numbers = np.broadcast_to(np.arange(start, start + len(block)), (len(queries), len(block)))
+        rows = np.concatenate([best_rows, numbers], axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        best, best_rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+    return best_rows, best
+
+
+def _hits(rows: NDArray[np.int64], scores: NDArray[np.float32], records: dict[int, Record]) -> tuple[Hit, ...]:
+    return tuple(
+        Hit(rank, float(score), int(row), records[int(row)].line, records[int(row)].text or "")
+        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), start=1)
+    )

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from embedrt.bundle import open_bundle
+from embedrt.commands.bench import run as run_module
+from embedrt.commands.bench.probe import Probe, run_probe
+from embedrt.commands.bench.report import BenchReport, Cell, CellResult, LoadResult, compare, read_report
+from embedrt.commands.bench.run import BenchPlan, default_lengths, run_bench
+from embedrt.commands.bench.texts import make_texts
+from embedrt.embedder import Embedder
+from embedrt.errors import ExecutorError, FileFormatError, OptionError
+from embedrt.progress import NullProgress
+
+PROBE = Probe(0.1, 0.2, 10, 20, 30)
+
+
+@pytest.fixture
+def no_probe(monkeypatch):
+    """Loading is not measured: a process each would take seconds."""
+    monkeypatch.setattr(run_module, "run_probe", lambda *_: PROBE)
+
+
+def result(cell: Cell, p50: float) -> CellResult:
+    return CellResult(cell, 10, p50, p50 * 2, p50 * 3, 100.0, (p50,))
+
+
+def report(*cells: CellResult, machine: str = "x", identity: str = "i", own: str | None = None) -> BenchReport:
+    loads = (LoadResult("int8", 2, (PROBE,)),)
+    return BenchReport(1, "now", {"cpu": machine}, "b", "m", {"int8": identity}, own, 1, cells, loads)
+
+
+@pytest.mark.parametrize("lengths", [[3, 4, 5], [16] * 8, [128, 31, 32, 33]])
+def test_texts_have_exactly_the_tokens_asked_for(lookup_bundle, lengths):
+    with Embedder(lookup_bundle) as embedder:
+        texts = make_texts(embedder.count_tokens, lengths)
+        assert embedder.count_tokens(texts) == lengths
+        assert texts == make_texts(embedder.count_tokens, lengths), "the same on every run"
+    assert len(set(texts)) == len(texts)
+
+
+def test_texts_for_a_tokenizer_whose_words_have_several_tokens():
+    """Every character is a token, a space too; or two letters alike merge, so that lengths must be mended."""
+    texts = make_texts(lambda texts: [2 + len(text) for text in texts], [3, 7, 30])
+    assert [2 + len(text) for text in texts] == [3, 7, 30]
+
+    def merging(texts: Sequence[str]) -> list[int]:
+        return [2 + len([w for i, w in enumerate(words) if words[i - 1 : i] != [w]]) for words in map(str.split, texts)]
+
+    assert merging(make_texts(merging, [4, 100, 300])) == [4, 100, 300]
+
+
+def test_texts_that_cannot_be_made(lookup_bundle):
+    with Embedder(lookup_bundle) as embedder, pytest.raises(OptionError, match="2 are special tokens"):
+        make_texts(embedder.count_tokens, [2])
+    with pytest.raises(OptionError, match="--texts FILE"):
+        make_texts(lambda texts: [3 for _ in texts], [16])
+
+
+def test_every_configuration_is_measured_in_every_round(lookup_bundle, no_probe):
+    plan = BenchPlan(("fp32", "int8"), (1, 2), (1, 4), (8, 32), ("water", "a light", "in"), "cpu", 3, 0.01)
+    found = run_bench(open_bundle(lookup_bundle), plan, NullProgress())
+    cells = [item.cell for item in found.cells]
+    shapes = {(cell.batch, cell.tokens) for cell in cells}
+    assert shapes == {(1, 8), (4, 8), (1, 32), (4, 32), (1, None), (None, None)}, "a batch of 4 has no 3 texts"
+    assert len(cells) == len(set(cells)) == 2 * 2 * 6
+    for item in found.cells:
+        assert len(item.round_p50_ms) == 3
+        assert item.calls >= 3
+        assert 0 < item.p50_ms <= item.p95_ms <= item.p99_ms
+        assert item.tokens_per_s > 0
+    assert set(found.identities) == {"fp32", "int8"}
+
+
+def test_tokens_per_second_counts_real_tokens(lookup_bundle):
+    """Own texts of 3 and 5 tokens, a call of each that takes 1 s: the median of 3 and 5 per second."""
+    work = run_module._Work((["water"], ["a light stone"]), (3, 5))
+    assert run_module._result(Cell("int8", 1, 1, None), [[1.0, 1.0], [1.0, 1.0]], work).tokens_per_s == 4
+
+
+def test_a_length_over_the_limit_is_refused(cli, lookup_bundle):
+    assert "over the model's limit of 32" in cli.fails("bench", lookup_bundle, "--lengths", "33")
+    assert default_lengths(256) == (16, 128, 256)
+    assert default_lengths(32) == (16, 32)
+
+
+def test_the_command(cli, lookup_bundle, tmp_path, no_probe):
+    out, plot = tmp_path / "a.json", tmp_path / "a.svg"
+    args = ("bench", lookup_bundle, "--seconds", "0.05", "--rounds", "2", "--lengths", "4,8", "--batch-sizes", "1,2")
+    shown = cli.ok(*args, "--variant", "fp32,auto", "--threads", "1", "--json", out, "--plot", plot).stdout
+    for text in ("p50 ms", "p95 ms", "p99 ms", "tokens/s", "2 x 8", "RSS peak", "fp32", "int8"):
+        assert text in shown, text
+    assert max(map(len, shown.splitlines())) <= 80
+    assert plot.read_text().startswith("<?xml")
+    assert json.loads(out.read_text())["rounds"] == 2
+    assert read_report(out).to_json() == out.read_text()
+
+    again = cli.ok(*args, "--threads", "1", "--compare", out).stdout
+    assert "earlier p50 ms" in again
+    assert "another" not in again
+    changed = json.loads(out.read_text())
+    changed["machine"]["cpu"] = "abacus"
+    out.write_text(json.dumps(changed))
+    assert "another machine: cpu was abacus" in cli.ok(*args, "--threads", "1", "--compare", out).stdout
+
+
+def test_own_texts(cli, lookup_bundle, tmp_path, no_probe):
+    (tmp_path / "own.txt").write_text("water\nthe light\nwater\n")
+    args = (
+        "bench",
+        lookup_bundle,
+        "--seconds",
+        "0.02",
+        "--rounds",
+        "1",
+        "--texts",
+        tmp_path / "own.txt",
+        "--json",
+        "-",
+    )
+    found = json.loads(cli.ok(*args).stdout)
+    assert [(item["cell"]["batch"], item["cell"]["tokens"]) for item in found["cells"]] == [(1, None), (None, None)]
+    (tmp_path / "own.txt").write_bytes(b"")
+    cli.fails(*args, code=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--lengths", "x"], ["--batch-sizes", "0"], ["--variant", "fp64"], ["--plot", "a.gif"], ["--rounds", "0"]],
+)
+def test_usage(cli, lookup_bundle, options):
+    cli.fails("bench", lookup_bundle, *options, code=2)
+
+
+def test_the_earlier_run_is_read_before_anything_is_measured(cli, lookup_bundle, tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    assert "no report" in cli.fails("bench", lookup_bundle, "--compare", tmp_path / "a.json")
+    assert "is not there" in cli.fails("bench", lookup_bundle, "--compare", tmp_path / "b.json")
+
+
+def test_comparison():
+    cell, other = Cell("int8", 2, 1, 16), Cell("int8", 2, 8, 16)
+    found = compare(report(result(cell, 10), result(other, 1)), report(result(cell, 5)))
+    assert [(ratio.cell, ratio.speedup) for ratio in found.ratios] == [(cell, 2.0)]
+    assert found.warnings == ()
+    found = compare(report(machine="y", identity="j"), report(result(cell, 5)))
+    assert found.ratios == ()
+    assert len(found.warnings) == 2
+    own = replace(cell, tokens=None)
+    found = compare(report(result(own, 10), own="a"), report(result(own, 5), own="b"))
+    assert "other texts" in found.warnings[0]
+
+
+def test_a_report_of_another_format_is_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(replace(report(), format=2).to_json())
+    with pytest.raises(FileFormatError, match="format is 2"):
+        read_report(path)
+
+
+def test_the_probe_is_a_process_of_its_own(lookup_bundle):
+    found = run_probe(lookup_bundle, "int8", "cpu", 1, ["water", "light"])
+    assert found.load_s > 0
+    assert found.import_s > 0.001, "numpy and onnxruntime take more"
+    assert 0 < found.rss_import_bytes <= found.rss_peak_bytes
+    assert found.rss_loaded_bytes <= found.rss_peak_bytes
+    with pytest.raises(ExecutorError, match="not a bundle"):
+        run_probe(lookup_bundle / "none", "int8", "cpu", 1, ["water"])

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from embedrt.embedder import Embedder
+
+
+@pytest.fixture
+def copy(lookup_bundle, tmp_path):
+    return shutil.copytree(lookup_bundle, tmp_path / "copy")
+
+
+def test_everything_is_shown(cli, lookup_bundle):
+    shown = " ".join(cli.ok("info", lookup_bundle).stdout.split())
+    with Embedder(lookup_bundle) as embedder:
+        wanted = [embedder.identity, embedder.identify(kind="query"), embedder.executor_description]
+    wanted += ["tests/lookup", "0" * 40, "mean -> normalize", 'query: "in {task} : "', "default task: water"]
+    wanted += ["max tokens 32", "fp32", "int8 *", "a lookup table, no model", "CPUExecutionProvider", "affinity"]
+    wanted += ["sha256 of every file checked"]
+    for text in wanted:
+        assert text in shown, text
+
+
+def test_json(cli, lookup_bundle):
+    found = json.loads(cli.ok("info", lookup_bundle, "--json", "--fast", "--threads", "1").stdout)
+    assert found["manifest"]["source"]["model"] == "tests/lookup"
+    assert found["running"]["threads"] == 1
+    assert found["hashes_checked"] is False
+    assert found["machine"]["threads"] >= 1
+
+
+def test_a_changed_byte_is_found_by_its_hash(cli, copy):
+    path = copy / "fp32" / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    error = cli.fails("info", copy)
+    assert "fp32/model.onnx does not match its sha256" in error
+    cli.ok("info", copy, "--fast")
+
+
+def test_damaged_bundles_are_refused_with_the_reason(cli, copy):
+    (copy / "tokenizer.json").rename(copy / "t")
+    assert "tokenizer.json is missing" in cli.fails("info", copy, "--fast")
+    (copy / "t").rename(copy / "tokenizer.json")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format_version": 99}))
+    assert "format 99" in cli.fails("info", copy)
+    (copy / "manifest.json").write_text("{")
+    assert "not JSON" in cli.fails("info", copy)
+
+
+def test_an_unknown_variant(cli, lookup_bundle):
+    assert "it has: fp32, int8" in cli.fails("info", lookup_bundle, "--variant", "fp16")

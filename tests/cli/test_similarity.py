@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from embedrt.commands import fonts
+from embedrt.commands.heatmap import colour, svg
+from embedrt.commands.labels import label, width
+from embedrt.commands.similarity import SimilarityMatrix
+from embedrt.embedder import Embedder
+
+TEXTS = ["the water", "물은 안녕하세요", "bread & <paper>"]
+
+
+def test_the_matrix(cli, lookup_bundle, tmp_path):
+    result = cli.ok("similarity", lookup_bundle, *TEXTS, "--json", "--variant", "fp32", "--prompt", "of ")
+    found = json.loads(result.stdout)
+    with Embedder(lookup_bundle, variant="fp32") as embedder:
+        vectors = embedder.encode(TEXTS, prompt="of ")
+        np.testing.assert_allclose(found["matrix"], embedder.similarity(vectors, vectors), atol=1e-6)
+        assert found["identity"] == embedder.identify(prompt="of ")
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    file_args = ("--file", tmp_path / "texts.txt", "--variant", "fp32", "--prompt", "of ")
+    assert cli.ok("similarity", lookup_bundle, "--json", *file_args).stdout == result.stdout
+
+
+WORDS = ("stone", "light", "river", "house", "bread", "paper", "a", "b", "c", "d", "e", "f")
+
+
+def test_the_table_shows_every_pair_even_when_it_must_be_split(cli, lookup_bundle):
+    texts = [f"the water {word}" for word in WORDS]
+    shown = cli.ok("similarity", lookup_bundle, *texts).stdout
+    assert shown.count("1.000") >= len(texts)
+    assert shown.count("the water") == 2 * len(texts)
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_usage(cli, lookup_bundle, tmp_path):
+    cli.fails("similarity", lookup_bundle, code=2)
+    cli.fails("similarity", lookup_bundle, "a", "--file", "b", code=2)
+    cli.fails("similarity", lookup_bundle, "a", "--plot", "x.pdf", code=2)
+    cli.fails("similarity", lookup_bundle, *["a"] * 201, code=2)
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".html"])
+def test_drawn_with_its_text_as_text(cli, lookup_bundle, tmp_path, suffix):
+    cli.ok("similarity", lookup_bundle, *TEXTS, "--plot", tmp_path / f"map{suffix}")
+    drawn = (tmp_path / f"map{suffix}").read_text(encoding="utf-8")
+    assert "물은 안녕하세요" in drawn
+    assert "bread &amp; &lt;paper&gt;" in drawn
+    assert "http" not in drawn.replace("http://www.w3.org/2000/svg", ""), "nothing is fetched"
+
+
+def test_svg_is_well_formed_and_has_a_cell_per_pair():
+    values = np.array([[1, 0.5], [0.5, 1]], np.float32)
+    matrix = SimilarityMatrix(("a\x00\x0b\n<b>", "한"), values, "cosine", "0" * 16, 0)
+    root = ET.fromstring(svg(matrix))
+    assert len(root.findall(".//{*}title")) == 4
+
+
+def test_png_with_latin_labels(cli, lookup_bundle, tmp_path):
+    cli.ok("similarity", lookup_bundle, "water", "light", "--plot", tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_png_with_korean_labels_uses_a_font_that_has_them(cli, lookup_bundle, tmp_path):
+    """A missing glyph is a warning of matplotlib's, and warnings are errors here."""
+    try:
+        families = fonts.families_for("물은 안녕하세요")
+    except LookupError:
+        pytest.skip("no installed font has Korean")
+    assert len(families) > 1
+    cli.ok("similarity", lookup_bundle, *TEXTS, "--plot", tmp_path / "map.png")
+
+
+def test_png_is_refused_with_the_cure_when_no_font_has_the_labels(cli, lookup_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
+    error = cli.fails("similarity", lookup_bundle, *TEXTS, "--plot", tmp_path / "map.png")
+    assert "(U+" in error
+    assert "apt install fonts-noto-cjk" in error
+    assert ".html" in error
+    assert not (tmp_path / "map.png").exists()
+
+
+def test_png_without_matplotlib_says_what_to_install(cli, lookup_bundle, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    error = cli.fails("similarity", lookup_bundle, "a", "--plot", tmp_path / "map.png")
+    assert "pip install 'embedrt[plot]'" in error
+
+
+def test_a_broken_font_file_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "notosanscjk.ttf").write_bytes(b"no font")
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [str(tmp_path / "notosanscjk.ttf")])
+    assert fonts.families_for("abc é") == ["DejaVu Sans"]
+    with pytest.raises(LookupError, match="U\\+BB3C"):
+        fonts.families_for("물")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "wanted"),
+    [
+        ("short", 10, "short"),
+        ("exactly 10", 10, "exactly 10"),
+        ("eleven char", 10, "eleven ch…"),
+        ("안녕하세요", 10, "안녕하세요"),
+        ("안녕하세요", 9, "안녕하세…"),
+        ("안녕하세요", 8, "안녕하…"),
+        ("\u1112\u1161\u11ab", 10, "한"),  # decomposed, as macOS names files
+        ("a\r\nb\tc\x00", 10, "a b c"),
+        (" \n", 10, "(empty)"),
+    ],
+)
+def test_labels(text, columns, wanted):
+    assert label(text, columns) == wanted
+    assert width(label(text, columns)) <= columns
+
+
+def test_the_scale_has_its_ends():
+    assert colour(0) == colour(-1) == (255, 255, 217)
+    assert colour(1) == colour(2) == (8, 29, 88)
