@@ -67,12 +67,17 @@ def _erf(x: Floats) -> Floats:
     return np.asarray(np.vectorize(math.erf, otypes=[np.float32])(x), dtype=np.float32)
 
 
+def _sigmoid(x: Floats) -> Floats:
+    small = np.exp(-np.abs(x))  # never overflows
+    return np.asarray(np.where(x >= 0, 1, small) / (1 + small), dtype=np.float32)
+
+
 ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
     "identity": lambda x: x,
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0),
-    "sigmoid": lambda x: np.asarray(1 / (1 + np.exp(-x)), dtype=np.float32),
-    "silu": lambda x: x / (1 + np.exp(-x)),
+    "sigmoid": _sigmoid,
+    "silu": lambda x: x * _sigmoid(x),
     "gelu": lambda x: np.asarray(0.5 * x * (1 + _erf(x / np.float32(math.sqrt(2)))), dtype=np.float32),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -161,7 +162,7 @@ class ParityReport:
 
 
 def render_table(report: ParityReport) -> Table:
-    """The report as a rich Table, one row per variant; what failed is `report.failures`."""
+    """The report as a rich Table that fits 80 columns, one column per variant; what failed is `report.failures`."""
     from rich.table import Table
     from rich.text import Text
 
@@ -170,23 +171,34 @@ def render_table(report: ParityReport) -> Table:
         title_justify="left",
         caption=Text("\n".join(report.notes())) if report.notes() else None,
         caption_justify="left",
+        min_width=_TABLE_WIDTH,
     )
-    table.add_column("variant", no_wrap=True)
-    for title in ("cosine mean", "p01", "min", "centered min", "max diff", "Spearman", "top-10", "same in any batch"):
-        table.add_column(title, justify="right")
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("")
     for variant in report.variants:
-        found = variant.deviation
-        table.add_row(
-            variant.variant,
-            show_value("cosine", found.cosine.mean),
-            show_value("cosine", found.cosine.p01),
-            show_value("cosine", found.cosine.min),
-            show_value("cosine", found.centered.min if found.centered else None),
-            show_value("max_abs_diff", found.max_abs_diff),
-            show_value("spearman", found.spearman),
-            "-" if found.top10_overlap is None else f"{found.top10_overlap:.4f}",
-            show_value("cosine", min((i.cosine_min for i in variant.invariances), default=None)),
-            Text("passed", style="green") if variant.passed else Text("FAILED", style="bold red"),
-        )
+        table.add_column(variant.variant, justify="right", no_wrap=True)
+    for title, show in _ROWS:
+        table.add_row(title, *(show(variant) for variant in report.variants))
+    verdicts = (Text("passed", "green") if v.passed else Text("FAILED", "bold red") for v in report.variants)
+    table.add_row("verdict", *verdicts)
     return table
+
+
+def _worst_invariance(variant: VariantReport) -> float | None:
+    return min((invariance.cosine_min for invariance in variant.invariances), default=None)
+
+
+_TABLE_WIDTH = 72  # columns; so that the title and the notes need few lines
+# Title of a row -> what stands in a variant's column.
+_ROWS: tuple[tuple[str, Callable[[VariantReport], str]], ...] = (
+    ("cosine, mean", lambda v: show_value("cosine", v.deviation.cosine.mean)),
+    ("cosine, 1st percentile", lambda v: show_value("cosine", v.deviation.cosine.p01)),
+    ("cosine, min", lambda v: show_value("cosine", v.deviation.cosine.min)),
+    (
+        "cosine less the corpus mean, min",
+        lambda v: show_value("cosine", v.deviation.centered.min if v.deviation.centered else None),
+    ),
+    ("largest difference", lambda v: show_value("max_abs_diff", v.deviation.max_abs_diff)),
+    ("Spearman of all pairs", lambda v: show_value("spearman", v.deviation.spearman)),
+    ("top-10 overlap", lambda v: "-" if v.deviation.top10_overlap is None else f"{v.deviation.top10_overlap:.4f}"),
+    ("same in any batch, cosine min", lambda v: show_value("cosine", _worst_invariance(v))),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,14 @@ class InputStats:
     total: NDArray[np.float64]  # (K,), sum
     gram: torch.Tensor | None  # (K, K) float32, sum of outer products
     samples: list[Array]  # a few rows of every batch
+    pending: list[Array] = field(default_factory=list)  # rows that are not in the gram yet
+
+    def flush(self) -> None:
+        """Add the pending rows to the gram; few large steps are far faster than many small ones."""
+        if self.gram is not None and self.pending:
+            x = torch.from_numpy(np.concatenate(self.pending))
+            self.gram.addmm_(x.T, x)
+        self.pending.clear()
 
     @property
     def sample(self) -> Array:
@@ -92,6 +100,8 @@ def collect(model: onnx.ModelProto, values: dict[str, bool], sequences: Sequence
         for name, with_gram in values.items():
             rows = outputs[name].reshape(mask.size, -1)[mask.reshape(-1)]
             _update(stats, name, rows, with_gram)
+    for seen in stats.values():
+        seen.flush()
     return stats
 
 
@@ -134,13 +144,15 @@ def _update(stats: dict[str, InputStats], name: str, rows: Array, with_gram: boo
     np.maximum(seen.high, rows.max(axis=0), out=seen.high)
     seen.total += rows.sum(axis=0, dtype=np.float64)
     if seen.gram is not None:
-        x = torch.from_numpy(np.ascontiguousarray(rows))
-        seen.gram.addmm_(x.T, x)
+        seen.pending.append(rows)
+        if sum(map(len, seen.pending)) >= BATCH_TOKENS:
+            seen.flush()
 
 
 def _load(model: onnx.ModelProto, outputs: Sequence[str]) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch works between the runs
     options.add_session_config_entry("session.x64quantprecision", "1")
     added = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     model.graph.output.extend(added)

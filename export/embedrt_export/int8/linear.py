@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embedrt_export.int8.calibration import InputStats
 from embedrt_export.int8.recipe import Int8Recipe
-from embedrt_export.int8.smoothing import optimize_fold
+from embedrt_export.int8.smoothing import few_threads, optimize_fold
 from embedrt_export.int8.weights import Int8Weight, quantize_weight
 
 Array = NDArray[np.float32]
@@ -62,9 +62,9 @@ def choose_fold(stats: InputStats, weights: list[Array], recipe: Int8Recipe) -> 
     scale, shift = scale.astype(np.float32), shift.astype(np.float32)
     if recipe.optimize:
         weight = np.concatenate(weights, axis=1)
-        scale, shift = optimize_fold(
-            stats.sample, weight, scale, shift, ratio=recipe.weight_ratio, fixed_shift=not recipe.shift
-        )
+        ratio, fixed = recipe.weight_ratio, not recipe.shift
+        with few_threads(weight.size):
+            scale, shift = optimize_fold(stats.sample, weight, scale, shift, ratio=ratio, fixed_shift=fixed)
     return Fold(scale, shift)
 
 
@@ -73,7 +73,8 @@ def make_linear(weight: Array, bias: Array, fold: Fold, stats: InputStats, recip
     folded = weight * fold.scale[:, None]
     bias = (bias + fold.shift.astype(np.float64) @ weight).astype(np.float32)
     covariance = stats.covariance(fold.scale) if recipe.gptq else None
-    quantized = quantize_weight(folded, covariance, recipe.gptq_damping)
+    with few_threads(folded.size):
+        quantized = quantize_weight(folded, covariance, recipe.gptq_damping)
     corrected = bias
     if recipe.bias_correction:
         mean = (stats.mean - fold.shift) / fold.scale
