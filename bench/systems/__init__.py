@@ -1,0 +1,70 @@
+"""The systems that are compared, one adapter each; `SYSTEMS` is the table of them."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from bench.systems.base import System
+
+PEER_BATCHINGS = ("arrival-8", "arrival-32", "sorted-8", "sorted-32")
+HEAVY_BATCHINGS = ("arrival-8", "sorted-8")
+
+
+@dataclass(frozen=True)
+class SystemSpec:
+    """What the runner must know of a system before it starts it."""
+
+    name: str
+    title: str
+    compute: str  # the arithmetic of its linear layers: fp32 | bf16 | int8
+    adapter: str  # "module:class" under bench.systems
+    artifact: str  # name in bench.artifacts.RECIPES, or "model"
+    option: str  # variant or precision, for the adapter
+    batchings: tuple[str, ...]
+    detail: str  # one line for the report
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one weight as the arithmetic reads it."""
+        return {"fp32": 4, "bf16": 2, "int8": 1}[self.compute]
+
+
+def make_system(spec: SystemSpec) -> System:
+    """The adapter of `spec`, not loaded yet; imports only its own library."""
+    module, _, name = spec.adapter.partition(":")
+    adapter: System = getattr(importlib.import_module(f"bench.systems.{module}"), name)(spec.option)
+    return adapter
+
+
+_OWN = ("own",)
+_ST_OWN = ("own-32", "own-8")
+_ALL = (
+    SystemSpec("ours-int8", "embedrt int8", "int8", "ours:Ours", "bundle", "int8", _OWN, "Embedder"),
+    SystemSpec("ours-fp32", "embedrt fp32", "fp32", "ours:Ours", "bundle", "fp32", _OWN, "Embedder"),
+    SystemSpec("ours-fp16", "embedrt fp16", "fp32", "ours:Ours", "bundle", "fp16", _OWN,
+               "Embedder; on a CPU the halves are widened at load and it computes in fp32"),
+    SystemSpec("torch-fp32", "PyTorch fp32", "fp32", "pytorch:PyTorch", "model", "float32", HEAVY_BATCHINGS,
+               "AutoModel, sdpa, inference_mode; the reference"),
+    SystemSpec("torch-bf16", "PyTorch bf16", "bf16", "pytorch:PyTorch", "model", "bfloat16", PEER_BATCHINGS,
+               "AutoModel in bfloat16, sdpa, inference_mode; pooled in fp32"),
+    SystemSpec("st-torch", "sentence-transformers torch", "fp32", "sentence_transformers:Torch", "model", "float32",
+               _ST_OWN, "encode(), fp32, its own batching (sorted by characters)"),
+    SystemSpec("st-ort-int8", "sentence-transformers ONNX int8", "int8", "sentence_transformers:Onnx", "st-onnx-int8",
+               "int8", _ST_OWN, 'encode(), backend="onnx" with the fused quantize_dynamic file, its own batching'),
+    SystemSpec("ort-fp32", "ONNX Runtime fp32", "fp32", "onnxruntime_:OnnxRuntime", "onnx-fused", "fp32",
+               HEAVY_BATCHINGS, "fused graph"),
+    SystemSpec("ort-int8", "ONNX Runtime int8", "int8", "onnxruntime_:OnnxRuntime", "onnx-int8", "int8",
+               PEER_BATCHINGS, "fused graph, quantize_dynamic per channel"),
+    SystemSpec("openvino-fp32", "OpenVINO fp32", "fp32", "openvino_:OpenVino", "openvino", "f32", HEAVY_BATCHINGS,
+               "latency hint, inference precision f32"),
+    SystemSpec("openvino-bf16", "OpenVINO bf16", "bf16", "openvino_:OpenVino", "openvino", "bf16", PEER_BATCHINGS,
+               "latency hint, inference precision bf16"),
+    SystemSpec("openvino-int8", "OpenVINO int8", "int8", "openvino_:OpenVino", "openvino-int8", "f32", PEER_BATCHINGS,
+               "NNCF with SmoothQuant, 300 calibration sentences; the rest in f32"),
+    SystemSpec("ctranslate2-int8", "CTranslate2 int8", "int8", "ctranslate2_:CTranslate2", "ctranslate2", "int8",
+               PEER_BATCHINGS, "int8 weights, fp32 rest; removes padding itself"),
+)  # fmt: skip
+SYSTEMS: dict[str, SystemSpec] = {spec.name: spec for spec in _ALL}
+REFERENCE = "torch-fp32"  # what the others are verified against
+ANCHORS = ("ours-int8", "ort-int8")  # resident in every group, so that every ratio is within one run
