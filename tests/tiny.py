@@ -160,3 +160,17 @@ def edit_json(path: Path, **changes: Any) -> None:
     data = json.loads(path.read_text())
     data.update(changes)
     path.write_text(json.dumps(data))
+
+
+def plant_outliers(encoder: Any, seed: int = 0) -> None:
+    """What real XLM-R checkpoints look like to a quantizer: three LayerNorm gains 20 times larger, and biases of 15
+    in two channels of each FFN."""
+    generator = torch.Generator().manual_seed(seed)
+    loud = torch.randperm(encoder.config.hidden_size, generator=generator)[:3]
+    stuck = torch.randperm(encoder.config.intermediate_size, generator=generator)[:2]
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if name.endswith("LayerNorm.weight"):
+                parameter[loud] *= 20
+            elif name.endswith("intermediate.dense.bias"):
+                parameter[stuck] += 15

@@ -1,0 +1,107 @@
+"""Build what is published: embedrt's wheel and sdist, and the two versions of embedrt-onnxruntime.
+
+    python .ci/release.py dist
+
+A checkout depends on onnxruntime itself, so that `pip install .` needs nothing but PyPI. What is published depends
+on embedrt-onnxruntime instead: one name, of which only one version can be installed, 2.x for CPUs and 1.x for GPUs.
+docs/packaging.md has the reasons and what pip and uv make of it. Needs hatchling; no network, no build isolation.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CHOICE = "embedrt-onnxruntime"
+CHOICE_VERSIONS = {"2.0.0": "onnxruntime", "1.0.0": "onnxruntime-gpu"}  # the highest is what resolvers prefer
+EXTRA_IN_CHECKOUT = 'gpu = ["onnxruntime<0"]'
+EXTRA_IN_RELEASE = f'gpu = ["{CHOICE}>=1,<2"]'
+_SKIP = shutil.ignore_patterns(".*", "__pycache__", "dist", "build", "bench")
+
+_CHOICE_PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "{name}"
+version = "{version}"
+description = "Makes embedrt run on {wheel}: 2.x is for CPUs, 1.x for CUDA GPUs. Holds no code."
+readme = "README.md"
+requires-python = "{python}"
+license = "Apache-2.0"
+dependencies = ["{requirement}"]
+
+[tool.hatch.build.targets.wheel]
+bypass-selection = true
+"""
+
+_CHOICE_README = """\
+# embedrt-onnxruntime
+
+The wheels of onnxruntime and onnxruntime-gpu own the same folder, so only one of them may be installed. This
+package has no code, only one dependency: version 2.x depends on onnxruntime, version 1.x on onnxruntime-gpu.
+`pip install embedrt` takes 2.x, `pip install 'embedrt[gpu]'` asks for 1.x, and never can both be there.
+"""
+
+
+def release_pyproject(text: str) -> str:
+    """The checkout's pyproject.toml as it is published.
+
+    Raises:
+        ValueError: a line to be replaced is not there exactly once.
+    """
+    for old, new in ((f'"{onnxruntime_requirement(text)}"', f'"{CHOICE}>=1"'), (EXTRA_IN_CHECKOUT, EXTRA_IN_RELEASE)):
+        if text.count(old) != 1:
+            raise ValueError(f"pyproject.toml must hold {old} exactly once, it does {text.count(old)} times")
+        text = text.replace(old, new)
+    return text
+
+
+def onnxruntime_requirement(text: str) -> str:
+    """The checkout's base requirement on onnxruntime, e.g. "onnxruntime>=1.22"."""
+    (found,) = (r for r in tomllib.loads(text)["project"]["dependencies"] if r.startswith("onnxruntime"))
+    return str(found)
+
+
+def build(target: Path) -> None:
+    """Build every file of a release into `target`."""
+    target = target.absolute()
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch) / "embedrt"
+        shutil.copytree(ROOT, tree, ignore=_SKIP)
+        (tree / "pyproject.toml").write_text(release_pyproject(text), encoding="utf-8")
+        _hatchling(tree, target)
+        for version in CHOICE_VERSIONS:
+            _hatchling(_write_choice(Path(scratch) / f"choice-{version}", version, text), target)
+
+
+def _write_choice(folder: Path, version: str, text: str) -> Path:
+    folder.mkdir()
+    wheel = CHOICE_VERSIONS[version]
+    filled = _CHOICE_PYPROJECT.format(
+        name=CHOICE,
+        version=version,
+        wheel=wheel,
+        python=tomllib.loads(text)["project"]["requires-python"],
+        requirement=onnxruntime_requirement(text).replace("onnxruntime", wheel),
+    )
+    (folder / "pyproject.toml").write_text(filled, encoding="utf-8")
+    (folder / "README.md").write_text(_CHOICE_README, encoding="utf-8")
+    return folder
+
+
+def _hatchling(folder: Path, target: Path) -> None:
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", str(target)], cwd=folder, check=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python .ci/release.py DIRECTORY")
+    build(Path(sys.argv[1]))

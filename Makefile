@@ -1,0 +1,93 @@
+# Needs Python 3.11 or later, GNU make and a C compiler. Everything else is installed into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+# For example: make test TORCH_FLAGS='--index-url URL-OF-PYTORCH-CPU-WHEELS'
+TORCH_FLAGS ?=
+# Two workers: the suite is made for two cores.
+PYTEST_FLAGS ?= -n 2
+BENCH_FLAGS ?=
+DIST ?= dist
+LINTED := engine export tests bench .ci
+
+.PHONY: help venv install demo test test-slow check format bench bench-quick dist lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+venv: $(VENV)/.stamp-venv ## Make the virtual environment
+
+install: $(VENV)/.stamp-export ## Install embedrt with its extras, editable
+
+demo: $(VENV)/.stamp-demo ## Export a real model, compare, embed, search
+	@bash docs/demo/run.sh $(BIN) .demo
+
+test: $(VENV)/.stamp-dev ## Run the tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-slow: $(VENV)/.stamp-dev ## Run the tests that take minutes or gigabytes
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.stamp-dev ## Lint, check the format and the types
+	$(BIN)/ruff check $(LINTED)
+	$(BIN)/ruff format --check $(LINTED)
+	$(BIN)/mypy
+
+format: $(VENV)/.stamp-dev ## Format the sources
+	$(BIN)/ruff check --fix $(LINTED)
+	$(BIN)/ruff format $(LINTED)
+
+bench: $(VENV)/.stamp-bench ## Measure ours and the peers on XLM-R-large (an hour or so)
+	$(BIN)/python -m bench $(BENCH_FLAGS)
+
+bench-quick: $(VENV)/.stamp-bench ## The same on MiniLM, in about 5 minutes
+	$(BIN)/python -m bench --quick $(BENCH_FLAGS)
+
+dist: $(VENV)/.stamp-dev ## Build what is published into $(DIST)/
+	$(BIN)/python .ci/release.py $(DIST)
+
+lock: $(VENV)/.stamp-dev $(VENV)/.stamp-bench ## Write constraints.txt from what .venv holds
+	$(BIN)/python .ci/lock.py constraints.txt
+
+clean: ## Remove .venv, the demo and every cache
+	rm -rf $(VENV) .demo .cache $(DIST) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.stamp-venv: constraints.txt
+	@echo "==> making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit("embedrt needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --upgrade pip
+	@touch $@
+
+# First and alone: a free range would fetch a later release with gigabytes of CUDA.
+$(VENV)/.stamp-torch: $(VENV)/.stamp-venv
+	@echo "==> installing torch"
+	@$(INSTALL) $(TORCH_FLAGS) "$$(grep -E '^torch==' constraints.txt)"
+	@touch $@
+
+$(VENV)/.stamp-export: $(VENV)/.stamp-torch pyproject.toml
+	@echo "==> installing embedrt[export,parquet,plot]"
+	@$(INSTALL) --build-constraint constraints.txt --editable '.[export,parquet,plot]'
+	@touch $@
+
+$(VENV)/.stamp-demo: $(VENV)/.stamp-export
+	@echo "==> installing the demo's model"
+	@$(INSTALL) --group demo
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-export
+	@echo "==> installing what tests and checks need"
+	@$(INSTALL) --group test --group check
+	@touch $@
+
+$(VENV)/.stamp-bench: $(VENV)/.stamp-export
+	@echo "==> installing the peers of the benchmark"
+	@$(INSTALL) --group bench
+	@touch $@

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedrt.bundle import Bundle, Prompts
+from embedrt.errors import OptionError
+from embedrt.options import EncodeOptions, identity_of, parse_options
+from tests.handmade import PROMPTS, write_bundle
+
+
+def parse(kind: Any = "encode", task: str | None = None, prompts: Prompts = PROMPTS, **given: Any) -> EncodeOptions:
+    return parse_options(given, kind, task, prompts, 32)
+
+
+def test_defaults() -> None:
+    assert parse() == EncodeOptions(prompt="")
+    assert parse("query") == EncodeOptions(prompt="query: ")
+    assert parse("document") == EncodeOptions(prompt="passage: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("output_value", "token_embeddings"),
+        ("precision", "int8"),
+        ("precision", "ubinary"),
+        ("normalize_embeddings", True),
+        ("truncate_dim", 1),
+        ("truncate_dim", 32),
+        ("on_overflow", "error"),
+        ("batch_size", 1),
+        ("show_progress_bar", True),
+    ],
+)
+def test_a_value_is_kept(name: str, value: object) -> None:
+    assert parse(**{name: value}) == replace(EncodeOptions(prompt=""), **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"normalise_embeddings": True}, "unknown option 'normalise_embeddings'; did you mean 'normalize_embeddings'?"),
+        ({"sentences": ["a"]}, "unknown option 'sentences'"),
+        ({"xyz": 1}, "unknown option 'xyz'; there are: prompt_name, prompt, batch_size"),
+        ({"precision": "fp16"}, "precision must be one of float32, int8, uint8, binary, ubinary, not 'fp16'"),
+        ({"output_value": None}, "output_value must be one of sentence_embedding, token_embeddings, not None"),
+        ({"on_overflow": "cut"}, "on_overflow must be one of truncate, error, not 'cut'"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
+        ({"batch_size": -3}, "not -3"),
+        ({"batch_size": 2.5}, "not 2.5"),
+        ({"batch_size": True}, "not True"),
+        ({"truncate_dim": 0}, "truncate_dim must be a whole number of at least 1, not 0"),
+        ({"truncate_dim": 33}, "truncate_dim=33 is more than the vector's 32 dimensions"),
+        ({"convert_to_tensor": True}, "embedrt gives numpy arrays; torch.from_numpy(embeddings)"),
+        ({"convert_to_numpy": False}, "embedrt gives numpy arrays"),
+        ({"output_value": "token_embeddings", "truncate_dim": 8}, "goes with neither truncate_dim nor precision"),
+        ({"output_value": "token_embeddings", "precision": "int8"}, "goes with neither truncate_dim nor precision"),
+        ({"prompt": 3}, "prompt must be a string, not int"),
+        ({"prompt_name": ["query"]}, "prompt_name must be a string, not list"),
+        ({"prompt_name": "sts"}, "there is no prompt 'sts'"),
+        ({"task": "Find"}, "task='Find' goes with queries only"),
+        ({"kind": "passage"}, "kind must be one of encode, query, document, not 'passage'"),
+    ],
+)
+def test_a_wrong_option_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(message)):
+        parse(**given)
+
+
+def test_what_sentence_transformers_users_pass_is_accepted() -> None:
+    assert parse(convert_to_numpy=True, convert_to_tensor=False, batch_size=64) == EncodeOptions("", batch_size=64)
+
+
+def test_an_option_error_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="batch_size"):
+        parse(batch_size=0)
+
+
+class TestIdentity:
+    @pytest.fixture
+    def bundle(self, tmp_path: Path) -> Bundle:
+        return write_bundle(tmp_path)
+
+    def identity(self, bundle: Bundle, variant: str = "fp32", pooling: Any = ("mean",), **given: Any) -> str:
+        return identity_of(bundle.manifest, variant, pooling, parse(**given))
+
+    def test_is_16_hex_digits_and_repeatable(self, bundle: Bundle) -> None:
+        assert re.fullmatch("[0-9a-f]{16}", self.identity(bundle))
+        assert self.identity(bundle) == self.identity(bundle)
+
+    def test_does_not_depend_on_where_the_bundle_lies(self, bundle: Bundle, tmp_path: Path) -> None:
+        assert self.identity(write_bundle(tmp_path / "elsewhere")) == self.identity(bundle)
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"variant": "int8"},
+            {"pooling": ("cls",)},
+            {"pooling": ("mean", "cls")},
+            {"prompt": "x: "},
+            {"prompt_name": "query"},
+            {"precision": "int8"},
+            {"normalize_embeddings": True},
+            {"truncate_dim": 16},
+            {"output_value": "token_embeddings"},
+        ],
+    )
+    def test_changes_with_what_changes_vectors(self, bundle: Bundle, given: dict[str, Any]) -> None:
+        assert self.identity(bundle, **given) != self.identity(bundle)
+
+    @pytest.mark.parametrize(
+        "given", [{"batch_size": 7}, {"show_progress_bar": True}, {"on_overflow": "error"}, {"prompt": ""}]
+    )
+    def test_keeps_with_what_does_not(self, bundle: Bundle, given: dict[str, Any]) -> None:
+        assert self.identity(bundle, **given) == self.identity(bundle)
+
+    def test_depends_on_the_prompt_and_not_on_its_name(self, bundle: Bundle) -> None:
+        assert self.identity(bundle, prompt="query: ") == self.identity(bundle, prompt_name="query")
+        assert self.identity(bundle, prompt="query: ") == self.identity(bundle, kind="query")
+
+    @pytest.mark.parametrize(
+        "changes", [{"max_tokens": 63}, {"name": "other"}, {"created": "2027-01-01T00:00:00Z"}], ids=str
+    )
+    def test_limits_count_and_labels_do_not(self, bundle: Bundle, tmp_path: Path, changes: dict[str, Any]) -> None:
+        other = write_bundle(tmp_path / "other", changes)
+        assert (self.identity(other) == self.identity(bundle)) == ("max_tokens" not in changes)

@@ -1,0 +1,166 @@
+"""What is published, and what pip and uv make of it, offline: every dependency is an empty wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from email import message_from_string
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import embedrt
+
+ROOT = Path(__file__).parent.parent
+ONNXRUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
+RELEASE = ROOT / ".ci" / "release.py"
+pytestmark = pytest.mark.skipif(not RELEASE.is_file(), reason=".ci/release.py is not part of an sdist")
+
+
+def write_wheel(folder: Path, name: str, version: str) -> None:
+    """A wheel without code or dependencies."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{stem}.dist-info/WHEEL", tags)
+        wheel.writestr(f"{stem}.dist-info/RECORD", "")
+
+
+def requirements(wheel: Path) -> list[Requirement]:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = message_from_string(archive.read(name).decode())
+    return [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
+
+
+def needed(wheel: Path, extra: str = "") -> set[str]:
+    """Requirements that hold with `extra`, or without any."""
+    return {
+        canonicalize_name(r.name) + str(r.specifier)
+        for r in requirements(wheel)
+        if r.marker is None or r.marker.evaluate({"extra": extra})
+    }
+
+
+@pytest.fixture(scope="module")
+def release() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("release", RELEASE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def dist(release: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release, and an empty wheel of everything that it depends on."""
+    folder = tmp_path_factory.mktemp("dist")
+    release.build(folder)
+    for requirement in [r for wheel in folder.glob("*.whl") for r in requirements(wheel)]:
+        if requirement.name != release.CHOICE:
+            (lowest,) = (s.version for s in requirement.specifier if s.operator in (">=", "=="))
+            write_wheel(folder, canonicalize_name(requirement.name), lowest)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that `pip install .` makes."""
+    folder = tmp_path_factory.mktemp("checkout")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def with_pip(dist: Path, requirement: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--isolated"]
+    command += ["--no-index", "--find-links", str(dist), "--report", "-", requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(done.stdout)["install"]}
+
+
+def with_uv(dist: Path, requirement: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-config", "--no-annotate", "--no-header"]
+    command += ["--no-index", "--find-links", str(dist), "--no-cache", "-"]
+    done = subprocess.run(command, input=requirement, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(re.findall(r"^([\w.-]+)(?:\[.*\])?==(\S+)$", done.stdout, re.MULTILINE))
+
+
+@pytest.mark.parametrize("resolve", [with_pip, with_uv])
+@pytest.mark.parametrize(
+    ("requirement", "wheel"),
+    [
+        ("embedrt", "onnxruntime"),
+        ("embedrt[gpu]", "onnxruntime-gpu"),
+        ("embedrt[export,plot]", "onnxruntime"),
+        ("embedrt[gpu,export,parquet]", "onnxruntime-gpu"),
+        (f"embedrt[gpu]=={embedrt.__version__}", "onnxruntime-gpu"),
+    ],
+)
+def test_resolvers_choose_exactly_one_onnxruntime(dist: Path, resolve, requirement: str, wheel: str) -> None:
+    chosen = resolve(dist, requirement)
+    assert chosen["embedrt"] == embedrt.__version__
+    assert ONNXRUNTIMES & set(chosen) == {wheel}
+
+
+def test_release_leaves_the_choice_to_one_distribution_of_two_versions(dist: Path) -> None:
+    (wheel,) = dist.glob("embedrt-*.whl")
+    assert "embedrt-onnxruntime>=1" in needed(wheel)
+    assert not any(r.startswith("onnxruntime") for r in needed(wheel) | needed(wheel, "gpu"))
+    (extra,) = needed(wheel, "gpu") - needed(wheel)
+    fitting = [version for version in ("1.0.0", "2.0.0") if version in Requirement(extra).specifier]
+    assert fitting == ["1.0.0"]
+    (cpu,) = needed(dist / "embedrt_onnxruntime-2.0.0-py3-none-any.whl")
+    (gpu,) = needed(dist / "embedrt_onnxruntime-1.0.0-py3-none-any.whl")
+    assert Requirement(cpu).name == "onnxruntime"
+    assert Requirement(gpu).name == "onnxruntime-gpu"
+    assert Requirement(cpu).specifier == Requirement(gpu).specifier
+
+
+def test_checkout_depends_on_onnxruntime_itself(checkout: Path) -> None:
+    names = {Requirement(r).name for r in needed(checkout)}
+    assert names == {"numpy", "tokenizers", "onnxruntime", "click", "rich"}
+
+
+def test_checkout_refuses_gpu_rather_than_install_both(checkout: Path) -> None:
+    both = [Requirement(r).specifier for r in needed(checkout, "gpu") if Requirement(r).name == "onnxruntime"]
+    assert len(both) == 2
+    assert not any(version in both[0] and version in both[1] for version in ("0.9", "1.21", "1.22", "1.32.0", "2.0"))
+
+
+def test_wheel_holds_both_packages_and_the_type_marker(checkout: Path) -> None:
+    names = zipfile.ZipFile(checkout).namelist()
+    assert {"embedrt/__init__.py", "embedrt/py.typed", "embedrt_export/__init__.py"} <= set(names)
+    assert not [n for n in names if n.startswith(("tests/", "bench/")) or "__pycache__" in n]
+
+
+def test_heavy_packages_are_extras_only(dist: Path) -> None:
+    (wheel,) = dist.glob("embedrt-*.whl")
+    heavy = {"torch", "transformers", "optimum", "optimum-onnx", "sentence-transformers", "onnx"}
+    assert heavy <= {Requirement(r).name for r in needed(wheel, "export")}
+    assert not heavy & {Requirement(r).name for r in needed(wheel)}
+
+
+def test_release_refuses_a_pyproject_that_it_does_not_know(release: ModuleType) -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="exactly once"):
+        release.release_pyproject(text.replace("onnxruntime<0", "onnxruntime-gpu"))
+
+
+def test_constraints_pin_torch_by_version_only() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert "torch==2.13.0" in pins
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.!]+", pin) for pin in pins), "names and versions, nothing else"
