@@ -1,4 +1,4 @@
-"""Numbers that others published: STS-B, a vector from Ollama, token ids in 205 languages, two recipes of the main model.
+"""Numbers that others published: STS-B, a vector from Ollama, token ids in 205 languages; and the main model's recipes.
 
 The data lies beside a checkout on some machines; elsewhere these tests skip, by name.
 """

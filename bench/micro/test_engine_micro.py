@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from bench.models import minilm
 from bench.texts import BUILTIN_TEXTS
+
 from embedrt.batching import BatchLimits, plan_groups
 from embedrt.pooling import l2_normalize, pool
 from embedrt.tokenization import TextTokenizer

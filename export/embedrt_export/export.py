@@ -191,18 +191,20 @@ def _make_fp32(
 def _make_fp16(
     root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
 ) -> Variant:
-    del tokenizer, request, advance
-    on_cpu, on_cuda, recipe = to_fp16(graph)
+    del advance
+    on_cpu, on_cuda, recipe = to_fp16(graph, _calibration_ids(tokenizer, request))
     return _write_variant(root, "fp16", on_cpu, on_cuda, graph.fused, recipe)
 
 
 def _make_int8(
     root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
 ) -> Variant:
-    texts = read_calibration(request.calibration)
-    token_ids = [ids.tolist() for ids in tokenizer(texts).token_ids]
-    model, recipe = to_int8(graph, token_ids, progress=lambda _: advance(1))
+    model, recipe = to_int8(graph, _calibration_ids(tokenizer, request), progress=lambda _: advance(1))
     return _write_variant(root, "int8", model, None, graph.fused, recipe)
+
+
+def _calibration_ids(tokenizer: TextTokenizer, request: ExportRequest) -> list[list[int]]:
+    return [ids.tolist() for ids in tokenizer(read_calibration(request.calibration)).token_ids]
 
 
 _MAKERS = {"fp32": _make_fp32, "fp16": _make_fp16, "int8": _make_int8}
