@@ -34,7 +34,7 @@ else
 fi
 
 say "Embedding five sentences into a file"
-run embed "$bundle" "$here/sentences.txt" -o "$work/sentences.npy"
+run embed "$bundle" "$here/sentences.txt" -o "$work/sentences.npy" --force
 "$bin/python" -c 'import sys, numpy
 vectors = numpy.load(sys.argv[1])
 print(f"{sys.argv[1]}: {vectors.shape[0]} vectors of {vectors.shape[1]} numbers, the first begins {vectors[0, :4]}")' \
