@@ -22,6 +22,7 @@ from embedrt_export.source import ModelSource, read_modules, resolve, weight_nam
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 # Their position ids begin at pad_token_id + 1, and those below are never used.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+_BATCH_TEXTS = 16
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,25 @@ class Reference:
     def encode(
         self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], None] = lambda _: None
     ) -> NDArray[np.float32]:
-        """Vectors (N, D), each text by itself so that no padding touches it."""
-        rows = []
-        for text in texts:
-            rows.append(self.model.encode(text, prompt=prompt, batch_size=1, show_progress_bar=False))
-            advance(1)
+        """Vectors (N, D); only texts of equal length share a batch, so that no padding touches any."""
+        rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
+        for group in self._equal_lengths([prompt + text for text in texts]):
+            batch = [texts[i] for i in group]
+            vectors = self.model.encode(batch, prompt=prompt, batch_size=len(batch), show_progress_bar=False)
+            for i, vector in zip(group, vectors, strict=True):
+                rows[i] = vector
+            advance(len(group))
         return np.stack(rows).astype(np.float32, copy=False)
+
+    def _equal_lengths(self, texts: Sequence[str]) -> list[list[int]]:
+        """Positions of texts with as many tokens as each other, at most `_BATCH_TEXTS` together."""
+        ids = self.model.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        by_length: dict[int, list[int]] = {}
+        for i, row in enumerate(ids):
+            by_length.setdefault(len(row), []).append(i)
+        return [
+            places[k : k + _BATCH_TEXTS] for places in by_length.values() for k in range(0, len(places), _BATCH_TEXTS)
+        ]
 
 
 def load_reference(source: ModelSource, *, pooling: str | None = None, max_tokens: int | None = None) -> Reference:
