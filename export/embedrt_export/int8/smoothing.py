@@ -56,7 +56,7 @@ def optimize_fold(
             group["lr"] = _RATE * (1 - step / _STEPS)
         s = log_scale.exp()
         c = start + offset * spread
-        with torch.no_grad():  # a maximum's gradient is that of its place: nothing else is differentiated (4 times faster)
+        with torch.no_grad():  # where the maxima are; only their places are differentiated (4 times faster)
             row_top = ((x - c) / s).abs_().argmax(dim=1)  # (T,)
             column_top = (w * s[:, None]).argmax(dim=0)  # (N,)
         peaks = ((x[every_row, row_top] - c[row_top]) / s[row_top]).square().mean()
