@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 @make_command(
     "bench",
+    "Measure speed and memory on this machine.",
     examples=(
         ("this machine, about a minute", "embedrt bench minilm"),
         ("two variants, one thread and four", "embedrt bench minilm --variant fp32,int8 --threads 1,4"),

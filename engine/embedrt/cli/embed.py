@@ -21,6 +21,7 @@ def _output_path(ctx: click.Context, param: click.Parameter, value: str) -> Path
 
 @make_command(
     "embed",
+    "Embed the texts of a file.",
     examples=(
         ("one text per line, vectors as a numpy array", "embedrt embed minilm texts.txt -o vectors.npy"),
         (
@@ -28,7 +29,7 @@ def _output_path(ctx: click.Context, param: click.Parameter, value: str) -> Path
             "embedrt embed minilm shop.csv -o shop.parquet --column title \\\n      --document --with-text",
         ),
         ("go on after a kill or a power cut", "embedrt embed minilm texts.txt -o vectors.npy --resume"),
-        ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c .embedding[0]"),
+        ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c '.embedding[0]'"),
     ),
 )
 @o.bundle_argument

@@ -23,6 +23,7 @@ _FEW_ITEMS = 4  # of a recipe's list or table; more are counted
 
 @make_command(
     "info",
+    "Show what is in a bundle, and what would run it here.",
     examples=(
         ("what is in a bundle, and is it whole", "embedrt info minilm"),
         ("without reading every byte of it", "embedrt info minilm --fast"),

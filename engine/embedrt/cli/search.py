@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 @make_command(
     "search",
+    "Find the records of a file that are nearest to a query.",
     examples=(
         ("the five nearest lines of a file", 'embedrt search minilm notes.txt "how to reset it"'),
         ("a task for an instruct model", 'embedrt search e5 faq.csv "환불" --column answer \\\n'
          '      --task "Retrieve the answer to a customer\'s question"'),
-        ("for a script", 'embedrt search minilm notes.txt "reset" -k 1 --json | jq .answers[0].hits[0]'),
+        ("for a script", 'embedrt search minilm notes.txt "reset" -k 1 --json | jq ".answers[0].hits[0]"'),
     ),
 )  # fmt: skip
 @o.bundle_argument

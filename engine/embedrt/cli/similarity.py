@@ -26,6 +26,7 @@ _CELL_COLUMNS = 6 + _GAP  # "-0.123"
 
 @make_command(
     "similarity",
+    "Print, and draw, how similar texts are to each other.",
     examples=(
         ("three sentences", 'embedrt similarity minilm "a cat" "a kitten" "a tax form"'),
         ("the lines of a file, drawn", "embedrt similarity minilm --file lines.txt --plot map.html"),

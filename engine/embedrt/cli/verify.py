@@ -19,6 +19,7 @@ _VARIANTS = ("fp32", "fp16", "int8")
 
 @make_command(
     "verify",
+    "Compare a bundle's vectors with the PyTorch model's.",
     examples=(
         ("on the machine that will run it, without torch", "embedrt verify minilm"),
         ("one variant, with a page of plots", "embedrt verify minilm --variants int8 --html parity.html"),
