@@ -54,6 +54,26 @@ def test_every_input_gives_one_row_per_text_and_blank_ones_count(cli, lookup_bun
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected(lookup_bundle, TEXTS))
 
 
+@pytest.mark.parametrize(
+    ("source", "out", "code", "said"),
+    [
+        ("none.txt", "new.npy", 1, "none.txt is not there"),
+        (".", "new.npy", 1, "is a directory; a file with texts is expected"),
+        ("in.txt", "old.npy", 1, "old.npy exists; replace it with --force"),
+        ("in.txt", "none/new.npy", 2, "none is not there; mkdir -p"),
+        ("in.txt", "new.txt", 2, "must end in .npy, .parquet, .jsonl"),
+    ],
+)
+def test_what_cannot_work_is_said_before_a_model_is_loaded(
+    cli, lookup_bundle, tmp_path, monkeypatch, source, out, code, said
+):
+    write_input(tmp_path, ".txt", TEXTS)
+    (tmp_path / "old.npy").touch()
+    monkeypatch.setattr(Embedder, "__init__", lambda *_args, **_kwargs: pytest.fail("a model was loaded"))
+    error = cli.fails("embed", lookup_bundle, tmp_path / source, "-o", tmp_path / out, code=code)
+    assert said in " ".join(error.split())
+
+
 def test_jsonl_output_reads_back_bit_for_bit_and_can_carry_the_texts(cli, lookup_bundle, tmp_path):
     source = write_input(tmp_path, ".txt", TEXTS)
     cli.ok("embed", lookup_bundle, source, "-o", tmp_path / "out.jsonl", "--with-text")
@@ -325,13 +345,15 @@ def test_a_resumed_run_with_skipped_texts_gives_the_same_files(cli, interrupted,
 
 def test_resume_refuses_changed_input_and_options(cli, interrupted, tmp_path):
     args = interrupted(".npy")
-    assert "options.truncate_dim was null, now 4" in cli.fails(*args, "--resume", "--truncate-dim", "4")
-    assert "identity was" in cli.fails(*args, "--resume", "--variant", "fp32")
+    assert "--truncate-dim was not given, now 4" in cli.fails(*args, "--resume", "--truncate-dim", "4")
+    error = cli.fails(*args, "--resume", "--variant", "fp32", "--query")
+    assert 'the kind of text was "encode", now "query"; --variant was "int8", now "fp32". Start over' in error
     assert "--resume" in cli.fails(*args), "an unfinished output is not thrown away in silence"
     with (tmp_path / "in.txt").open("a") as stream:
         stream.write("one more\n")
     error = cli.fails(*args, "--resume")
-    assert "input.bytes was" in error
+    assert "the input has changed (" in error
+    assert "bytes then" in error
     assert "--force" in error
     cli.ok(*args, "--force")
     assert np.load(tmp_path / "out.npy").shape == (41, 8)

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
               help="All configurations are measured in turn, so often.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
               help="Time to measure for, over all.")  # fmt: skip
-@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="OUT",
+@click.option("--json", "json_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the results as JSON; - is stdout.")  # fmt: skip
-@click.option("--plot", type=click.Path(path_type=Path), callback=o.suffix_check(".png", ".svg"), metavar="OUT",
+@click.option("--plot", type=click.Path(path_type=Path), callback=o.output_path(".png", ".svg"), metavar="OUT",
               help="Draw the results (.png, .svg; needs embedrt[plot]).")  # fmt: skip
 @click.option("--compare", "earlier", type=click.Path(path_type=Path), metavar="FILE",
               help="Compare with an earlier --json.")  # fmt: skip

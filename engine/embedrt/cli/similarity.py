@@ -38,7 +38,7 @@ _CELL_COLUMNS = 6 + _GAP  # "-0.123"
 @click.option("--file", "file", type=click.Path(allow_dash=True), help="Take the texts from a file; - is stdin.")
 @o.column_option
 @o.input_format_option
-@click.option("--plot", type=click.Path(path_type=Path), callback=o.suffix_check(*_PLOTS), metavar="OUT",
+@click.option("--plot", type=click.Path(path_type=Path), callback=o.output_path(*_PLOTS), metavar="OUT",
               help="Draw the matrix: .svg and .html use the viewer's fonts, .png one that is installed.")  # fmt: skip
 @o.json_flag
 @o.prompt_options

@@ -37,9 +37,9 @@ _VARIANTS = ("fp32", "fp16", "int8")
               help="Which variants, e.g. fp32,int8.  [default: all]")  # fmt: skip
 @o.device_option
 @o.threads_option
-@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="OUT",
+@click.option("--json", "json_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the report as JSON; - is stdout.")  # fmt: skip
-@click.option("--html", "html_path", type=click.Path(path_type=Path), metavar="OUT",
+@click.option("--html", "html_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the report as one HTML page.")  # fmt: skip
 @o.quiet_option
 def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet: bool, **given: Any) -> None:

@@ -49,6 +49,15 @@ class EmbedJob:
     resume: bool = False
     force: bool = False
 
+    def check_output(self) -> None:
+        """Refuse, before a model is loaded, what `run` would refuse for certain.
+
+        Raises:
+            FileFormatError: the output is there, or an unfinished one.
+        """
+        if self.output is not None and not self.resume:  # a finished output may be what --resume asks for
+            OutputFiles(self.output).check_free(resume=False, force=self.force)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -132,12 +141,7 @@ class _Run:
             if changed:
                 raise FileFormatError(f"--resume refused: {'; '.join(changed)}. Start over with --force")
             return earlier
-        if files.output.exists() and not job.force:
-            raise FileFormatError(f"{files.output} exists; replace it with --force")
-        if files.state.exists() and not job.force:
-            raise FileFormatError(
-                f"an earlier run left {files.part} unfinished; go on with --resume, or start over with --force"
-            )
+        files.check_free(resume=job.resume, force=job.force)
         files.remove_partial()
         return fresh
 
