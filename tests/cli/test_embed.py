@@ -168,7 +168,7 @@ def test_cut_texts_are_told_once_with_counts(cli, lookup_bundle, tmp_path):
     source = write_input(tmp_path, ".txt", ["light", "water " * 50, "stone " * 99])
     result = cli.ok("embed", lookup_bundle, source, "-o", tmp_path / "out.npy", "-q")
     assert result.stderr.count("warning") == 1
-    assert "2 of 3 texts were cut at 32 tokens (the longest, line 3, has 101)" in result.stderr
+    assert "2 of 3 texts cut at 32 tokens (the longest, line 3, has 101)" in result.stderr
     error = cli.fails("embed", lookup_bundle, source, "-o", tmp_path / "b.npy", "--on-overflow", "error")
     assert "line 2: has 52 tokens" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy", "out.npy.meta.json"]
@@ -199,7 +199,7 @@ def test_skipped_texts_are_listed_and_rows_keep_their_numbers(cli, lookup_bundle
     assert [item["line"] for item in skipped] == [2, 3, 5, 6, 8]
     assert "null" in skipped[0]["reason"]
     assert "surrogate" in skipped[2]["reason"]
-    assert "5 texts were skipped" in result.stderr
+    assert "5 texts skipped" in result.stderr
     assert "line 2: field 'text' is null, not a text" in result.stderr
     assert "line 5: has a lone surrogate" in result.stderr
 
@@ -208,7 +208,7 @@ def test_skipped_texts_are_listed_and_rows_keep_their_numbers(cli, lookup_bundle
 def test_nothing_but_bad_records(cli, lookup_bundle, tmp_path, suffix):
     (tmp_path / "in.txt").write_bytes(b"\xff\n\xff\n")
     result = cli.ok("embed", lookup_bundle, tmp_path / "in.txt", "-o", tmp_path / f"o{suffix}", "--on-error", "skip")
-    assert "2 texts were skipped" in result.stderr
+    assert "2 texts skipped" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -217,10 +217,11 @@ def test_nothing_but_bad_records(cli, lookup_bundle, tmp_path, suffix):
         ("a.csv", "id,body,title\n1,x,y\n", [], "no column 'text'; choose with --column: id, body, title"),
         ("a.csv", "id,body\n1,x\n", ["--column", "bodi"], "no column 'bodi'; its columns: id, body"),
         ("a.csv", "", [], "header line"),
-        ("a.csv", "id,text\n1,x\n2\n", [], "line 3: has 1 fields; 'text' is number 2"),
+        ("a.csv", "id,text\n1,x\n2\n", [], "line 3: ends after field 1; 'text' is number 2"),
         ("a.jsonl", '{"a": "x", "b": "y"}\n', [], "choose with --column: a, b"),
         ("a.jsonl", '{"a": "x"}\n', ["--column", "z"], "no column 'z'; its columns: a"),
-        ("a.jsonl", '"x"\n[1]\n', [], "line 2: of type list, not a text"),
+        ("a.jsonl", '"x"\n[1]\n', [], "line 2: an array, not a text"),
+        ("a.jsonl", '{"text": "x"}\n"y"\n', [], "line 2: an object with a field 'text' is expected, this is a string"),
         ("a.txt", "x\n", ["--column", "text"], "plain lines"),
         ("a.pdf", "x\n", [], "unknown suffix '.pdf'"),
         ("a.parquet", "x\n", [], "cannot be read as parquet"),
@@ -253,12 +254,22 @@ def test_parquet_column_of_another_type_and_nulls(cli, lookup_bundle, tmp_path):
     args = ("embed", lookup_bundle, tmp_path / "in.parquet", "-o", tmp_path / "out.npy")
     assert "column 'id' holds int64, not text" in cli.fails(*args, "--column", "id")
     assert "row 2: null, not a text" in cli.fails(*args)
+    skipped = cli.ok(*args, "--on-error", "skip").stderr
+    assert "1 text skipped" in skipped
+    assert "row 2: null, not a text" in skipped
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_parquet_kinds_of_text(cli, lookup_bundle, tmp_path, kind):
+    pq.write_table(pa.table({"text": pa.array(TEXTS).cast(kind)}), tmp_path / "in.parquet")
+    cli.ok("embed", lookup_bundle, tmp_path / "in.parquet", "-o", tmp_path / "out.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected(lookup_bundle, TEXTS))
 
 
 def test_a_huge_line(cli, lookup_bundle, tmp_path):
     (tmp_path / "in.txt").write_text("light\n" + "water " * 400_000 + "\nstone\n")
     result = cli.ok("embed", lookup_bundle, tmp_path / "in.txt", "-o", tmp_path / "out.npy")
-    assert "1 of 3 texts were cut" in result.stderr
+    assert "1 of 3 texts cut" in result.stderr
     assert np.load(tmp_path / "out.npy").shape == (3, 8)
 
 

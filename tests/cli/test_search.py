@@ -66,7 +66,7 @@ def test_only_what_changed_is_embedded_again(cli, lookup_bundle, corpus, embedde
     corpus.write_text("\n".join(changed) + "\n")
     result = cli.ok("search", lookup_bundle, corpus, "water", "-k", 6, "--json")
     assert embedded == ["new light"]
-    assert "embedded 1 changed rows, reused 5 vectors" in result.stderr
+    assert "embedded 1 changed row, reused 5 vectors" in result.stderr
     kept = sorted(path.suffix for path in (corpus.parent / "corpus.txt.embedrt").iterdir())
     assert kept == [".json", ".npy", ".npy"], "earlier vectors are gone"
     fresh = corpus.with_name("fresh.txt")

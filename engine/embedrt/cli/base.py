@@ -99,6 +99,11 @@ def onnxruntime_version() -> str:
     return "not installed"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 text", "1,200 texts"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _failure_of(exc: BaseException) -> Failure:
     if isinstance(exc, KeyboardInterrupt):
         return Interrupted("interrupted")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from embedrt.cli import options as o
-from embedrt.cli.base import make_command
+from embedrt.cli.base import counted, make_command
 
 _OUTPUTS = (".npy", ".parquet", ".jsonl")
 
@@ -98,13 +98,14 @@ def _report(summary: Any, quiet: bool) -> None:
     if state.texts_cut:
         tokens, line = state.longest
         click.echo(
-            f"warning: {state.texts_cut:,} of {state.rows_written:,} texts were cut at {summary.limit:,} tokens "
-            f"(the longest, line {line:,}, has {tokens:,}); split them, or refuse them with --on-overflow error",
+            f"warning: {state.texts_cut:,} of {counted(state.rows_written, 'text')} cut at {summary.limit:,} tokens "
+            f"(the longest, {summary.unit} {line:,}, has {tokens:,}); "
+            "split them, or refuse them with --on-overflow error",
             err=True,
         )
     if state.rows_skipped:
         where = f"; see {summary.files[-1]}" if summary.files else ""
-        click.echo(f"warning: {state.rows_skipped:,} texts were skipped{where}", err=True)
+        click.echo(f"warning: {counted(state.rows_skipped, 'text')} skipped{where}", err=True)
         for example in summary.skipped:
             click.echo(f"  {example}", err=True)
         if summary.skipped and state.rows_skipped > len(summary.skipped):

@@ -70,6 +70,7 @@ class Summary:
     resumed_at: int  # rows that an earlier run had done
     files: tuple[Path, ...] = ()  # the output first
     was_complete: bool = False  # nothing was left to do
+    unit: str = "line"  # what lines count: the input's lines, or rows
     skipped: tuple[str, ...] = ()  # the first ones of this run, "line 7: reason"
 
 
@@ -225,7 +226,7 @@ class _Run:
         rows.skipped.extend(record for record in records if record.text is None)
         rows.skipped.sort(key=lambda record: record.row)
         for record in rows.skipped[: _NUM_EXAMPLES - len(self._skipped)]:
-            self._skipped.append(f"line {record.line}: {record.problem}")
+            self._skipped.append(f"{self._job.source.unit} {record.line}: {record.problem}")
         self._state = replace(
             state,
             prefix_sha256=self._feed.prefix_sha256,
@@ -289,6 +290,7 @@ class _Run:
             limit=self._embedder.max_tokens,
             resumed_at=resumed_at,
             files=files,
+            unit=self._job.source.unit,
             skipped=tuple(self._skipped),
         )
 

@@ -63,10 +63,14 @@ class TextSource:
             raise self.error(record.line, record.problem or "no text")
         return record.text
 
+    @property
+    def unit(self) -> str:
+        """What `Record.line` counts."""
+        return "row" if self.format == "parquet" else "line"
+
     def error(self, line: int, problem: str) -> FileFormatError:
         """An error that names the line (for parquet: the row, from 1)."""
-        unit = "row" if self.format == "parquet" else "line"
-        return FileFormatError(f"{self.name}, {unit} {line}: {problem}")
+        return FileFormatError(f"{self.name}, {self.unit} {line}: {problem}")
 
     def fingerprint(self) -> Fingerprint | None:
         """Hash of the whole file, or None for a pipe."""
