@@ -92,7 +92,7 @@ def _block(matrix: SimilarityMatrix, columns: range, label_columns: int) -> Tabl
     from rich.text import Text
 
     from embedrt.cli.tables import compact_table
-    from embedrt.commands.heatmap import colour, share_of
+    from embedrt.commands.heatmap import DARK, colour, share_of
     from embedrt.commands.labels import label
 
     low, high = matrix.range()
@@ -103,7 +103,7 @@ def _block(matrix: SimilarityMatrix, columns: range, label_columns: int) -> Tabl
             value = float(matrix.values[i, j])
             share = share_of(value, low, high)
             red, green, blue = colour(share)
-            ink = "white" if share > 0.55 else "black"
+            ink = "white" if share > DARK else "black"
             style = "dim" if i == j else f"{ink} on rgb({red},{green},{blue})"
             cells.append(Text(f"{value:.3f}", style))
         table.add_row(str(i + 1), Text(label(text, label_columns), no_wrap=True), *cells)
