@@ -95,7 +95,9 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
         texts = list(read_parity_files(bundle).texts)
     else:
         texts = list(open_source(given["texts"], given["input_format"], given["column"]).texts())
-    with progress.step(f"Reference vectors of {model}", len(texts)) as advance:
+        if not texts:
+            raise click.UsageError(f"{given['texts']} holds no texts")
+    with progress.step(f"Reference vectors of {Path(model).name}", len(texts)) as advance:
         vectors = reference_vectors(
             model,
             texts,
