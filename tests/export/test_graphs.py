@@ -20,6 +20,7 @@ from embedrt_export.int8 import Int8Recipe, to_int8
 from embedrt_export.int8.calibration import batches
 from embedrt_export.texts import calibration_texts
 from embedrt_export.weights import ALIGNMENT, read_tensor, save_graph
+from tests.sessions import open_session
 
 LAYERS, WIDTH, HEADS, FFN, VOCAB = 2, 64, 4, 128, 300
 
@@ -73,7 +74,7 @@ def calibration() -> list[list[int]]:
 
 def session(model: onnx.ModelProto, folder: Path) -> ort.InferenceSession:
     save_graph(model, folder / "model.onnx", folder / "weights.bin")
-    return ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    return open_session(str(folder / "model.onnx"))
 
 
 def run(s: ort.InferenceSession, sequences: list[list[int]], pad: int = 1) -> list[np.ndarray]:
@@ -164,7 +165,7 @@ def test_fp16_from_an_fp16_checkpoint_is_exact(graphs: Any, kind: str, tmp_path:
     save_graph(cuda, tmp_path / "model_cuda.onnx", tmp_path / "weights.bin", reuse=shared)
     assert (tmp_path / "weights.bin").stat().st_size == size
     for name, tolerance in (("model.onnx", 0.0), ("model_cuda.onnx", 2e-2)):
-        s = ort.InferenceSession(str(tmp_path / name), providers=["CPUExecutionProvider"])
+        s = open_session(str(tmp_path / name))
         for got, want in zip(run(s, texts), expected, strict=True):
             np.testing.assert_allclose(got, want, atol=tolerance, rtol=0)
 

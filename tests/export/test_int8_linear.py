@@ -13,6 +13,7 @@ from embedrt_export.int8.builder import Builder
 from embedrt_export.int8.linear import ACTIVATION_ZERO, CENTRE, Linear, quantize_rows8, run_linear
 from embedrt_export.int8.smoothing import stretching_channels
 from embedrt_export.int8.weights import quantize_rows, quantize_weight
+from tests.sessions import open_session
 
 T, K, N = 9, 96, 40
 
@@ -32,9 +33,7 @@ def product_session(linear: Linear, *, activation: bool) -> ort.InferenceSession
     )
     model = helper.make_model(graph)
     set_opset(model)
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")  # as the executor: AVX2 saturates without it
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return open_session(model.SerializeToString())
 
 
 @pytest.fixture
