@@ -177,7 +177,8 @@ class Embedder:
         Args:
             texts: strings; read in the calling thread, one block ahead of what is embedded.
             block_size: texts read per block.
-            on_error: "raise", or "skip" to leave out texts that cannot be embedded; the block reports them.
+            on_error: "raise", or "skip" to leave out texts that cannot be embedded: no strings, lone surrogates, over
+                the limit with on_overflow="error", a vector with NaN. The block reports each with its reason.
             kind, task, options: as in `encode_detailed`; sentence embeddings only.
 
         Yields:
@@ -190,9 +191,10 @@ class Embedder:
             raise OptionError(f"on_error must be raise or skip, not {on_error!r}")
         if chosen.output_value != "sentence_embedding":
             raise OptionError("encode_stream gives sentence embeddings; use encode(output_value='token_embeddings')")
+        skip = on_error == "skip"
         return stream_blocks(
-            read_blocks(texts, block_size, on_error == "skip"),
-            lambda windows: self._runner.run(windows, chosen, lambda _: None),
+            read_blocks(texts, block_size, skip),
+            lambda windows: self._runner.run(windows, chosen, skip=skip),
             lambda rows: self._finish(rows, chosen, single=False),
             self.max_tokens,
         )

@@ -74,14 +74,16 @@ def stream_blocks(
     for window, done in run(windows()):
         block = waiting.pop(0)
         place = {text: k for k, text in enumerate(window.texts)}
-        order = [place[text] for text in block.texts]
-        num_tokens = tuple(done.num_tokens[k] for k in order)
+        whole = [(i, place[text]) for i, text in zip(block.indices, block.texts, strict=True)]
+        failed = [SkippedText(i, f"text {i}: {done.failed[k]}") for i, k in whole if k in done.failed]
+        kept = [(i, k) for i, k in whole if k not in done.failed]
+        indices, num_tokens = tuple(i for i, _ in kept), tuple(done.num_tokens[k] for _, k in kept)
         yield EncodedBlock(
             start=block.start,
             num_texts=len(block.texts) + len(block.skipped),
-            indices=tuple(block.indices),
-            embeddings=finish([done.rows[k] for k in order]),
+            indices=indices,
+            embeddings=finish([done.rows[k] for _, k in kept]),
             num_tokens=num_tokens,
-            truncated=truncations(block.indices, num_tokens, limit),
-            skipped=tuple(block.skipped),
+            truncated=truncations(indices, num_tokens, limit),
+            skipped=tuple(sorted([*block.skipped, *failed], key=lambda item: item.index)),
         )

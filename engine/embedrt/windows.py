@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,11 @@ from embedrt.options import EncodeOptions
 from embedrt.pooling import Head, pool
 from embedrt.tokenization import TextTokenizer, TokenizedTexts
 
+_NOT_FINITE = (
+    "its vector holds NaN or infinity; this variant ({variant}) does not hold this model's values, use fp32, "
+    "and report the text"
+)
+
 
 @dataclass(frozen=True)
 class Window:
@@ -30,8 +35,9 @@ class Window:
 class Embedded:
     """A window's outcome, row by row."""
 
-    rows: list[NDArray[Any]]  # sentence embeddings (D,), or token embeddings (n, H)
+    rows: list[NDArray[Any]]  # sentence embeddings (D,), or token embeddings (n, H); empty where a text failed
     num_tokens: tuple[int, ...]  # before cutting
+    failed: Mapping[int, str]  # position in the window -> reason; only where the caller skips
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,20 @@ class WindowRunner:
     limits: BatchLimits
 
     def run(
-        self, windows: Iterator[Window], options: EncodeOptions, advance: Callable[[int], None]
+        self,
+        windows: Iterator[Window],
+        options: EncodeOptions,
+        advance: Callable[[int], None] = lambda _: None,
+        *,
+        skip: bool = False,
     ) -> Iterator[tuple[Window, Embedded]]:
-        """Each window with its outcome; `advance` is told how many texts each run of the executor did.
+        """Each window with its outcome.
+
+        Args:
+            windows: read one ahead of what is run.
+            options: of the call.
+            advance: told how many texts each run of the executor did.
+            skip: report texts that fail in `Embedded.failed` instead of raising.
 
         Raises:
             TokenLimitError: a text is over the limit, and the options say that this is an error.
@@ -61,36 +78,50 @@ class WindowRunner:
             while window is not None and current is not None:
                 following = next(windows, None)
                 pending = ahead.submit(self._tokenize, following, options) if following is not None else None
-                yield window, self._run_window(window, current, options, advance)
+                yield window, self._run_window(window, current, options, advance, skip)
                 window, current = following, pending.result() if pending is not None else None
 
     def _tokenize(self, window: Window, options: EncodeOptions) -> TokenizedTexts:
         return self.tokenizer([options.prompt + text for text in window.texts])
 
     def _run_window(
-        self, window: Window, tokenized: TokenizedTexts, options: EncodeOptions, advance: Callable[[int], None]
+        self,
+        window: Window,
+        tokenized: TokenizedTexts,
+        options: EncodeOptions,
+        advance: Callable[[int], None],
+        skip: bool,
     ) -> Embedded:
+        failed: dict[int, str] = {}
+
+        def fail(kind: type[TokenLimitError | NonFiniteError], position: int, reason: str) -> None:
+            if not skip:
+                raise kind(reason, index=window.indices[position])
+            failed[position] = reason
+
         if options.on_overflow == "error":
-            self._refuse_overflow(window, tokenized)
+            for position, count in enumerate(tokenized.num_tokens):
+                if count > self.tokenizer.max_tokens:
+                    limit = self.tokenizer.max_tokens
+                    fail(TokenLimitError, position, f"has {count} tokens, the model takes {limit}")
+        rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
+        for group in self._plan(tokenized, options, failed):
+            for i, row in zip(group, self._run_group([tokenized.token_ids[i] for i in group], options), strict=True):
+                if np.isfinite(row).all():
+                    rows[i] = row
+                else:
+                    fail(NonFiniteError, i, _NOT_FINITE.format(variant=self.variant))
+            advance(len(group))
+        return Embedded(rows, tokenized.num_tokens, failed)
+
+    def _plan(self, tokenized: TokenizedTexts, options: EncodeOptions, failed: Mapping[int, str]) -> list[list[int]]:
+        """Groups of positions that run together; those that failed already take no part."""
         limits = self.limits
         if options.batch_size is not None:
             limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
-        rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
-        for group in plan_groups([len(ids) for ids in tokenized.token_ids], limits):
-            for i, row in zip(group, self._run_group([tokenized.token_ids[i] for i in group], options), strict=True):
-                if not np.isfinite(row).all():
-                    raise NonFiniteError(
-                        f"text {window.indices[i]}: its vector holds NaN or infinity; this variant ({self.variant}) "
-                        "does not hold this model's values, use fp32, and report the text"
-                    )
-                rows[i] = row
-            advance(len(group))
-        return Embedded(rows, tokenized.num_tokens)
-
-    def _refuse_overflow(self, window: Window, tokenized: TokenizedTexts) -> None:
-        for index, count in zip(window.indices, tokenized.num_tokens, strict=True):
-            if count > self.tokenizer.max_tokens:
-                raise TokenLimitError(f"has {count} tokens, the model takes {self.tokenizer.max_tokens}", index=index)
+        alive = [i for i in range(len(tokenized.token_ids)) if i not in failed]
+        groups = plan_groups([len(tokenized.token_ids[i]) for i in alive], limits)
+        return [[alive[k] for k in group] for group in groups]
 
     def _run_group(self, token_ids: list[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
         offsets = np.zeros(len(token_ids) + 1, dtype=np.int32)
