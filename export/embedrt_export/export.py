@@ -125,7 +125,7 @@ def export(
     _check_out(request)
     listener = progress or NullProgress()
     with listener.step("find the model"):
-        source = resolve(model, revision)
+        source = resolve(model, revision, show_progress=not isinstance(listener, NullProgress))
     with _staging(request) as root, _disk_errors(request.out):
         report = _export_into(root, source, request, listener)
         _publish(root, request)
