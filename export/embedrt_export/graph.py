@@ -51,7 +51,7 @@ exact (erf) gelu is never replaced by it."""
 
 _COUNTED = (
     "Attention", "MultiHeadAttention", "BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", "LayerNormalization",
-    "EmbedLayerNormalization", "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
+    "EmbedLayerNormalization", "Relu", "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
 )  # fmt: skip
 
 Progress = Callable[[str], None]

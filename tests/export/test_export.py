@@ -23,6 +23,7 @@ from embedrt import (
     UnsupportedModelError,
     open_bundle,
 )
+from embedrt.parity.report import ParityReport
 from embedrt_export import export as export_on_all_cores
 from embedrt_export.graph import build_fp32
 from embedrt_export.reference import load_reference
@@ -52,10 +53,26 @@ def test_known_families_come_out_fused_and_equal(make_bundle: Callable[..., Path
     assert_equals_reference(bundle, bundle.parent / "model")
 
 
-def test_other_families_work_unfused_and_say_so(make_bundle: Callable[..., Path]) -> None:
-    bundle = make_bundle("mpnet")
-    assert any("unfused" in note for note in open_bundle(bundle).manifest.notes)
+@pytest.mark.parametrize("family", ["mpnet", "modernbert"])
+def test_other_families_work_unfused_in_every_variant_and_say_so(make_bundle: Callable[..., Path], family: str) -> None:
+    bundle = make_bundle(family, variants=("fp32", "fp16", "int8"))
+    manifest = open_bundle(bundle).manifest
+    note = f"architecture {family!r} is not one of the fused families; the graph runs unfused"
+    assert note in manifest.notes
+    assert note in ParityReport.from_json((bundle / "parity" / "report.json").read_text()).notes()
+    assert "Attention" not in manifest.variants["fp32"].fused
+    assert len(manifest.variants["int8"].recipe["local_error"]) >= 12  # products in int8
     assert_equals_reference(bundle, bundle.parent / "model")
+
+
+def test_token_types_are_fed_where_the_graph_has_them(make_bundle: Callable[..., Path]) -> None:
+    """BERT adds the first row of its token types to every token; XLM-R's graph and DistilBERT's have no such input."""
+    inputs = {family: open_bundle(make_bundle(family)).variant("fp32").inputs for family in ("bert", "distilbert")}
+    assert inputs["bert"] == ("input_ids", "attention_mask", "token_type_ids")
+    assert inputs["distilbert"] == ("input_ids", "attention_mask")
+    bundle = make_bundle("bert")
+    assert_equals_reference(bundle, bundle.parent / "model")
+    assert open_bundle(bundle).manifest.architecture.type_vocab_size == 2
 
 
 # LaBSE: CLS, Dense with Tanh, Normalize. multilingual-mpnet: XLM-R, mean, no Normalize. distiluse: mean, Dense.
