@@ -48,7 +48,7 @@ def _cut(file: Path) -> None:
         (lambda model: _cut(model / "model.safetensors"), "is truncated: it has"),
         (lambda model: (model / "model.safetensors").unlink(), "holds no weights"),
         (lambda model: (model / "config.json").unlink(), "config.json is missing"),
-        (lambda model: (model / "1_Pooling" / "config.json").unlink(), "1_Pooling"),
+        (lambda model: (model / "1_Pooling" / "config.json").unlink(), "Pooling"),
         (lambda model: (model / "tokenizer.json").write_text("{"), "tokenizer"),
     ],
     ids=["truncated", "no weights", "no config", "no pooling", "broken tokenizer"],
