@@ -155,8 +155,6 @@ def _export(encoder: Any, work_dir: Path) -> None:
                 no_post_process=True,
                 do_validation=False,
             )
-    except OSError as exc:
-        raise ExportError(f"the graph could not be written to {work_dir}: {exc}") from exc
     except (ValueError, KeyError, NotImplementedError) as exc:
         raise UnsupportedModelError(f"optimum cannot export architecture {encoder.config.model_type!r}: {exc}") from exc
     except RuntimeError as exc:

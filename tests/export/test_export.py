@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -201,6 +203,17 @@ def test_an_existing_bundle_is_kept_unless_forced(make_bundle: Callable[..., Pat
     export(source.parent / "model", out, variants=["fp32"], pooling="cls", force=True)
     assert open_bundle(out).manifest.pipeline.pooling == ("cls",)
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    for name in (".b.killed.tmp", ".b.running.tmp", ".other.killed.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.bin").write_bytes(b"half")
+    running = os.open(tmp_path / ".b.running.tmp", os.O_RDONLY)
+    fcntl.flock(running, fcntl.LOCK_SH)
+    export(make_bundle("bert").parent / "model", tmp_path / "b", variants=["fp32"])
+    os.close(running)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.running.tmp", ".other.killed.tmp", "b"]
 
 
 def test_force_does_not_delete_what_is_no_bundle(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
