@@ -36,6 +36,7 @@ from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
 from embedrt_export.calibration import read_calibration
+from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.fp16 import to_fp16
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import to_int8
@@ -182,7 +183,10 @@ def _make_fp32(
     root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
 ) -> Variant:
     del tokenizer, request, advance
-    return _write_variant(root, "fp32", graph.model, None, graph.fused, {"weights": "float32"})
+    recipe = {"weights": "float32", "on_cpu": rewritten(graph.model.graph.node)}
+    nodes = for_cpu(graph.model.graph.node)
+    on_cuda = graph.model if recipe["on_cpu"] else None
+    return _write_variant(root, "fp32", graph.model, on_cuda, graph.fused, recipe, nodes)
 
 
 def _make_fp16(
@@ -214,11 +218,12 @@ def _write_variant(
     on_cuda: onnx.ModelProto | None,
     fused: dict[str, int],
     recipe: dict[str, Any],
+    nodes: Sequence[onnx.NodeProto] | None = None,
 ) -> Variant:
-    """Write a variant's graphs, which share one file of weights, and describe them."""
+    """Write a variant's graphs, which share one file of weights, and describe them; `nodes` instead of `model`'s."""
     folder = root / name
     folder.mkdir()
-    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin")
+    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin", nodes=nodes)
     if on_cuda is not None:
         shared = {entry.name: entry for entry in tensors}
         save_graph(on_cuda, folder / "model_cuda.onnx", folder / "weights.bin", reuse=shared)

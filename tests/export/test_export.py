@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -48,11 +49,22 @@ def assert_equals_reference(bundle: Path, model: Path, **options: Any) -> None:
     np.testing.assert_allclose(got, reference.encode(TEXTS), atol=1e-5)
 
 
+def _count_norms(graph: Path) -> int:
+    """Fused norms in a graph."""
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    return sum(node.op_type == "SkipLayerNormalization" for node in nodes)
+
+
 @pytest.mark.parametrize("family", ["bert", "xlmr", "distilbert"])
 def test_known_families_come_out_fused_and_equal(make_bundle: Callable[..., Path], family: str) -> None:
     bundle = make_bundle(family)
     fused = open_bundle(bundle).variant("fp32").fused
     assert (fused["Attention"], fused["BiasGelu"], fused["SkipLayerNormalization"]) == (2, 2, 4)
+    assert _count_norms(bundle / "fp32" / "model_cuda.onnx") == 4
+    assert _count_norms(bundle / "fp32" / "model.onnx") == 0
+    assert open_bundle(bundle).variant("fp32").recipe["on_cpu"] == {
+        "SkipLayerNormalization": "Add, Add, LayerNormalization"
+    }
     assert_equals_reference(bundle, bundle.parent / "model")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import transformers
 from onnx import helper, numpy_helper
 
 from embedrt.errors import ExportError, UnsupportedModelError
+from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.fp16 import survives_half, to_fp16
-from embedrt_export.graph import EncoderGraph, build_fp32, check_fused, finish
+from embedrt_export.graph import EncoderGraph, build_fp32, check_fused, count_operators, finish
 from embedrt_export.int8 import Int8Recipe, to_int8
 from embedrt_export.int8.calibration import batches
 from embedrt_export.int8.generic import product_values
@@ -75,8 +77,8 @@ def calibration() -> list[list[int]]:
     return [rng.integers(5, VOCAB, length).tolist() for length in rng.integers(2, 24, 60)]
 
 
-def session(model: onnx.ModelProto, folder: Path) -> ort.InferenceSession:
-    save_graph(model, folder / "model.onnx", folder / "weights.bin")
+def session(model: onnx.ModelProto, folder: Path, nodes: Any = None) -> ort.InferenceSession:
+    save_graph(model, folder / "model.onnx", folder / "weights.bin", nodes=nodes)
     options = ort.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # as the engine: AVX2's u8 x s8 sums saturate
     return ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
@@ -195,7 +197,7 @@ def test_fp16_from_an_fp16_checkpoint_is_exact(graphs: Any, kind: str, tmp_path:
     assert report["weights_kept_float32"] == []
     (tmp_path / "a").mkdir()
     texts = [[5, 6, 7, 8], [9, 10]]
-    expected = run(session(graph.model, tmp_path / "a"), texts)
+    expected = run(session(graph.model, tmp_path / "a", for_cpu(graph.model.graph.node)), texts)
     entries = save_graph(cpu, tmp_path / "model.onnx", tmp_path / "weights.bin")
     size = (tmp_path / "weights.bin").stat().st_size
     shared = {entry.name: entry for entry in entries}
@@ -205,6 +207,29 @@ def test_fp16_from_an_fp16_checkpoint_is_exact(graphs: Any, kind: str, tmp_path:
         s = ort.InferenceSession(str(tmp_path / name), providers=["CPUExecutionProvider"])
         for got, want in zip(run(s, texts), expected, strict=True):
             np.testing.assert_allclose(got, want, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_cpu_graphs_take_the_norms_apart_and_compute_the_same(graphs: Any, kind: str, tmp_path: Path) -> None:
+    graph = graphs[kind][1]
+    before = graph.model.SerializeToString()
+    nodes = for_cpu(graph.model.graph.node)
+    assert graph.model.SerializeToString() == before
+    operators = Counter(node.op_type for node in nodes)
+    assert (operators["SkipLayerNormalization"], operators["LayerNormalization"]) == (0, 2 * LAYERS + 1)
+    assert rewritten(graph.model.graph.node) == {"SkipLayerNormalization": "Add, Add, LayerNormalization"}
+    assert {f"layers.{i}.{norm}" for i in range(LAYERS) for norm in ("attention_norm", "ffn_norm")} < {
+        node.name for node in nodes
+    }
+    (tmp_path / "fused").mkdir()
+    texts = [[5, 6, 7, 8], [9, 10]]
+    expected = run(session(graph.model, tmp_path / "fused"), texts)
+    for got, want in zip(run(session(graph.model, tmp_path, nodes), texts), expected, strict=True):
+        np.testing.assert_allclose(got, want, atol=5e-6)  # sums in another order
+    cpu, cuda, report = to_fp16(graph)
+    assert count_operators(cuda)["SkipLayerNormalization"] == 2 * LAYERS
+    assert "SkipLayerNormalization" not in count_operators(cpu)
+    assert report["on_cpu"] == rewritten(graph.model.graph.node)
 
 
 def test_weights_that_half_cannot_hold_are_found() -> None:
