@@ -19,6 +19,7 @@ _VARIANTS = ("fp32", "fp16", "int8")
 
 @make_command(
     "export",
+    "Turn a model into a bundle, and prove it equal to PyTorch.",
     examples=(
         ("a model of the Hugging Face hub", "embedrt export sentence-transformers/all-MiniLM-L6-v2 minilm"),
         ("a local directory, one variant", "embedrt export ./my-model bundle --variants int8"),
