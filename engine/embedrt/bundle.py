@@ -139,7 +139,7 @@ class Variant:
     graph_cuda: str | None  # ONNX file for CUDA where it differs
     inputs: tuple[str, ...]  # the graph's inputs, in order
     output: str  # name of the (B, S, H) hidden states
-    fused: dict[str, int]  # operator -> count, as counted in the graph
+    fused: dict[str, int]  # operator -> count in the fused graph, before what the recipe's "on_cpu" says is rewritten
     recipe: dict[str, Any]  # how it was made: quantization settings, products kept wide, ...
     files: tuple[BundleFile, ...]
     tensors: tuple[TensorEntry, ...]

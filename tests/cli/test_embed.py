@@ -18,6 +18,7 @@ import pytest
 
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError
+from embedrt.executors.onnxruntime import OnnxRuntimeExecutor
 
 TEXTS = ["the water", "", "a stone in the river", "light", "", "bread and paper"]
 
@@ -202,6 +203,28 @@ def test_skipped_texts_are_listed_and_rows_keep_their_numbers(cli, lookup_bundle
     assert "5 texts skipped" in result.stderr
     assert "line 2: field 'text' is null, not a text" in result.stderr
     assert "line 5: has a lone surrogate" in result.stderr
+
+
+def test_texts_over_the_limit_and_vectors_with_nan_are_skipped_by_line(cli, lookup_bundle, tmp_path, monkeypatch):
+    run = OnnxRuntimeExecutor.run
+
+    def poisoned(self, batch, **options):
+        hidden = run(self, batch, **options).copy()
+        lengths = np.diff(batch.offsets)
+        hidden[np.repeat(lengths == 4, lengths)] = np.nan  # texts of two words
+        return hidden
+
+    monkeypatch.setattr(OnnxRuntimeExecutor, "run", poisoned)
+    source = write_input(tmp_path, ".txt", ["light", "water " * 50, "the water", "stone"])
+    options = ["--on-overflow", "error", "--on-error", "skip"]
+    result = cli.ok("embed", lookup_bundle, source, "-o", tmp_path / "out.npy", *options)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy.rows.npy"), [0, 3])
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected(lookup_bundle, ["light", "stone"]), atol=1e-6)
+    assert "2 texts were skipped" in result.stderr
+    assert "line 2: has 52 tokens, the model takes 32" in result.stderr
+    assert "line 3: its vector holds NaN" in result.stderr
+    error = cli.fails("embed", lookup_bundle, source, "-o", tmp_path / "b.npy")
+    assert "line 3: its vector holds NaN or infinity" in error
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])

@@ -24,7 +24,7 @@ from embedrt.commands.readers import Record
 from embedrt.commands.source import TextSource
 from embedrt.commands.state import State, differences, load_state, save_state
 from embedrt.commands.writers import Shape, jsonl_lines
-from embedrt.errors import FileFormatError, InputError
+from embedrt.errors import FileFormatError, InputError, NonFiniteError
 from embedrt.progress import Progress
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class _Run:
         while True:
             try:
                 block = next(blocks, None)
-            except InputError as exc:
+            except (InputError, NonFiniteError) as exc:
                 record = None if exc.index is None else self._feed.peek_text(exc.index - start)
                 if record is None:
                     raise
