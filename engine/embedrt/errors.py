@@ -13,7 +13,8 @@
     ├── OptionError (ValueError)  an argument that does not exist or does not fit
     ├── IdentityError             vectors of different identities were about to be mixed
     ├── ExecutorError             the executor could not be made or failed to run
-    │   └── NonFiniteError            it ran, and a vector holds NaN or infinity
+    │   ├── NonFiniteError            it ran, and a vector holds NaN or infinity
+    │   └── UnsupportedByNativeError  the native executor does not run this bundle or machine
     ├── DependencyError (ImportError)   an optional package is missing; the message has the command
     ├── FileFormatError           an input or output file of the command line cannot be read or written
     └── ExportError               the model cannot be exported
@@ -81,6 +82,10 @@ class ExecutorError(EmbedrtError):
 
 class NonFiniteError(ExecutorError):
     """A vector holds NaN or infinity."""
+
+
+class UnsupportedByNativeError(ExecutorError):
+    """The native executor does not run this variant, model or machine; ONNX Runtime does."""
 
 
 class DependencyError(EmbedrtError, ImportError):
