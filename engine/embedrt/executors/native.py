@@ -16,6 +16,7 @@ from embedrt.executors import TokenBatch
 
 LIBRARY = Path(__file__).with_name("_native.so")
 VARIANT = "int8"
+PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX Runtime
 
 _ABI = 1
 _OK, _UNSUPPORTED = 0, 1
@@ -115,6 +116,11 @@ class NativeExecutor:
         self.isa: str = self._library.embedrt_isa_of(self._encoder).decode()
 
     @property
+    def pads(self) -> bool:
+        """False: texts of all lengths run side by side."""
+        return False
+
+    @property
     def description(self) -> str:
         """What runs where, e.g. "embedrt native int8, avx2, 2 threads"."""
         return f"embedrt native int8, {self.isa}, {self._num_threads} thread{'s' if self._num_threads > 1 else ''}"
@@ -210,7 +216,7 @@ def _map_file(path: Path) -> NDArray[np.uint8]:
 def _view(file: NDArray[np.uint8], entry: TensorEntry) -> NDArray[Any]:
     dtype = np.dtype(entry.dtype)
     size = dtype.itemsize * int(np.prod(entry.shape, dtype=np.int64))
-    inside = 0 <= entry.offset and entry.offset + entry.size <= len(file)
+    inside = entry.offset >= 0 and entry.offset + entry.size <= len(file)
     if size != entry.size or not inside or entry.offset % dtype.itemsize or min(entry.shape, default=1) < 1:
         raise BundleIntegrityError(
             f"{entry.path}: tensor {entry.name}, {entry.dtype} {entry.shape} at {entry.offset}, does not fit its "
