@@ -12,7 +12,7 @@ static inline int min_int(int a, int b) { return a < b ? a : b; }
 
 // 2^x for x <= 0: nearest integer and a polynomial of degree 5 on [-0.5, 0.5], relative error 2e-7.
 static inline F exp2_nonpositive(F x) {
-    x = V::max(x, V::set1(-126.0f));
+    x = V::max_nan(V::set1(-126.0f), x);
     const F whole = V::round(x);
     const F f = V::sub(x, whole);
     F p = V::set1(1.3276471e-3f);

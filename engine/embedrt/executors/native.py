@@ -51,12 +51,13 @@ class _Config(ctypes.Structure):
     )
 
 
-def load_library(path: Path = LIBRARY) -> ctypes.CDLL:
-    """The native module.
+def load_library(path: Path | None = None) -> ctypes.CDLL:
+    """The native module at `path`, by default the installed one.
 
     Raises:
         DependencyError: it was not built, cannot be loaded here, or is of another version.
     """
+    path = path or LIBRARY
     if not path.is_file():
         raise DependencyError(
             "the native module is not installed (there was no C++ compiler when embedrt was); "
