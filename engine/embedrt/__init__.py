@@ -20,6 +20,7 @@ from embedrt.errors import (
     ParityError,
     SourceError,
     TokenLimitError,
+    UnsupportedByNativeError,
     UnsupportedModelError,
 )
 from embedrt.results import EncodedBlock, EncodeResult, SkippedText, Truncation, TruncationWarning
@@ -50,6 +51,7 @@ __all__ = [
     "TokenLimitError",
     "Truncation",
     "TruncationWarning",
+    "UnsupportedByNativeError",
     "UnsupportedModelError",
     "__version__",
     "open_bundle",
