@@ -16,7 +16,7 @@ BENCH_FLAGS ?=
 DIST ?= dist
 LINTED := engine export tests bench .ci
 
-.PHONY: help venv install demo test test-slow check format bench bench-quick dist lock clean
+.PHONY: help venv install demo test test-slow check format bench bench-quick bench-kernels native dist lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -48,6 +48,14 @@ bench: $(VENV)/.stamp-bench ## Measure ours and the peers on XLM-R-large (an hou
 
 bench-quick: $(VENV)/.stamp-bench ## The same on MiniLM, in about 5 minutes
 	$(BIN)/python -m bench --quick $(BENCH_FLAGS)
+
+native: ## Build the native module into the package, as it lies here
+	cmake -S engine/native -B build/native -DCMAKE_BUILD_TYPE=Release
+	cmake --build build/native --parallel
+	cmake --install build/native --prefix engine
+
+bench-kernels: $(VENV)/.stamp-dev ## Verify and time the native kernels, and profile whole calls
+	$(BIN)/python -m bench.native $(BENCH_FLAGS)
 
 dist: $(VENV)/.stamp-dev ## Build what is published into $(DIST)/
 	$(BIN)/python .ci/release.py $(DIST)

@@ -59,6 +59,19 @@ double now() {
     return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
+// Runs `body` `repeat` times; the fastest in *seconds, if it is not null.
+template <class Body>
+void time_best(int32_t repeat, double* seconds, Body body) {
+    double best = 1e30;
+    for (int32_t i = 0; i < repeat; i++) {
+        const double start = now();
+        body();
+        const double took = now() - start;
+        best = took < best ? took : best;
+    }
+    if (seconds != nullptr) *seconds = best;
+}
+
 }  // namespace
 
 int32_t embedrt_abi(void) { return EMBEDRT_ABI; }
@@ -163,20 +176,15 @@ int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, in
         product.rest = rest;
         product.rest_stride = static_cast<size_t>(n - main);
         product.restore = restore;
-        double best = 1e30;
-        for (int32_t i = 0; i < repeat; i++) {
-            const double start = now();
+        time_best(repeat, seconds, [&] {
             matrix.wide ? kernels.product_f32(matrix.f32, product) : kernels.product_i8(matrix.i8, product);
-            const double took = now() - start;
-            best = took < best ? took : best;
-        }
-        if (seconds != nullptr) *seconds = best;
+        });
     });
 }
 
 int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k, const float* v, int32_t n,
-                                 int32_t head_size, int32_t first, int32_t last, float* out, char* error,
-                                 size_t error_size) {
+                                 int32_t head_size, int32_t first, int32_t last, float* out,
+                                 int32_t repeat, double* seconds, char* error, size_t error_size) {
     return guarded(error, error_size, [&] {
         const Kernels& kernels = choose_kernels(isa);
         check_widths({head_size});
@@ -202,6 +210,6 @@ int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k
         a.out = out;
         a.out_stride = d;
         a.scratch = scratch.data();
-        kernels.attention(a);
+        time_best(repeat, seconds, [&] { kernels.attention(a); });
     });
 }

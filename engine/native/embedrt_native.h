@@ -77,10 +77,11 @@ int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, in
                                int32_t epilogue, int32_t activation, int32_t main, float* out, float* rest,
                                int32_t repeat, double* seconds, char* error, size_t error_size);
 
-/* softmax(q k^T / sqrt(head_size)) v for query rows [first, last): q, k, v (n, head_size), out (last - first, ...). */
+/* softmax(q k^T / sqrt(head_size)) v for query rows [first, last): q, k, v (n, head_size), out (last - first, ...). `repeat` and
+ * `seconds` as above. */
 int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k, const float* v, int32_t n,
-                                 int32_t head_size, int32_t first, int32_t last, float* out, char* error,
-                                 size_t error_size);
+                                 int32_t head_size, int32_t first, int32_t last, float* out,
+                                 int32_t repeat, double* seconds, char* error, size_t error_size);
 
 #ifdef __cplusplus
 }

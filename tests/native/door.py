@@ -83,8 +83,15 @@ def product(
 
 def attention(isa: str, q: Floats, k: Floats, v: Floats, first: int = 0, last: int | None = None) -> Floats:
     """Of one head, for the query rows [first, last)."""
-    last = len(q) if last is None else last
+    return time_attention(isa, q, k, v, first, len(q) if last is None else last, 1)[0]
+
+
+def time_attention(
+    isa: str, q: Floats, k: Floats, v: Floats, first: int, last: int, repeat: int
+) -> tuple[Floats, float]:
+    """The same, and the seconds of the fastest run."""
     out = np.full((last - first, q.shape[1]), np.nan, np.float32)
     arrays = (np.ascontiguousarray(a, np.float32) for a in (q, k, v))
-    _call("embedrt_kernel_attention", isa, *arrays, *q.shape, first, last, out)
-    return out
+    seconds = ctypes.c_double()
+    _call("embedrt_kernel_attention", isa, *arrays, *q.shape, first, last, out, repeat, ctypes.byref(seconds))
+    return out, seconds.value
