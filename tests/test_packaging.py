@@ -64,7 +64,7 @@ def release() -> ModuleType:
 def dist(release: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release, and an empty wheel of everything that it depends on."""
     folder = tmp_path_factory.mktemp("dist")
-    release.build(folder)
+    release.build(folder, native=False)
     for requirement in [r for wheel in folder.glob("*.whl") for r in requirements(wheel)]:
         if requirement.name != release.CHOICE:
             (lowest,) = (s.version for s in requirement.specifier if s.operator in (">=", "=="))
@@ -73,11 +73,10 @@ def dist(release: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that `pip install .` makes."""
+def checkout(release: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that `pip install .` makes where there is no compiler."""
     folder = tmp_path_factory.mktemp("checkout")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    release.build_embedrt(ROOT, folder, native=False, sdist=False)
     (wheel,) = folder.glob("*.whl")
     return wheel
 

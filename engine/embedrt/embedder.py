@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,46 +15,25 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.batching import BatchLimits, plan_groups
+from embedrt.batching import BatchLimits
 from embedrt.bundle import PARITY_VECTORS, POOLING_MODES, Bundle, open_bundle
-from embedrt.errors import InputError, InputTypeError, NonFiniteError, OptionError, TokenLimitError
-from embedrt.executors import Executor, TokenBatch
+from embedrt.errors import InputTypeError, OptionError
+from embedrt.executors import Executor
 from embedrt.executors.choice import Chosen, check_executor, load_executor
 from embedrt.executors.onnxruntime import choose_device
 from embedrt.machine import available_threads
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, parse_options
-from embedrt.pooling import l2_normalize, load_head, pool
+from embedrt.pooling import l2_normalize, load_head
 from embedrt.precision import quantize
-from embedrt.results import (
-    EncodedBlock,
-    EncodeResult,
-    SkippedText,
-    Truncation,
-    TruncationWarning,
-    truncation_message,
-)
+from embedrt.results import EncodedBlock, EncodeResult, TruncationWarning, truncation_message, truncations
 from embedrt.similarity import SIMILARITIES
-from embedrt.tokenization import TextTokenizer, TokenizedTexts, check_text
+from embedrt.streaming import read_blocks, stream_blocks
+from embedrt.tokenization import TextTokenizer, check_text
+from embedrt.windows import Window, WindowRunner
 
 # Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
 _WINDOW_TEXTS = 2048
 _VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Texts that are tokenized and planned together."""
-
-    texts: tuple[str, ...]  # without the prompt, no two alike
-    indices: tuple[int, ...]  # a position of each text in the caller's input, for messages
-
-
-@dataclass(frozen=True)
-class _Embedded:
-    """A window's outcome, row by row."""
-
-    rows: list[NDArray[Any]]  # sentence embeddings (D,), or token embeddings (n, H)
-    num_tokens: tuple[int, ...]
 
 
 class Embedder:
@@ -104,7 +83,15 @@ class Embedder:
         self._executor: Executor = chosen.executor
         self.executor = chosen.name  # "native" or "onnxruntime"
         self.executor_reason = chosen.reason
-        self._limits = BatchLimits(pads=self._executor.pads)
+        self._runner = WindowRunner(
+            tokenizer=self._tokenizer,
+            executor=self._executor,
+            head=self._head,
+            pooling=self.pooling,
+            include_prompt=manifest.pipeline.include_prompt,
+            variant=self.variant,
+            limits=BatchLimits(pads=self._executor.pads),
+        )
 
     @property
     def max_tokens(self) -> int:
@@ -199,7 +186,8 @@ class Embedder:
         Args:
             texts: strings; read in the calling thread, one block ahead of what is embedded.
             block_size: texts read per block.
-            on_error: "raise", or "skip" to leave out texts that cannot be embedded; the block reports them.
+            on_error: "raise", or "skip" to leave out texts that cannot be embedded: no strings, lone surrogates, over
+                the limit with on_overflow="error", a vector with NaN. The block reports each with its reason.
             kind, task, options: as in `encode_detailed`; sentence embeddings only.
 
         Yields:
@@ -212,7 +200,13 @@ class Embedder:
             raise OptionError(f"on_error must be raise or skip, not {on_error!r}")
         if chosen.output_value != "sentence_embedding":
             raise OptionError("encode_stream gives sentence embeddings; use encode(output_value='token_embeddings')")
-        return self._stream(texts, block_size, on_error == "skip", chosen)
+        skip = on_error == "skip"
+        return stream_blocks(
+            read_blocks(texts, block_size, skip),
+            lambda windows: self._runner.run(windows, chosen, skip=skip),
+            lambda rows: self._finish(rows, chosen, single=False),
+            self.max_tokens,
+        )
 
     def similarity(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
         """Similarities (N, M) of vectors (N, D) and (M, D), by the model's own function; cosine if it names none."""
@@ -249,13 +243,13 @@ class Embedder:
             first.setdefault(text, i)
         unique = tuple(first)
         windows = (
-            _Window(unique[k : k + _WINDOW_TEXTS], tuple(first[text] for text in unique[k : k + _WINDOW_TEXTS]))
+            Window(unique[k : k + _WINDOW_TEXTS], tuple(first[text] for text in unique[k : k + _WINDOW_TEXTS]))
             for k in range(0, len(unique), _WINDOW_TEXTS)
         )
         rows: list[NDArray[Any]] = []
         counts: list[int] = []
         with _bar(options.show_progress_bar, len(unique)) as advance:
-            for _, done in self._run_windows(windows, options, advance):
+            for _, done in self._runner.run(windows, options, advance):
                 rows += done.rows
                 counts += done.num_tokens
         place = {text: k for k, text in enumerate(unique)}
@@ -264,93 +258,9 @@ class Embedder:
         return EncodeResult(
             embeddings=self._finish([rows[k] for k in order], options, single=isinstance(inputs, str)),
             num_tokens=num_tokens,
-            truncated=self._truncations(range(len(texts)), num_tokens),
+            truncated=truncations(range(len(texts)), num_tokens, self.max_tokens),
             identity=identity_of(self.bundle.manifest, self.variant, self.pooling, options),
         )
-
-    def _stream(
-        self, texts: Iterable[str], block_size: int, skip: bool, options: EncodeOptions
-    ) -> Iterator[EncodedBlock]:
-        blocks: list[_Block] = []
-
-        def windows() -> Iterator[_Window]:
-            for block in _read_blocks(texts, block_size, skip):
-                blocks.append(block)
-                first: dict[str, int] = {}
-                for i, text in zip(block.indices, block.texts, strict=True):
-                    first.setdefault(text, i)
-                yield _Window(tuple(first), tuple(first.values()))
-
-        for window, done in self._run_windows(windows(), options, lambda _: None):
-            block = blocks.pop(0)
-            place = {text: k for k, text in enumerate(window.texts)}
-            order = [place[text] for text in block.texts]
-            num_tokens = tuple(done.num_tokens[k] for k in order)
-            yield EncodedBlock(
-                start=block.start,
-                num_texts=len(block.texts) + len(block.skipped),
-                indices=tuple(block.indices),
-                embeddings=self._finish([done.rows[k] for k in order], options, single=False),
-                num_tokens=num_tokens,
-                truncated=self._truncations(block.indices, num_tokens),
-                skipped=tuple(block.skipped),
-            )
-
-    def _run_windows(
-        self, windows: Iterator[_Window], options: EncodeOptions, advance: Callable[[int], None]
-    ) -> Iterator[tuple[_Window, _Embedded]]:
-        """Run each window while the next one is tokenized."""
-        window = next(windows, None)
-        current = self._tokenize(window, options) if window is not None else None
-        with ThreadPoolExecutor(1, thread_name_prefix="embedrt-tokenize") as ahead:  # starts no thread until used
-            while window is not None and current is not None:
-                following = next(windows, None)
-                pending = ahead.submit(self._tokenize, following, options) if following is not None else None
-                yield window, self._run_window(window, current, options, advance)
-                window, current = following, pending.result() if pending is not None else None
-
-    def _tokenize(self, window: _Window, options: EncodeOptions) -> TokenizedTexts:
-        return self._tokenizer([options.prompt + text for text in window.texts])
-
-    def _run_window(
-        self,
-        window: _Window,
-        tokenized: TokenizedTexts,
-        options: EncodeOptions,
-        advance: Callable[[int], None],
-    ) -> _Embedded:
-        if options.on_overflow == "error":
-            self._refuse_overflow(window, tokenized)
-        limits = self._limits
-        if options.batch_size is not None:
-            limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
-        rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
-        for group in plan_groups([len(ids) for ids in tokenized.token_ids], limits):
-            for i, row in zip(group, self._run_group([tokenized.token_ids[i] for i in group], options), strict=True):
-                if not np.isfinite(row).all():
-                    raise NonFiniteError(
-                        f"text {window.indices[i]}: its vector holds NaN or infinity; this variant ({self.variant}) "
-                        "does not hold this model's values, use fp32, and report the text"
-                    )
-                rows[i] = row
-            advance(len(group))
-        return _Embedded(rows, tokenized.num_tokens)
-
-    def _run_group(self, token_ids: list[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
-        offsets = np.zeros(len(token_ids) + 1, dtype=np.int32)
-        np.cumsum([len(ids) for ids in token_ids], out=offsets[1:])
-        batch = TokenBatch(np.concatenate(token_ids), offsets)
-        if options.output_value == "token_embeddings":
-            hidden = self._executor.run(batch)
-            return [hidden[offsets[i] : offsets[i + 1]].copy() for i in range(len(token_ids))]
-        skip = 0
-        if options.prompt and not self.bundle.manifest.pipeline.include_prompt:
-            skip = self._tokenizer.prompt_tokens(options.prompt)
-        if self.pooling == ("cls",) and skip == 0:
-            pooled = self._executor.run(batch, first_token_only=True)
-        else:
-            pooled = pool(self._executor.run(batch), offsets, self.pooling, skip)
-        return list(self._head(pooled))
 
     def _finish(self, rows: list[NDArray[Any]], options: EncodeOptions, *, single: bool) -> Any:
         """Rows to what the caller asked for."""
@@ -378,15 +288,6 @@ class Embedder:
             raise OptionError("integer precisions need ranges, and the bundle has them for its own pooling only")
         return vectors
 
-    def _truncations(self, indices: Iterable[int], num_tokens: tuple[int, ...]) -> tuple[Truncation, ...]:
-        limit = self.max_tokens
-        return tuple(Truncation(i, n, limit) for i, n in zip(indices, num_tokens, strict=True) if n > limit)
-
-    def _refuse_overflow(self, window: _Window, tokenized: TokenizedTexts) -> None:
-        for index, count in zip(window.indices, tokenized.num_tokens, strict=True):
-            if count > self.max_tokens:
-                raise TokenLimitError(f"has {count} tokens, the model takes {self.max_tokens}", index=index)
-
     def _warned(self, result: EncodeResult, inputs: str | Sequence[str]) -> Any:
         if result.truncated:
             count = 1 if isinstance(inputs, str) else len(inputs)
@@ -411,34 +312,6 @@ class Embedder:
                 )
             finally:
                 hashed.result()  # a damaged file is a clearer reason than what onnxruntime makes of it
-
-
-@dataclass(frozen=True)
-class _Block:
-    """What was read from a stream for one block."""
-
-    start: int
-    indices: list[int]
-    texts: list[str]
-    skipped: list[SkippedText]
-
-
-def _read_blocks(texts: Iterable[str], block_size: int, skip: bool) -> Iterator[_Block]:
-    block = _Block(0, [], [], [])
-    index = -1
-    for index, text in enumerate(texts):
-        try:
-            block.texts.append(check_text(text, index))
-            block.indices.append(index)
-        except InputError as exc:
-            if not skip:
-                raise
-            block.skipped.append(SkippedText(index, str(exc)))
-        if index + 1 - block.start == block_size:
-            yield block
-            block = _Block(index + 1, [], [], [])
-    if index + 1 > block.start:
-        yield block
 
 
 def _as_list(inputs: object) -> list[str]:

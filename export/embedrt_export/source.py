@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +40,10 @@ class ModelSource:
     is_pipeline: bool  # has sentence-transformers' modules.json
 
 
-def resolve(model: str | Path, revision: str | None = None) -> ModelSource:
+def resolve(model: str | Path, revision: str | None = None, *, show_progress: bool = False) -> ModelSource:
     """Find the model, download it if it is a hub id, and check that its files are whole.
+
+    `show_progress` shows the hub's bars on stderr, if that is a terminal.
 
     Raises:
         SourceError: not found, no network, or a file is missing or truncated; the message says what to do.
@@ -49,7 +54,8 @@ def resolve(model: str | Path, revision: str | None = None) -> ModelSource:
             raise SourceError(f"{model} is a local directory; --revision goes with a hub id")
         name = path.resolve().name
     else:
-        path, revision = _download(str(model), revision)
+        with _hub_bars(show_progress and sys.stderr.isatty()):
+            path, revision = _download(str(model), revision)
         name = str(model)
     is_pipeline = (path / "modules.json").is_file()
     root = _encoder_root(path) if is_pipeline else path
@@ -78,6 +84,21 @@ def _encoder_root(path: Path) -> Path:
     """Where the first module, the Transformer, keeps its files."""
     modules = read_modules(path)
     return path / str(modules[0].get("path", "")) if modules else path
+
+
+@contextlib.contextmanager
+def _hub_bars(shown: bool) -> Iterator[None]:
+    """The hub draws its bars into log files too; there an error must be the only line."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    change = not shown and not are_progress_bars_disabled()
+    if change:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if change:
+            enable_progress_bars()
 
 
 def _download(model: str, revision: str | None) -> tuple[Path, str | None]:
