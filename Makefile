@@ -1,4 +1,4 @@
-# Needs Python 3.11 or later, GNU make and a C compiler. Everything else is installed into .venv.
+# Needs Python 3.11 or later, GNU make and a C++20 compiler (gcc 12, clang 14). Everything else is installed into .venv.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -80,7 +80,7 @@ $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
 	@$(INSTALL) $(TORCH_FLAGS) "$$(grep -E '^torch==' constraints.txt)"
 	@touch $@
 
-$(VENV)/.stamp-export: $(VENV)/.stamp-torch pyproject.toml
+$(VENV)/.stamp-export: $(VENV)/.stamp-torch pyproject.toml $(wildcard engine/native/*)
 	@echo "==> installing embedrt[export,parquet,plot]"
 	@$(INSTALL) --build-constraint constraints.txt --editable '.[export,parquet,plot]'
 	@touch $@

@@ -100,7 +100,7 @@ def _write_choice(folder: Path, version: str, text: str) -> Path:
 
 def build_embedrt(tree: Path, target: Path, *, native: bool, sdist: bool = True) -> None:
     """Wheel and sdist of the checkout at `tree`. A compiler that fails is an error here."""
-    settings = {} if native else {"wheel.cmake": "false"}
+    settings = {} if native else {"wheel.cmake": "false", "wheel.exclude": "**/_native.so*"}
     program = f"import scikit_build_core.build as b; b.build_wheel({str(target)!r}, {settings!r})"
     if sdist:
         program += f"; b.build_sdist({str(target)!r})"

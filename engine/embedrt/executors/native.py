@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from embedrt.bundle import Architecture, Bundle, TensorEntry
 from embedrt.errors import BundleIntegrityError, DependencyError, ExecutorError, UnsupportedByNativeError
 from embedrt.executors import TokenBatch
 
+_PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 VARIANT = "int8"
 PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX Runtime
@@ -57,7 +59,7 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
     Raises:
         DependencyError: it was not built, cannot be loaded here, or is of another version.
     """
-    path = path or LIBRARY
+    path = path or _find_library()
     if not path.is_file():
         raise DependencyError(
             "the native module is not installed (there was no C++ compiler when embedrt was); "
@@ -73,6 +75,16 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
     library.embedrt_isa_name.restype = ctypes.c_char_p
     library.embedrt_isa_of.restype = ctypes.c_char_p
     return library
+
+
+def _find_library() -> Path:
+    """Beside this file, or in site-packages: an editable install leaves the sources where they are."""
+    if LIBRARY.is_file() or LIBRARY.parent != Path(__file__).parent:
+        return LIBRARY
+    try:
+        return Path(str(metadata.distribution("embedrt").locate_file(_PLACE)))
+    except metadata.PackageNotFoundError:
+        return LIBRARY
 
 
 def available_isas(library: ctypes.CDLL) -> dict[str, bool]:
