@@ -67,7 +67,7 @@ sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), a
 	OPENBLAS_NUM_THREADS=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$(call GCC_FILE,libasan.so) $(call GCC_FILE,libstdc++.so.6)" \
 	  EMBEDRT_TEST_LIBRARY=build/sanitize-address/_native.so $(BIN)/python -m pytest $(SANITIZED) tests/native
-	OPENBLAS_NUM_THREADS=1 LD_PRELOAD="$(call GCC_FILE,libtsan.so) $(call GCC_FILE,libstdc++.so.6)" \
+	OPENBLAS_NUM_THREADS=1 TSAN_OPTIONS=die_after_fork=0 LD_PRELOAD="$(call GCC_FILE,libtsan.so) $(call GCC_FILE,libstdc++.so.6)" \
 	  EMBEDRT_TEST_LIBRARY=build/sanitize-thread/_native.so $(BIN)/python -m pytest $(SANITIZED) \
 	  tests/native/test_executor.py
 
