@@ -73,8 +73,8 @@ $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
 	@touch $@
 
 $(VENV)/.stamp-export: $(VENV)/.stamp-torch pyproject.toml
-	@echo "==> installing embedrt[export,parquet,plot]"
-	@$(INSTALL) --build-constraint constraints.txt --editable '.[export,parquet,plot]'
+	@echo "==> installing embedrt[export,parquet,plot,server,otel]"
+	@$(INSTALL) --build-constraint constraints.txt --editable '.[export,parquet,plot,server,otel]'
 	@touch $@
 
 $(VENV)/.stamp-demo: $(VENV)/.stamp-export
