@@ -77,8 +77,11 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         del app
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        loading = asyncio.create_task(_load(service, bundles, on_failure))
+        if service.settings.workers > 1:  # the others serve meanwhile: take no connection before it can be answered
+            await loading
         tasks = [
-            asyncio.create_task(_load(service, bundles, on_failure)),
+            loading,
             asyncio.create_task(service.health.watch()),
             asyncio.create_task(_watch_keys(service.keys)),
         ]

@@ -153,7 +153,7 @@ def warm_up(embedder: Embedder, batch_tokens: int) -> None:
             if cosine < least:
                 raise ExecutorError(
                     f"{manifest.name} {embedder.variant}: warm-up text {i} has cosine {cosine:.6f} with the vector "
-                    f"that the bundle keeps, at least {least:.6f} is wanted; run 'embedrt verify {embedder.bundle.root}'"
+                    f"that the bundle keeps, and {least:.6f} is wanted; run 'embedrt verify {embedder.bundle.root}'"
                 )
     width = min(embedder.max_tokens, batch_tokens)
     full = [np.zeros(width, np.int32)] * max(1, batch_tokens // width)

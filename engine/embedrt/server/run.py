@@ -15,6 +15,7 @@ from embedrt.server.app import make_app, make_service
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles
 from embedrt.server.settings import Settings
+from embedrt.server.workers import Supervisor
 
 _BACKLOG = 2048
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -111,4 +112,6 @@ def serve(settings: Settings) -> int:
     bundles = open_bundles(settings.bundles)
     with listen(settings) as listener:
         announce(settings, listener)
+        if settings.workers > 1:
+            return Supervisor(settings, listener).run()
         return serve_here(settings, listener, bundles)
