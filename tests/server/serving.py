@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from embedrt.server.app import make_app, make_service
+from embedrt.server.app import api_routes, make_app, make_service
 from embedrt.server.engine import ModelEngine
 from embedrt.server.models import open_bundles
 from embedrt.server.service import Service
@@ -28,6 +28,11 @@ class Served:
         self.service = service
         self.url = url
         self.client = httpx.Client(base_url=url, timeout=30)
+
+    @property
+    def routes(self) -> list[Any]:
+        """What the application answers."""
+        return api_routes(self.service)
 
     @property
     def engine(self) -> ModelEngine:

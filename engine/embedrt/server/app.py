@@ -58,20 +58,24 @@ def make_service(settings: Settings) -> Service:
     )
 
 
-def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[[str], None]) -> ASGIApp:
-    """The ASGI application; `on_failure` is told when a model cannot be loaded."""
+def api_routes(service: Service) -> list[BaseRoute]:
+    """Every path that is answered."""
 
     async def metrics(request: Request) -> Response:
         del request
         return Response(service.metrics.page(service.models), media_type=CONTENT_TYPE)
 
-    routes: list[BaseRoute] = [
+    return [
         *OpenAIApi(service).routes(),
         *TeiApi(service).routes(),
         *service.health.routes(),
         Route("/metrics", metrics, methods=["GET"]),
         *(page_routes() if service.settings.playground else ()),
     ]
+
+
+def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[[str], None]) -> ASGIApp:
+    """The ASGI application; `on_failure` is told when a model cannot be loaded."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -95,7 +99,7 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
             service.pool.shutdown(cancel_futures=True)
 
     app = Starlette(
-        routes=routes, lifespan=lifespan, exception_handlers={ServeError: serve_error, HTTPException: http_error}
+        routes=api_routes(service), lifespan=lifespan, exception_handlers={ServeError: serve_error, HTTPException: http_error}
     )
     wrapped: ASGIApp = Front(app, service)
     if service.settings.cors_origins:
