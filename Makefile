@@ -16,7 +16,7 @@ BENCH_FLAGS ?=
 DIST ?= dist
 LINTED := engine export tests bench .ci
 
-.PHONY: help venv install demo test test-slow check format bench bench-quick dist lock clean
+.PHONY: help venv install demo test test-slow check format bench bench-quick bench-server dist lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench: $(VENV)/.stamp-bench ## Measure ours and the peers on XLM-R-large (an hou
 
 bench-quick: $(VENV)/.stamp-bench ## The same on MiniLM, in about 5 minutes
 	$(BIN)/python -m bench --quick $(BENCH_FLAGS)
+
+bench-server: $(VENV)/.stamp-bench ## The server on MiniLM under load, beside a peer, in about 5 minutes
+	$(BIN)/python -m bench.server $(BENCH_FLAGS)
 
 dist: $(VENV)/.stamp-dev ## Build what is published into $(DIST)/
 	$(BIN)/python .ci/release.py $(DIST)

@@ -120,7 +120,7 @@ def test_korean(browser: webdriver.Chrome, served: Served):
     Select(page.one("#language")).select_by_value("en")
     assert page.one("#compare").text == "Compare"
     words = page.driver.execute_async_script(
-        "const done = arguments[0]; import('./static/words.js').then(m => done(Object.values(m.WORDS).map(Object.keys)))"
+        "import('./static/words.js').then(m => arguments[0](Object.values(m.WORDS).map(Object.keys)))"
     )
     assert sorted(words[0]) == sorted(words[1]), "a word lacks its translation"
 

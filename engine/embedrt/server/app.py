@@ -99,7 +99,9 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
             service.pool.shutdown(cancel_futures=True)
 
     app = Starlette(
-        routes=api_routes(service), lifespan=lifespan, exception_handlers={ServeError: serve_error, HTTPException: http_error}
+        routes=api_routes(service),
+        lifespan=lifespan,
+        exception_handlers={ServeError: serve_error, HTTPException: http_error},
     )
     wrapped: ASGIApp = Front(app, service)
     if service.settings.cors_origins:

@@ -120,7 +120,7 @@ function drawMatrix({ texts, matrix }) {
     shown < texts.length ? word("more", { shown, all: texts.length }) : "");
   const head = element("tr", {}, element("th"), ...texts.slice(0, shown).map((_, j) => element("th", {}, String(j + 1))));
   const rows = texts.slice(0, shown).map((text, i) => element("tr", {},
-    element("th", { title: text, scope: "row" }, `${text} ${i + 1}`),
+    element("th", { title: text, scope: "row" }, `${i + 1} ${text}`),
     ...matrix[i].slice(0, shown).map((value, j) => {
       const { background, ink } = shade(share(value));
       return element("td", { style: `background:${background};color:${ink}`, title: `${value.toFixed(4)}\n${text}\n${texts[j]}` },
@@ -131,7 +131,7 @@ function drawMatrix({ texts, matrix }) {
 }
 
 function drawMap({ texts, matrix, points }) {
-  const [width, height, edge] = [640, 420, 40];
+  const [width, height, edge] = [1100, 480, 30];
   const colour = clusters(matrix.length <= 300 ? matrix : []);
   const extent = [0, 1].map((d) => {
     const values = points.map((p) => p[d]);
@@ -142,14 +142,20 @@ function drawMap({ texts, matrix, points }) {
     const size = (d ? height : width) - 2 * edge;
     return edge + size * (high > low ? (p[d] - low) / (high - low) : .5);
   });
+  const boxes = []; // of labels, so that none lies on another
+  const free = (left, right, y) => boxes.every((b) => b.right < left || b.left > right || Math.abs(b.y - y) > 12);
   const marks = points.map((p, i) => {
     const [x, y] = place(p);
     const group = colour[i] ?? 0;
     const circle = element("circle", { cx: x, cy: y, r: 6, fill: CLUSTER_COLOURS[group % CLUSTER_COLOURS.length], "data-cluster": group },
       element("title", {}, `${texts[i]}\n${word("cluster", { n: group + 1 })}`));
     const left = x > width * .6;
-    const short = texts[i].length > 34 ? `${texts[i].slice(0, 33)}…` : texts[i];
-    const label = element("text", { x: x + (left ? -10 : 10), y: y + 4, "text-anchor": left ? "end" : "start" }, short);
+    const short = `${i + 1} ${texts[i].length > 44 ? `${texts[i].slice(0, 43)}…` : texts[i]}`;
+    const wide = [...short].reduce((sum, c) => sum + (c > "\u2e7f" ? 11 : 6), 10);
+    const [from, to] = left ? [x - wide, x] : [x, x + wide];
+    const shift = [0, 13, -13, 26, -26].find((d) => free(from, to, y + d)) ?? 0;
+    boxes.push({ left: from, right: to, y: y + shift });
+    const label = element("text", { x: x + (left ? -10 : 10), y: y + 4 + shift, "text-anchor": left ? "end" : "start" }, short);
     return texts.length <= 30 ? [label, circle] : [circle];
   });
   byId("map").replaceChildren(element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" }, ...marks.flat()));
