@@ -1,10 +1,10 @@
 """`embedrt serve` under load, beside the library itself and a plain FastAPI + sentence-transformers ONNX server.
 
-    python -m bench.server [--bundle BUNDLE] [--peer MODEL | --no-peer] [--seconds 5] [--cells closed,open,fair] [--json FILE]
+    python -m bench.server [--bundle BUNDLE] [--peer MODEL | --no-peer] [--cells closed,open,fair] [--json FILE]
 
-Every server is verified before it is timed: ours must give the library's bits, the peer the same vectors to a cosine of
-0.99 (both are int8). All run on the same threads of one machine, the load generator too; cells are interleaved, the loopback is the
-only network. Counts and times are bounded.
+Every server is verified before it is timed: ours must give the library's bits, the peer the same vectors to a cosine
+of 0.99 (both are int8). All run on the same threads of one machine, the load generator too; cells are interleaved,
+the loopback is the only network. Counts and times are bounded.
 """
 
 from __future__ import annotations
