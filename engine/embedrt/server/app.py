@@ -30,6 +30,7 @@ from embedrt.server.pages import page_routes
 from embedrt.server.service import Service
 from embedrt.server.settings import Settings
 from embedrt.server.tei import TeiApi
+from embedrt.server.traces import Traces
 
 _TOKENIZATION_WORKERS = 4  # a small request finds one free while a large one is tokenized
 _KEYS_EVERY_S = 2.0
@@ -55,6 +56,7 @@ def make_service(settings: Settings) -> Service:
         health=Health(models, settings.stall_timeout_s),
         pool=ThreadPoolExecutor(_TOKENIZATION_WORKERS, thread_name_prefix="embedrt-tokenize"),
         tokenization_workers=_TOKENIZATION_WORKERS,
+        traces=Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None,
     )
 
 
@@ -97,6 +99,8 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(service.models.stop)
             service.pool.shutdown(cancel_futures=True)
+            if service.traces is not None:
+                await asyncio.to_thread(service.traces.stop)
 
     app = Starlette(
         routes=api_routes(service),

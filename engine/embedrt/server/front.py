@@ -64,7 +64,7 @@ class Front:
                 await error_response(Request(scope), failed)(scope, receive, send_on)
         finally:
             self._service.budget.release(call.held)
-            self._report(scope, call)
+            self._report(scope, call, headers)
 
     def _check_key(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         keys, path = self._service.keys, scope["path"]
@@ -78,11 +78,13 @@ class Front:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
-    def _report(self, scope: Scope, call: Call) -> None:
+    def _report(self, scope: Scope, call: Call, headers: dict[bytes, bytes]) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "") or "other"  # as it was declared: what clients make up fills no table
         seconds = time.monotonic() - call.started
         self._service.metrics.on_request(path, call, seconds)
+        if self._service.traces is not None and path not in _OPEN_PATHS:
+            self._service.traces.on_request(scope["method"], path, call, seconds, headers)
         level = logging.DEBUG if path in _OPEN_PATHS or path == "/metrics" else logging.INFO
         if not LOGGER.isEnabledFor(level):
             return

@@ -24,6 +24,7 @@ from embedrt.server.metrics import Metrics
 from embedrt.server.models import Models
 from embedrt.server.prepare import Work
 from embedrt.server.settings import Settings
+from embedrt.server.traces import Traces
 
 T = TypeVar("T")
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -42,6 +43,7 @@ class Service:
     health: Health
     pool: ThreadPoolExecutor  # where texts are tokenized
     tokenization_workers: int
+    traces: Traces | None = None
 
     async def off_loop(self, function: Callable[[], T]) -> T:
         """What `function` gives, from the pool."""
