@@ -100,6 +100,7 @@ def test_prompts_by_model_name_and_by_input_type(served: Served, library: Embedd
     assert bits(embed(served, input=TEXTS, input_type="query", task="stone")) == bits(
         library.encode_query(TEXTS, task="stone")
     )
+    assert bits(embed(served, input=TEXTS, model="tests/lookup:query")) == bits(query)  # the source's id
     contradiction = served.post("/v1/embeddings", {"input": "a", "model": "lookup:query", "input_type": "document"})
     assert contradiction.status_code == 422
 

@@ -88,11 +88,15 @@ class Models:
         if name is None:
             return next(iter(self._engines.values())), "encode"
         base, _, kind = name.partition(":")
-        engine = self._engines.get(base)
+        engine = self._engines.get(base) or self._by_source(base)
         if engine is None or (":" in name and kind not in _KINDS):
             raise ServeError("model_not_found", f"there is no model {name!r}; there are: {', '.join(self.names)}",
                              param="model")  # fmt: skip
         return engine, _KINDS.get(kind, "encode")
+
+    def _by_source(self, name: str) -> ModelEngine | None:
+        """The first model whose source has that name, as in "intfloat/multilingual-e5-large"."""
+        return next((engine for engine in self if engine.embedder.bundle.manifest.source.model == name), None)
 
     def load(
         self, bundles: list[NamedBundle], settings: Settings, pool: Executor, listener: BatchListener | None
