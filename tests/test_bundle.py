@@ -289,3 +289,23 @@ def test_sha256_of_more_than_a_chunk(tmp_path: Path) -> None:
     path.write_bytes(bytes((1 << 22) + 1))
     # sha256sum of 4,194,305 zero bytes
     assert sha256_of(path) == "95e441ca65cd41fa01b2a71799e79fd60db59ed34f13af32a91e85f90378676c"
+
+
+def test_what_is_no_bundle_is_called_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users of sentence-transformers give a model's name, or its folder."""
+
+    def said(path: Path | str) -> str:
+        with pytest.raises(BundleNotFoundError) as caught:
+            open_bundle(path)
+        return str(caught.value)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "file").touch()
+    assert said("folder") == "folder is not a bundle: there is no manifest.json in it"
+    assert "is a model, not a bundle; make one of it with 'embedrt export model BUNDLE'" in said("model")
+    assert said("file").startswith("file is a file")
+    assert said("none") == "none is not there; 'embedrt export MODEL none' makes a bundle"
+    assert "if it is a model of the hub" in said("intfloat/multilingual-e5-large-instruct")

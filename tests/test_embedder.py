@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 import warnings
@@ -177,6 +178,50 @@ def test_streams_keep_order_and_report_what_they_skip(embedder: Embedder) -> Non
     assert list(embedder.encode_stream([])) == []
 
 
+def test_streams_skip_texts_over_the_limit_and_lose_nothing_else(embedder: Embedder) -> None:
+    texts = ["a", LONG, "fox", LONG, None, "dog"]
+    blocks = list(embedder.encode_stream(texts, block_size=4, on_error="skip", on_overflow="error"))  # type: ignore[arg-type]
+    assert [b.indices for b in blocks] == [(0, 2), (5,)]
+    assert [(b.start, b.num_texts) for b in blocks] == [(0, 4), (4, 2)]
+    count = embedder.count_tokens(LONG)
+    reason = f"has {count} tokens, the model takes 48"
+    assert [(s.index, s.reason) for s in blocks[0].skipped] == [(1, f"text 1: {reason}"), (3, f"text 3: {reason}")]
+    assert [s.index for s in blocks[1].skipped] == [4]
+    assert all(not b.truncated and len(b.num_tokens) == len(b.indices) for b in blocks)
+    np.testing.assert_allclose(np.concatenate([b.embeddings for b in blocks]), embedder.encode(["a", "fox", "dog"]),
+                               atol=2e-6)  # fmt: skip
+    with pytest.raises(TokenLimitError, match=f"text 1: {reason}"):
+        list(embedder.encode_stream(["a", LONG], on_overflow="error"))
+    only = next(embedder.encode_stream([LONG], on_error="skip", on_overflow="error"))
+    assert only.embeddings.shape == (0, 64)
+
+
+def test_streams_skip_vectors_with_nan_and_lose_nothing_else(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["fox dog", "the quick brown fox", "dog fox", "the lazy dog jumps", "the quick brown fox", "fox"]
+    expected = embedder.encode(texts)
+    (poison,) = embedder.tokenize(texts[1])
+    run = embedder._executor.run
+
+    def poisoned(batch: Any, **kwargs: Any) -> Any:
+        hidden = run(batch, **kwargs).copy()
+        for begin, end in itertools.pairwise(batch.offsets):
+            if batch.token_ids[begin:end].tolist() == poison:
+                hidden[begin] = np.nan
+        return hidden
+
+    monkeypatch.setattr(embedder._executor, "run", poisoned)
+    (block,) = embedder.encode_stream(texts, on_error="skip")
+    assert block.indices == (0, 2, 3, 5)
+    assert [s.index for s in block.skipped] == [1, 4]
+    assert block.skipped[1].reason.startswith("text 4: its vector holds NaN or infinity; this variant (fp32)")
+    np.testing.assert_allclose(block.embeddings, expected[list(block.indices)], atol=2e-6)
+    with pytest.raises(NonFiniteError, match="text 1") as raised:
+        list(embedder.encode_stream(texts))
+    assert raised.value.index == 1
+
+
 def test_threads_may_share_an_embedder(embedder: Embedder) -> None:
     expected = embedder.encode(TEXTS)
     wrong: list[int] = []
@@ -248,3 +293,24 @@ def test_a_flipped_bit_is_found_while_loading(tiny_bundle: Path, tmp_path: Path)
         Embedder(copy, variant="fp32")
     Embedder(copy, variant="fp32", verify_hashes=False).close()
     Embedder(copy, variant="int8").close()
+
+
+def test_sentence_transformers_older_name_of_the_inputs(embedder: Embedder) -> None:
+    np.testing.assert_array_equal(embedder.encode(sentences=["fox"]), embedder.encode(["fox"]))
+    np.testing.assert_array_equal(embedder.encode_query(sentences="fox"), embedder.encode_query("fox"))
+    for given in ({}, {"inputs": "fox", "sentences": "fox"}):
+        with pytest.raises(InputTypeError, match="once"):
+            embedder.encode(**given)
+
+
+def test_names_of_sentence_transformers_lead_to_ours(embedder: Embedder) -> None:
+    with pytest.raises(AttributeError, match="here it is max_tokens"):
+        embedder.max_seq_length  # noqa: B018
+    assert not hasattr(embedder, "no_such_name")
+
+
+def test_similarities_of_pairs(embedder: Embedder) -> None:
+    a, b = embedder.encode(["fox", "dog"]), embedder.encode(["dog", "dog"])
+    np.testing.assert_allclose(embedder.similarity_pairwise(a, b), np.diag(embedder.similarity(a, b)), rtol=1e-5)
+    with pytest.raises(OptionError, match="1 and 2 vectors"):
+        embedder.similarity_pairwise(a[:1], b)

@@ -16,6 +16,8 @@ def test_all_is_sorted() -> None:
 
 
 def test_all_is_what_the_module_holds() -> None:
+    for name in embedrt.__all__:
+        getattr(embedrt, name)  # some are loaded at first use
     public = {
         name
         for name, value in vars(embedrt).items()
@@ -36,3 +38,12 @@ def test_every_error_is_exported_and_of_the_tree() -> None:
 @pytest.mark.parametrize("name", [name for name in embedrt.__all__ if name != "__version__"])
 def test_is_documented(name: str) -> None:
     assert inspect.getdoc(getattr(embedrt, name))
+
+
+def test_dir_shows_what_is_not_loaded_yet() -> None:
+    assert dir(embedrt) == embedrt.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'SentenceTransformer'"):
+        _ = embedrt.SentenceTransformer

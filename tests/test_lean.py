@@ -20,21 +20,25 @@ def loaded_after(code: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def loaded_by_embedrt() -> set[str]:
-    return loaded_after("import embedrt")
+def loaded_by_embedder() -> set[str]:
+    return loaded_after("from embedrt import Embedder")
 
 
 @pytest.mark.parametrize("name", [*HEAVY, *OPTIONAL])
-def test_import_embedrt_does_not_load(name: str, loaded_by_embedrt: set[str]) -> None:
-    assert name not in loaded_by_embedrt
+def test_the_engine_does_not_load(name: str, loaded_by_embedder: set[str]) -> None:
+    assert name not in loaded_by_embedder
 
 
-def test_import_embedrt_loads_what_it_needs(loaded_by_embedrt: set[str]) -> None:
-    assert {"embedrt", "numpy", "onnxruntime", "tokenizers"} <= loaded_by_embedrt
+def test_the_engine_loads_what_it_needs(loaded_by_embedder: set[str]) -> None:
+    assert {"embedrt", "numpy", "onnxruntime", "tokenizers"} <= loaded_by_embedder
+
+
+def test_import_embedrt_waits_for_nothing() -> None:
+    assert not loaded_after("import embedrt") & {*HEAVY, *OPTIONAL, "numpy", "onnxruntime", "tokenizers"}
 
 
 def test_help_of_the_command_line_waits_for_nothing() -> None:
     loaded = loaded_after(
         "from embedrt.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as exit:\n    assert not exit.code"
     )
-    assert not loaded & {*HEAVY, "matplotlib", "pyarrow", "psutil"}
+    assert not loaded & {*HEAVY, "matplotlib", "pyarrow", "psutil", "numpy", "onnxruntime", "tokenizers", "rich"}

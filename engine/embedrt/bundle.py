@@ -139,7 +139,7 @@ class Variant:
     graph_cuda: str | None  # ONNX file for CUDA where it differs
     inputs: tuple[str, ...]  # the graph's inputs, in order
     output: str  # name of the (B, S, H) hidden states
-    fused: dict[str, int]  # operator -> count, as counted in the graph
+    fused: dict[str, int]  # operator -> count in the fused graph, before what the recipe's "on_cpu" says is rewritten
     recipe: dict[str, Any]  # how it was made: quantization settings, products kept wide, ...
     files: tuple[BundleFile, ...]
     tensors: tuple[TensorEntry, ...]
@@ -226,9 +226,7 @@ def open_bundle(root: str | Path) -> Bundle:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BundleNotFoundError(
-            f"{root} is not a bundle: there is no {MANIFEST_NAME} in it; make one with 'embedrt export MODEL {root}'"
-        ) from None
+        raise BundleNotFoundError(_why_no_bundle(root)) from None
     except NotADirectoryError:
         raise BundleNotFoundError(f"{root} is a file; a bundle is a directory with a {MANIFEST_NAME}") from None
     except (OSError, UnicodeDecodeError) as exc:
@@ -236,6 +234,16 @@ def open_bundle(root: str | Path) -> Bundle:
     bundle = Bundle(root.absolute(), parse_manifest(text, str(path)))
     bundle.check_sizes()
     return bundle
+
+
+def _why_no_bundle(root: Path) -> str:
+    if (root / "config.json").is_file():
+        return f"{root} is a model, not a bundle; make one of it with 'embedrt export {root} BUNDLE'"
+    if root.exists():
+        return f"{root} is not a bundle: there is no {MANIFEST_NAME} in it"
+    if not root.is_absolute() and len(root.parts) == 2:  # as models of the hub are called
+        return f"{root} is not there; if it is a model of the hub, make a bundle of it: 'embedrt export {root} BUNDLE'"
+    return f"{root} is not there; 'embedrt export MODEL {root}' makes a bundle"
 
 
 def parse_manifest(text: str, where: str = MANIFEST_NAME) -> Manifest:

@@ -6,54 +6,47 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.batching import BatchLimits, plan_groups
+from embedrt.batching import BatchLimits
 from embedrt.bundle import PARITY_VECTORS, POOLING_MODES, Bundle, open_bundle
-from embedrt.errors import InputError, InputTypeError, NonFiniteError, OptionError, TokenLimitError
-from embedrt.executors import Executor, TokenBatch
+from embedrt.errors import InputTypeError, OptionError
+from embedrt.executors import Executor
 from embedrt.executors.onnxruntime import OnnxRuntimeExecutor, choose_device
 from embedrt.machine import available_threads
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, parse_options
-from embedrt.pooling import l2_normalize, load_head, pool
+from embedrt.pooling import l2_normalize, load_head
 from embedrt.precision import quantize
-from embedrt.results import (
-    EncodedBlock,
-    EncodeResult,
-    SkippedText,
-    Truncation,
-    TruncationWarning,
-    truncation_message,
-)
-from embedrt.similarity import SIMILARITIES
-from embedrt.tokenization import TextTokenizer, TokenizedTexts, check_text
+from embedrt.results import EncodedBlock, EncodeResult, TruncationWarning, truncation_message, truncations
+from embedrt.similarity import SIMILARITIES, pairwise
+from embedrt.streaming import read_blocks, stream_blocks
+from embedrt.tokenization import TextTokenizer, check_text
+from embedrt.windows import Window, WindowRunner
 
 # Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
 _WINDOW_TEXTS = 2048
 _VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}
 
+_RENAMED = {
+    "get_sentence_embedding_dimension": "dimension",
+    "get_embedding_dimension": "dimension",
+    "max_seq_length": "max_tokens",
+    "get_max_seq_length": "max_tokens",
+    "prompts": "bundle.manifest.prompts",
+    "default_prompt_name": "bundle.manifest.prompts.default_name",
+    "similarity_fn_name": "bundle.manifest.similarity",
+    "encode_multi_process": "encode, or encode_stream: one process uses every core",
+}
+"""Names of sentence-transformers -> ours, for the error of who looks for one."""
 
-@dataclass(frozen=True)
-class _Window:
-    """Texts that are tokenized and planned together."""
-
-    texts: tuple[str, ...]  # without the prompt, no two alike
-    indices: tuple[int, ...]  # a position of each text in the caller's input, for messages
-
-
-@dataclass(frozen=True)
-class _Embedded:
-    """A window's outcome, row by row."""
-
-    rows: list[NDArray[Any]]  # sentence embeddings (D,), or token embeddings (n, H)
-    num_tokens: tuple[int, ...]
+Texts: TypeAlias = str | Sequence[str]
 
 
 class Embedder:
@@ -94,8 +87,16 @@ class Embedder:
         self.pooling = manifest.pipeline.pooling if pooling is None else _modes(pooling)
         self._head = load_head(self.bundle, replace(manifest.pipeline, pooling=self.pooling))
         self._tokenizer = TextTokenizer(self.bundle.path(manifest.tokenizer), manifest.max_tokens)
-        self._limits = BatchLimits()
         self._executor: Executor = self._load_executor(verify_hashes)
+        self._runner = WindowRunner(
+            tokenizer=self._tokenizer,
+            executor=self._executor,
+            head=self._head,
+            pooling=self.pooling,
+            include_prompt=manifest.pipeline.include_prompt,
+            variant=self.variant,
+            limits=BatchLimits(),
+        )
 
     @property
     def max_tokens(self) -> int:
@@ -138,11 +139,14 @@ class Embedder:
         """
         return identity_of(self.bundle.manifest, self.variant, self.pooling, self._options(options, kind, task))
 
-    def encode(self, inputs: str | Sequence[str], **options: Unpack[EncodeKwargs]) -> Any:
+    def encode(
+        self, inputs: Texts | None = None, *, sentences: Texts | None = None, **options: Unpack[EncodeKwargs]
+    ) -> Any:
         """Embed one text or several.
 
         Args:
             inputs: a string or a sequence of strings.
+            sentences: the same, by sentence-transformers' older name.
             prompt_name: which of the bundle's prompts to put before every text.
             prompt: a text to put before every text; wins over `prompt_name`.
             batch_size: at most so many texts in one run (a token budget decides as well).
@@ -162,21 +166,28 @@ class Embedder:
             OptionError: an option is unknown or does not fit.
             NonFiniteError: a vector came out with NaN or infinity.
         """
-        return self._warned(self._encode(inputs, self._options(options, "encode", None)), inputs)
+        return self._encode_warned(_either(inputs, sentences), self._options(options, "encode", None))
 
     def encode_query(
-        self, inputs: str | Sequence[str], *, task: str | None = None, **options: Unpack[EncodeKwargs]
+        self,
+        inputs: Texts | None = None,
+        *,
+        sentences: Texts | None = None,
+        task: str | None = None,
+        **options: Unpack[EncodeKwargs],
     ) -> Any:
         """As `encode`, with the model's query prompt if it has one; `task` fills its `{task}`."""
-        return self._warned(self._encode(inputs, self._options(options, "query", task)), inputs)
+        return self._encode_warned(_either(inputs, sentences), self._options(options, "query", task))
 
-    def encode_document(self, inputs: str | Sequence[str], **options: Unpack[EncodeKwargs]) -> Any:
+    def encode_document(
+        self, inputs: Texts | None = None, *, sentences: Texts | None = None, **options: Unpack[EncodeKwargs]
+    ) -> Any:
         """As `encode`, with the model's document prompt if it has one."""
-        return self._warned(self._encode(inputs, self._options(options, "document", None)), inputs)
+        return self._encode_warned(_either(inputs, sentences), self._options(options, "document", None))
 
     def encode_detailed(
         self,
-        inputs: str | Sequence[str],
+        inputs: Texts,
         *,
         kind: Kind = "encode",
         task: str | None = None,
@@ -200,7 +211,8 @@ class Embedder:
         Args:
             texts: strings; read in the calling thread, one block ahead of what is embedded.
             block_size: texts read per block.
-            on_error: "raise", or "skip" to leave out texts that cannot be embedded; the block reports them.
+            on_error: "raise", or "skip" to leave out texts that cannot be embedded: no strings, lone surrogates, over
+                the limit with on_overflow="error", a vector with NaN. The block reports each with its reason.
             kind, task, options: as in `encode_detailed`; sentence embeddings only.
 
         Yields:
@@ -213,14 +225,24 @@ class Embedder:
             raise OptionError(f"on_error must be raise or skip, not {on_error!r}")
         if chosen.output_value != "sentence_embedding":
             raise OptionError("encode_stream gives sentence embeddings; use encode(output_value='token_embeddings')")
-        return self._stream(texts, block_size, on_error == "skip", chosen)
+        skip = on_error == "skip"
+        return stream_blocks(
+            read_blocks(texts, block_size, skip),
+            lambda windows: self._runner.run(windows, chosen, skip=skip),
+            lambda rows: self._finish(rows, chosen, single=False),
+            self.max_tokens,
+        )
 
     def similarity(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
         """Similarities (N, M) of vectors (N, D) and (M, D), by the model's own function; cosine if it names none."""
-        first, second = (np.atleast_2d(np.asarray(x, dtype=np.float32)) for x in (a, b))
-        if first.shape[1] != second.shape[1]:
-            raise OptionError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
-        return SIMILARITIES[self.bundle.manifest.similarity](first, second)
+        return SIMILARITIES[self.bundle.manifest.similarity](*_comparable(a, b))
+
+    def similarity_pairwise(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
+        """Similarities (N,) of row i of `a` with row i of `b`, both (N, D)."""
+        first, second = _comparable(a, b)
+        if len(first) != len(second):
+            raise OptionError(f"{len(first)} and {len(second)} vectors cannot be compared in pairs")
+        return pairwise(self.bundle.manifest.similarity, first, second)
 
     def tokenize(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Token ids of each text, special tokens included, not cut."""
@@ -257,13 +279,20 @@ class Embedder:
         """Free the model; calls after it raise ExecutorError."""
         self._executor.close()
 
+    if not TYPE_CHECKING:  # type checkers would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Only reached for names that do not exist."""
+            hint = f"; here it is {_RENAMED[name]}" if name in _RENAMED else ""
+            raise AttributeError(f"Embedder has no attribute {name!r}{hint}", name=name, obj=self)
+
     def __enter__(self) -> Embedder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _encode(self, inputs: str | Sequence[str], options: EncodeOptions) -> EncodeResult:
+    def _encode(self, inputs: Texts, options: EncodeOptions) -> EncodeResult:
         texts = _as_list(inputs)
         for i, text in enumerate(texts):
             check_text(text, None if isinstance(inputs, str) else i)
@@ -272,13 +301,13 @@ class Embedder:
             first.setdefault(text, i)
         unique = tuple(first)
         windows = (
-            _Window(unique[k : k + _WINDOW_TEXTS], tuple(first[text] for text in unique[k : k + _WINDOW_TEXTS]))
+            Window(unique[k : k + _WINDOW_TEXTS], tuple(first[text] for text in unique[k : k + _WINDOW_TEXTS]))
             for k in range(0, len(unique), _WINDOW_TEXTS)
         )
         rows: list[NDArray[Any]] = []
         counts: list[int] = []
         with _bar(options.show_progress_bar, len(unique)) as advance:
-            for _, done in self._run_windows(windows, options, advance):
+            for _, done in self._runner.run(windows, options, advance):
                 rows += done.rows
                 counts += done.num_tokens
         place = {text: k for k, text in enumerate(unique)}
@@ -287,93 +316,9 @@ class Embedder:
         return EncodeResult(
             embeddings=self._finish([rows[k] for k in order], options, single=isinstance(inputs, str)),
             num_tokens=num_tokens,
-            truncated=self._truncations(range(len(texts)), num_tokens),
+            truncated=truncations(range(len(texts)), num_tokens, self.max_tokens),
             identity=identity_of(self.bundle.manifest, self.variant, self.pooling, options),
         )
-
-    def _stream(
-        self, texts: Iterable[str], block_size: int, skip: bool, options: EncodeOptions
-    ) -> Iterator[EncodedBlock]:
-        blocks: list[_Block] = []
-
-        def windows() -> Iterator[_Window]:
-            for block in _read_blocks(texts, block_size, skip):
-                blocks.append(block)
-                first: dict[str, int] = {}
-                for i, text in zip(block.indices, block.texts, strict=True):
-                    first.setdefault(text, i)
-                yield _Window(tuple(first), tuple(first.values()))
-
-        for window, done in self._run_windows(windows(), options, lambda _: None):
-            block = blocks.pop(0)
-            place = {text: k for k, text in enumerate(window.texts)}
-            order = [place[text] for text in block.texts]
-            num_tokens = tuple(done.num_tokens[k] for k in order)
-            yield EncodedBlock(
-                start=block.start,
-                num_texts=len(block.texts) + len(block.skipped),
-                indices=tuple(block.indices),
-                embeddings=self._finish([done.rows[k] for k in order], options, single=False),
-                num_tokens=num_tokens,
-                truncated=self._truncations(block.indices, num_tokens),
-                skipped=tuple(block.skipped),
-            )
-
-    def _run_windows(
-        self, windows: Iterator[_Window], options: EncodeOptions, advance: Callable[[int], None]
-    ) -> Iterator[tuple[_Window, _Embedded]]:
-        """Run each window while the next one is tokenized."""
-        window = next(windows, None)
-        current = self._tokenize(window, options) if window is not None else None
-        with ThreadPoolExecutor(1, thread_name_prefix="embedrt-tokenize") as ahead:  # starts no thread until used
-            while window is not None and current is not None:
-                following = next(windows, None)
-                pending = ahead.submit(self._tokenize, following, options) if following is not None else None
-                yield window, self._run_window(window, current, options, advance)
-                window, current = following, pending.result() if pending is not None else None
-
-    def _tokenize(self, window: _Window, options: EncodeOptions) -> TokenizedTexts:
-        return self._tokenizer([options.prompt + text for text in window.texts])
-
-    def _run_window(
-        self,
-        window: _Window,
-        tokenized: TokenizedTexts,
-        options: EncodeOptions,
-        advance: Callable[[int], None],
-    ) -> _Embedded:
-        if options.on_overflow == "error":
-            self._refuse_overflow(window, tokenized)
-        limits = self._limits
-        if options.batch_size is not None:
-            limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
-        rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
-        for group in plan_groups([len(ids) for ids in tokenized.token_ids], limits):
-            for i, row in zip(group, self._run_group([tokenized.token_ids[i] for i in group], options), strict=True):
-                if not np.isfinite(row).all():
-                    raise NonFiniteError(
-                        f"text {window.indices[i]}: its vector holds NaN or infinity; this variant ({self.variant}) "
-                        "does not hold this model's values, use fp32, and report the text"
-                    )
-                rows[i] = row
-            advance(len(group))
-        return _Embedded(rows, tokenized.num_tokens)
-
-    def _run_group(self, token_ids: list[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
-        offsets = np.zeros(len(token_ids) + 1, dtype=np.int32)
-        np.cumsum([len(ids) for ids in token_ids], out=offsets[1:])
-        batch = TokenBatch(np.concatenate(token_ids), offsets)
-        if options.output_value == "token_embeddings":
-            hidden = self._executor.run(batch)
-            return [hidden[offsets[i] : offsets[i + 1]].copy() for i in range(len(token_ids))]
-        skip = 0
-        if options.prompt and not self.bundle.manifest.pipeline.include_prompt:
-            skip = self._tokenizer.prompt_tokens(options.prompt)
-        if self.pooling == ("cls",) and skip == 0:
-            pooled = self._executor.run(batch, first_token_only=True)
-        else:
-            pooled = pool(self._executor.run(batch), offsets, self.pooling, skip)
-        return list(self._head(pooled))
 
     def _finish(self, rows: list[NDArray[Any]], options: EncodeOptions, *, single: bool) -> Any:
         """Rows to what the caller asked for."""
@@ -401,16 +346,8 @@ class Embedder:
             raise OptionError("integer precisions need ranges, and the bundle has them for its own pooling only")
         return vectors
 
-    def _truncations(self, indices: Iterable[int], num_tokens: tuple[int, ...]) -> tuple[Truncation, ...]:
-        limit = self.max_tokens
-        return tuple(Truncation(i, n, limit) for i, n in zip(indices, num_tokens, strict=True) if n > limit)
-
-    def _refuse_overflow(self, window: _Window, tokenized: TokenizedTexts) -> None:
-        for index, count in zip(window.indices, tokenized.num_tokens, strict=True):
-            if count > self.max_tokens:
-                raise TokenLimitError(f"has {count} tokens, the model takes {self.max_tokens}", index=index)
-
-    def _warned(self, result: EncodeResult, inputs: str | Sequence[str]) -> Any:
+    def _encode_warned(self, inputs: Texts, options: EncodeOptions) -> Any:
+        result = self._encode(inputs, options)
         if result.truncated:
             count = 1 if isinstance(inputs, str) else len(inputs)
             warnings.warn(truncation_message(result.truncated, count), TruncationWarning, stacklevel=3)
@@ -429,32 +366,18 @@ class Embedder:
                 hashed.result()  # a damaged file is a clearer reason than what onnxruntime makes of it
 
 
-@dataclass(frozen=True)
-class _Block:
-    """What was read from a stream for one block."""
-
-    start: int
-    indices: list[int]
-    texts: list[str]
-    skipped: list[SkippedText]
+def _comparable(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    first, second = (np.atleast_2d(np.asarray(x, dtype=np.float32)) for x in (a, b))
+    if first.shape[1] != second.shape[1]:
+        raise OptionError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
+    return first, second
 
 
-def _read_blocks(texts: Iterable[str], block_size: int, skip: bool) -> Iterator[_Block]:
-    block = _Block(0, [], [], [])
-    index = -1
-    for index, text in enumerate(texts):
-        try:
-            block.texts.append(check_text(text, index))
-            block.indices.append(index)
-        except InputError as exc:
-            if not skip:
-                raise
-            block.skipped.append(SkippedText(index, str(exc)))
-        if index + 1 - block.start == block_size:
-            yield block
-            block = _Block(index + 1, [], [], [])
-    if index + 1 > block.start:
-        yield block
+def _either(inputs: Texts | None, sentences: Texts | None) -> Texts:
+    """What was given, under either name."""
+    if (inputs is None) == (sentences is None):
+        raise InputTypeError("give a string or a sequence of strings, once: as inputs, or as sentences")
+    return inputs if inputs is not None else sentences  # type: ignore[return-value]
 
 
 def _as_list(inputs: object) -> list[str]:

@@ -80,7 +80,15 @@ class ExecutorError(EmbedrtError):
 
 
 class NonFiniteError(ExecutorError):
-    """A vector holds NaN or infinity."""
+    """A vector holds NaN or infinity.
+
+    Attributes:
+        index: position of the text in the caller's input, or None when that is not known.
+    """
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message if index is None else f"text {index}: {message}")
+        self.index = index
 
 
 class DependencyError(EmbedrtError, ImportError):

@@ -83,7 +83,8 @@ class RichProgress:
         finally:
             seconds = time.perf_counter() - start
             rate = f", {done / seconds:,.0f} {self._unit}/s" if self._unit and done else ""
-            self._console.print(mark + Text(title) + Text(f"  {seconds:.1f} s{rate}", "dim"))
+            # A log file's line is as long as it is.
+            self._console.print(mark + Text(title) + Text(f"  {seconds:.1f} s{rate}", "dim"), soft_wrap=True)
 
     def _columns(self, total: int | None) -> list[ProgressColumn]:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn

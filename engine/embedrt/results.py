@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,11 @@ class EncodedBlock:
     num_tokens: tuple[int, ...]  # per row, before cutting
     truncated: tuple[Truncation, ...]
     skipped: tuple[SkippedText, ...]
+
+
+def truncations(indices: Iterable[int], num_tokens: Iterable[int], limit: int) -> tuple[Truncation, ...]:
+    """Those of the texts that have more tokens than `limit`."""
+    return tuple(Truncation(i, n, limit) for i, n in zip(indices, num_tokens, strict=True) if n > limit)
 
 
 def truncation_message(truncated: tuple[Truncation, ...], num_texts: int) -> str:

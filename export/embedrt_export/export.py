@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import errno
 import gc
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +25,6 @@ from embedrt.bundle import (
     Variant,
     describe_file,
     dump_manifest,
-    open_bundle,
 )
 from embedrt.errors import ExportError, OptionError, ParityError
 from embedrt.machine import available_threads
@@ -40,13 +36,15 @@ from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
 from embedrt_export.calibration import read_calibration
+from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.fp16 import to_fp16
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import to_int8
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.reference import Reference, load_reference
-from embedrt_export.source import ModelSource, free_bytes, resolve, sha256_of_weights
+from embedrt_export.source import ModelSource, resolve, sha256_of_weights
+from embedrt_export.staging import disk_errors, publish, staging
 from embedrt_export.weights import save_graph
 
 _TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "optimum", "optimum-onnx", "sentence-transformers", "tokenizers",
@@ -125,10 +123,10 @@ def export(
     _check_out(request)
     listener = progress or NullProgress()
     with listener.step("find the model"):
-        source = resolve(model, revision)
-    with _staging(request) as root, _disk_errors(request.out):
+        source = resolve(model, revision, show_progress=not isinstance(listener, NullProgress))
+    with staging(request.out) as root, disk_errors(request.out):
         report = _export_into(root, source, request, listener)
-        _publish(root, request)
+        publish(root, request.out)
     return report
 
 
@@ -185,7 +183,10 @@ def _make_fp32(
     root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
 ) -> Variant:
     del tokenizer, request, advance
-    return _write_variant(root, "fp32", graph.model, None, graph.fused, {"weights": "float32"})
+    recipe = {"weights": "float32", "on_cpu": rewritten(graph.model.graph.node)}
+    nodes = for_cpu(graph.model.graph.node)
+    on_cuda = graph.model if recipe["on_cpu"] else None
+    return _write_variant(root, "fp32", graph.model, on_cuda, graph.fused, recipe, nodes)
 
 
 def _make_fp16(
@@ -217,11 +218,12 @@ def _write_variant(
     on_cuda: onnx.ModelProto | None,
     fused: dict[str, int],
     recipe: dict[str, Any],
+    nodes: Sequence[onnx.NodeProto] | None = None,
 ) -> Variant:
-    """Write a variant's graphs, which share one file of weights, and describe them."""
+    """Write a variant's graphs, which share one file of weights, and describe them; `nodes` instead of `model`'s."""
     folder = root / name
     folder.mkdir()
-    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin")
+    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin", nodes=nodes)
     if on_cuda is not None:
         shared = {entry.name: entry for entry in tensors}
         save_graph(on_cuda, folder / "model_cuda.onnx", folder / "weights.bin", reuse=shared)
@@ -277,53 +279,6 @@ def _check_out(request: ExportRequest) -> None:
         choose_prompts({}, None, None, request.prompts)
     if request.calibration is not None:
         read_calibration(request.calibration)
-
-
-@contextmanager
-def _staging(request: ExportRequest) -> Iterator[Path]:
-    """A hidden directory beside `out`, on the same file system, that is gone afterwards if it was not renamed."""
-    parent = request.out.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        root = Path(tempfile.mkdtemp(prefix=f".{request.out.name}.", suffix=".tmp", dir=parent))
-    except OSError as exc:
-        raise ExportError(f"cannot write in {parent}: {exc.strerror or exc}") from exc
-    try:
-        yield root
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-@contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = free_bytes(out.absolute().parent) / 1e9
-            raise ExportError(
-                f"no space left for {out} ({free:.1f} GB free); an export needs about four times the size of the fp32 "
-                "weights, free some or choose another disk"
-            ) from exc
-        raise ExportError(f"cannot write {out}: {exc}") from exc
-
-
-def _publish(root: Path, request: ExportRequest) -> None:
-    """Rename the finished bundle into place; an older one steps aside first and is deleted last."""
-    open_bundle(root)
-    out = request.out.absolute()
-    root.chmod(0o755)  # mkdtemp makes it private
-    if not out.exists():
-        root.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-    out.replace(old)
-    try:
-        root.rename(out)
-    except OSError:
-        old.replace(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _tool_versions() -> dict[str, str]:

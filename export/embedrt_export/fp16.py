@@ -20,6 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.graph import EncoderGraph, finish
 from embedrt_export.int8.calibration import InputStats, collect
 from embedrt_export.roles import Tensors
@@ -50,6 +51,7 @@ def to_fp16(
         "weights_kept_float32": sorted(kept),
         "products_kept_float32_on_cuda": sorted(wide),
         "cuda_padding": "right",
+        "on_cpu": rewritten(graph.model.graph.node),
     }
     return cpu, cuda, report
 
@@ -95,7 +97,7 @@ def _cpu_graph(model: onnx.ModelProto, stored: dict[str, TensorProto]) -> onnx.M
     half = {name for name, tensor in stored.items() if tensor.data_type == TensorProto.FLOAT16}
     casts: dict[str, NodeProto] = {}
     nodes: list[NodeProto] = []
-    for node in model.graph.node:
+    for node in for_cpu(model.graph.node):
         new = NodeProto()
         new.CopyFrom(node)
         if node.op_type == "Gather" and node.input[0] in half:  # the looked-up rows are cast, not the table

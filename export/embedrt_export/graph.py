@@ -51,7 +51,7 @@ exact (erf) gelu is never replaced by it."""
 
 _COUNTED = (
     "Attention", "MultiHeadAttention", "BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", "LayerNormalization",
-    "EmbedLayerNormalization", "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
+    "EmbedLayerNormalization", "Relu", "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
 )  # fmt: skip
 
 Progress = Callable[[str], None]
@@ -155,8 +155,6 @@ def _export(encoder: Any, work_dir: Path) -> None:
                 no_post_process=True,
                 do_validation=False,
             )
-    except OSError as exc:
-        raise ExportError(f"the graph could not be written to {work_dir}: {exc}") from exc
     except (ValueError, KeyError, NotImplementedError) as exc:
         raise UnsupportedModelError(f"optimum cannot export architecture {encoder.config.model_type!r}: {exc}") from exc
     except RuntimeError as exc:

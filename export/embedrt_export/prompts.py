@@ -57,7 +57,8 @@ FAMILIES = (
         None,
         "https://huggingface.co/BAAI/bge-large-en-v1.5",
     ),
-    Family(r"all-minilm-|paraphrase-(multilingual-)?minilm-", "mean", False, {}, None, "https://www.sbert.net"),
+    Family(r"all-minilm-", "mean", True, {}, None, "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2"),
+    Family(r"paraphrase-(multilingual-)?minilm-", "mean", False, {}, None, "https://www.sbert.net"),
     Family(r"paraphrase-multilingual-mpnet", "mean", False, {}, None, "https://www.sbert.net"),
     Family(r"all-mpnet-base", "mean", True, {}, None, "https://www.sbert.net"),
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from embedrt.bundle import POOLING_MODES
 from embedrt.errors import OptionError, SourceError, UnsupportedModelError
 from embedrt_export.prompts import Family, find_family
-from embedrt_export.source import ModelSource, read_modules, resolve
+from embedrt_export.source import ModelSource, read_modules, resolve, weight_names
 
 # Class names of modules.json, at old and new module paths, that a bundle can say.
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 # Their position ids begin at pad_token_id + 1, and those below are never used.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+_BATCH_TEXTS = 16
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,25 @@ class Reference:
     def encode(
         self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], None] = lambda _: None
     ) -> NDArray[np.float32]:
-        """Vectors (N, D), each text by itself so that no padding touches it."""
-        rows = []
-        for text in texts:
-            rows.append(self.model.encode(text, prompt=prompt, batch_size=1, show_progress_bar=False))
-            advance(1)
+        """Vectors (N, D); only texts of equal length share a batch, so that no padding touches any."""
+        rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
+        for group in self._equal_lengths([prompt + text for text in texts]):
+            batch = [texts[i] for i in group]
+            vectors = self.model.encode(batch, prompt=prompt, batch_size=len(batch), show_progress_bar=False)
+            for i, vector in zip(group, vectors, strict=True):
+                rows[i] = vector
+            advance(len(group))
         return np.stack(rows).astype(np.float32, copy=False)
+
+    def _equal_lengths(self, texts: Sequence[str]) -> list[list[int]]:
+        """Positions of texts with as many tokens as each other, at most `_BATCH_TEXTS` together."""
+        ids = self.model.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        by_length: dict[int, list[int]] = {}
+        for i, row in enumerate(ids):
+            by_length.setdefault(len(row), []).append(i)
+        return [
+            places[k : k + _BATCH_TEXTS] for places in by_length.values() for k in range(0, len(places), _BATCH_TEXTS)
+        ]
 
 
 def load_reference(source: ModelSource, *, pooling: str | None = None, max_tokens: int | None = None) -> Reference:
@@ -63,6 +78,7 @@ def load_reference(source: ModelSource, *, pooling: str | None = None, max_token
             raise SourceError(f"{source.name} cannot be loaded by sentence-transformers: {exc}") from exc
     if source.is_pipeline and pooling is not None:
         _replace_pooling(model, pooling, notes)
+    _check_complete(source, model[0].model)
     model = model.float().eval()
     limit = _limit(model, source, max_tokens)
     model.max_seq_length = limit
@@ -80,6 +96,30 @@ def reference_vectors(
 ) -> NDArray[np.float32]:
     """The reference's vectors (N, D) of any texts, for `embedrt verify --against MODEL`."""
     return load_reference(resolve(model), pooling=pooling, max_tokens=max_tokens).encode(texts, prompt, advance)
+
+
+def _check_complete(source: ModelSource, encoder: Any) -> None:
+    """transformers fills weights that a checkpoint lacks with random numbers; that is an error here.
+
+    A pooler is left out on purpose: no sentence embedding reads it, and most checkpoints have none.
+
+    Raises:
+        SourceError: the checkpoint lacks weights of the encoder.
+    """
+    stored = weight_names(source)
+    if not stored:
+        return  # pickles, whose names are not to be had without loading them
+    prefix = f"{encoder.base_model_prefix}."
+    known = {name.removeprefix(prefix) for name in stored}
+    known |= {re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name) for name in known}
+    known |= {re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name) for name in known}
+    wanted = [name for name, _ in encoder.named_parameters() if not name.startswith("pooler.")]
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise SourceError(
+            f"{source.name}: its checkpoint lacks {len(missing)} of the encoder's {len(wanted)} weights, "
+            f"the first is {missing[0]}; it belongs to another architecture than config.json says, or is damaged"
+        )
 
 
 def _load_pipeline(source: ModelSource) -> Any:
@@ -168,6 +208,8 @@ def _limit(model: Any, source: ModelSource, asked: int | None) -> int:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Libraries' chatter off while loading; errors still come as exceptions."""
+    import transformers  # noqa: F401  its import sets the level of its own logger
+
     loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

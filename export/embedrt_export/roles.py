@@ -157,7 +157,10 @@ def _walk(model: onnx.ModelProto, value: str, num_layers: int) -> Iterator[Layer
         attention_norm = follow(attention_output.output[0], "SkipLayerNormalization")
         ffn_up = follow(attention_norm.output[0], "MatMul")
         activation = follow(ffn_up.output[0], "BiasGelu", "FastGelu", "Add")
-        last = follow(activation.output[0], "Relu") if activation.op_type == "Add" else activation
+        last = activation
+        if activation.op_type == "Add":  # relu has no fused operator: the bias is added before it, from either side
+            last = follow(activation.output[0], "Relu")
+            activation.input[:] = sorted(activation.input, key=lambda name: name != ffn_up.output[0])
         ffn_down = follow(last.output[0], "MatMul")
         ffn_norm = follow(ffn_down.output[0], "SkipLayerNormalization")
         _check_skip(attention_norm, attention_output.output[0], value)

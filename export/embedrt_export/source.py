@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +40,10 @@ class ModelSource:
     is_pipeline: bool  # has sentence-transformers' modules.json
 
 
-def resolve(model: str | Path, revision: str | None = None) -> ModelSource:
+def resolve(model: str | Path, revision: str | None = None, *, show_progress: bool = False) -> ModelSource:
     """Find the model, download it if it is a hub id, and check that its files are whole.
+
+    `show_progress` shows the hub's bars on stderr, if that is a terminal.
 
     Raises:
         SourceError: not found, no network, or a file is missing or truncated; the message says what to do.
@@ -49,7 +54,8 @@ def resolve(model: str | Path, revision: str | None = None) -> ModelSource:
             raise SourceError(f"{model} is a local directory; --revision goes with a hub id")
         name = path.resolve().name
     else:
-        path, revision = _download(str(model), revision)
+        with _hub_bars(show_progress and sys.stderr.isatty()):
+            path, revision = _download(str(model), revision)
         name = str(model)
     is_pipeline = (path / "modules.json").is_file()
     root = _encoder_root(path) if is_pipeline else path
@@ -78,6 +84,21 @@ def _encoder_root(path: Path) -> Path:
     """Where the first module, the Transformer, keeps its files."""
     modules = read_modules(path)
     return path / str(modules[0].get("path", "")) if modules else path
+
+
+@contextlib.contextmanager
+def _hub_bars(shown: bool) -> Iterator[None]:
+    """The hub draws its bars into log files too; there an error must be the only line."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    change = not shown and not are_progress_bars_disabled()
+    if change:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if change:
+            enable_progress_bars()
 
 
 def _download(model: str, revision: str | None) -> tuple[Path, str | None]:
@@ -140,18 +161,31 @@ def _check_safetensors(file: Path) -> None:
     """The header says how long the file must be (safetensors' format: u64 length, JSON, then the data)."""
     if not file.is_file():
         raise SourceError(f"{file} is missing; download the model again")
+    header, size = _header(file), file.stat().st_size
+    with file.open("rb") as stream:
+        head = int.from_bytes(stream.read(8), "little")
+    end = 8 + head + max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+    if end != size:
+        raise SourceError(f"{file} is truncated: it has {size} bytes and should have {end}; download it again")
+
+
+def _header(file: Path) -> dict[str, Any]:
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = int.from_bytes(stream.read(8), "little")
         if size < 8 or head > size:
             raise SourceError(f"{file} is truncated or no safetensors file ({size} bytes); download it again")
         try:
-            header = json.loads(stream.read(head))
+            header: dict[str, Any] = json.loads(stream.read(head))
         except ValueError as exc:
             raise SourceError(f"{file} has a damaged header; download it again") from exc
-    end = 8 + head + max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
-    if end != size:
-        raise SourceError(f"{file} is truncated: it has {size} bytes and should have {end}; download it again")
+    return header
+
+
+def weight_names(source: ModelSource) -> frozenset[str]:
+    """Names of the encoder's tensors in its safetensors files; empty for other formats."""
+    root = _encoder_root(source.path) if source.is_pipeline else source.path
+    return frozenset(name for file in root.glob("*.safetensors") for name in _header(file) if name != "__metadata__")
 
 
 def free_bytes(folder: Path) -> int:

@@ -8,12 +8,12 @@ The bytes are the tensor's, little-endian and C-ordered, with no header.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from embedrt.bundle import TensorEntry
 
@@ -27,9 +27,12 @@ def save_graph(
     graph_path: Path,
     weights_path: Path,
     *,
+    nodes: Sequence[NodeProto] | None = None,
     reuse: Mapping[str, TensorEntry] | None = None,
 ) -> tuple[TensorEntry, ...]:
     """Write `model` to `graph_path` and its large tensors to `weights_path` (same directory).
+
+    `nodes` stand in the graph instead of the model's own, so that its weights need not be copied to change them.
 
     `reuse` names tensors that already lie in `weights_path` (from an earlier call): they are referred to, not written
     again, so two graphs share one file. `model` itself is not changed.
@@ -43,7 +46,7 @@ def save_graph(
     known = dict(reuse or {})
     entries: list[TensorEntry] = []
     slim = onnx.ModelProto()
-    slim.CopyFrom(_without_initializers(model))
+    slim.CopyFrom(_without_initializers(model, model.graph.node if nodes is None else nodes))
     with weights_path.open("ab" if known else "wb") as stream:
         for tensor in model.graph.initializer:
             data = _raw_bytes(tensor)
@@ -67,7 +70,7 @@ def read_tensor(root: Path, entry: TensorEntry) -> np.memmap:
     return np.memmap(root / entry.path, np.dtype(entry.dtype), "r", entry.offset, entry.shape)
 
 
-def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
+def _without_initializers(model: onnx.ModelProto, nodes: Iterable[NodeProto]) -> onnx.ModelProto:
     """Everything but the weights, without copying them first."""
     slim = onnx.ModelProto()
     for field, value in model.ListFields():
@@ -81,7 +84,7 @@ def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
             setattr(slim, field.name, value)
     graph = model.graph
     slim.graph.name = graph.name
-    slim.graph.node.extend(graph.node)
+    slim.graph.node.extend(nodes)
     slim.graph.input.extend(graph.input)
     slim.graph.output.extend(graph.output)
     return slim

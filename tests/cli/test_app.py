@@ -25,6 +25,8 @@ def test_help_lists_every_command_and_has_examples(cli):
     places = [shown.index(f"\n  {name} ") for name in COMMANDS]
     assert places == sorted(places)
     assert "Examples:" in shown
+    assert not any(line.endswith("...") for line in shown.splitlines()[1:]), "no line of the list is cut"
+    assert cli.ok("-h").stdout == shown
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -155,6 +155,16 @@ def test_comparison():
     assert "other texts" in found.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "clear"),
+    [((10, 11, 12), (5, 6, 7), True), ((5, 6), (7, 9), True), ((10, 11, 12), (9, 10), False), ((4,), (4,), False)],
+)
+def test_a_change_is_clear_if_the_rounds_of_both_runs_lie_apart(before, now, clear):
+    cell = Cell("int8", 2, 1, 16)
+    runs = [report(replace(result(cell, 1), round_p50_ms=tuple(map(float, rounds)))) for rounds in (before, now)]
+    assert compare(*runs).ratios[0].is_clear is clear
+
+
 def test_a_report_of_another_format_is_refused(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(replace(report(), format=2).to_json())
@@ -168,5 +178,5 @@ def test_the_probe_is_a_process_of_its_own(lookup_bundle):
     assert found.import_s > 0.001, "numpy and onnxruntime take more"
     assert 0 < found.rss_import_bytes <= found.rss_peak_bytes
     assert found.rss_loaded_bytes <= found.rss_peak_bytes
-    with pytest.raises(ExecutorError, match="not a bundle"):
+    with pytest.raises(ExecutorError, match="is not there"):
         run_probe(lookup_bundle / "none", "int8", "cpu", 1, ["water"])

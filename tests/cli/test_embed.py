@@ -18,6 +18,7 @@ import pytest
 
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError
+from embedrt.executors.onnxruntime import OnnxRuntimeExecutor
 
 TEXTS = ["the water", "", "a stone in the river", "light", "", "bread and paper"]
 
@@ -52,6 +53,26 @@ def test_every_input_gives_one_row_per_text_and_blank_ones_count(cli, lookup_bun
     source = write_input(tmp_path, suffix, TEXTS)
     cli.ok("embed", lookup_bundle, source, "-o", tmp_path / "out.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected(lookup_bundle, TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "code", "said"),
+    [
+        ("none.txt", "new.npy", 1, "none.txt is not there"),
+        (".", "new.npy", 1, "is a directory; a file with texts is expected"),
+        ("in.txt", "old.npy", 1, "old.npy exists; replace it with --force"),
+        ("in.txt", "none/new.npy", 2, "none is not there; mkdir -p"),
+        ("in.txt", "new.txt", 2, "must end in .npy, .parquet, .jsonl"),
+    ],
+)
+def test_what_cannot_work_is_said_before_a_model_is_loaded(
+    cli, lookup_bundle, tmp_path, monkeypatch, source, out, code, said
+):
+    write_input(tmp_path, ".txt", TEXTS)
+    (tmp_path / "old.npy").touch()
+    monkeypatch.setattr(Embedder, "__init__", lambda *_args, **_kwargs: pytest.fail("a model was loaded"))
+    error = cli.fails("embed", lookup_bundle, tmp_path / source, "-o", tmp_path / out, code=code)
+    assert said in " ".join(error.split())
 
 
 def test_jsonl_output_reads_back_bit_for_bit_and_can_carry_the_texts(cli, lookup_bundle, tmp_path):
@@ -148,7 +169,7 @@ def test_cut_texts_are_told_once_with_counts(cli, lookup_bundle, tmp_path):
     source = write_input(tmp_path, ".txt", ["light", "water " * 50, "stone " * 99])
     result = cli.ok("embed", lookup_bundle, source, "-o", tmp_path / "out.npy", "-q")
     assert result.stderr.count("warning") == 1
-    assert "2 of 3 texts were cut at 32 tokens (the longest, line 3, has 101)" in result.stderr
+    assert "2 of 3 texts cut at 32 tokens (the longest, line 3, has 101)" in result.stderr
     error = cli.fails("embed", lookup_bundle, source, "-o", tmp_path / "b.npy", "--on-overflow", "error")
     assert "line 2: has 52 tokens" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy", "out.npy.meta.json"]
@@ -179,16 +200,38 @@ def test_skipped_texts_are_listed_and_rows_keep_their_numbers(cli, lookup_bundle
     assert [item["line"] for item in skipped] == [2, 3, 5, 6, 8]
     assert "null" in skipped[0]["reason"]
     assert "surrogate" in skipped[2]["reason"]
-    assert "5 texts were skipped" in result.stderr
+    assert "5 texts skipped" in result.stderr
     assert "line 2: field 'text' is null, not a text" in result.stderr
     assert "line 5: has a lone surrogate" in result.stderr
+
+
+def test_texts_over_the_limit_and_vectors_with_nan_are_skipped_by_line(cli, lookup_bundle, tmp_path, monkeypatch):
+    run = OnnxRuntimeExecutor.run
+
+    def poisoned(self, batch, **options):
+        hidden = run(self, batch, **options).copy()
+        lengths = np.diff(batch.offsets)
+        hidden[np.repeat(lengths == 4, lengths)] = np.nan  # texts of two words
+        return hidden
+
+    monkeypatch.setattr(OnnxRuntimeExecutor, "run", poisoned)
+    source = write_input(tmp_path, ".txt", ["light", "water " * 50, "the water", "stone"])
+    options = ["--on-overflow", "error", "--on-error", "skip"]
+    result = cli.ok("embed", lookup_bundle, source, "-o", tmp_path / "out.npy", *options)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy.rows.npy"), [0, 3])
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected(lookup_bundle, ["light", "stone"]), atol=1e-6)
+    assert "2 texts were skipped" in result.stderr
+    assert "line 2: has 52 tokens, the model takes 32" in result.stderr
+    assert "line 3: its vector holds NaN" in result.stderr
+    error = cli.fails("embed", lookup_bundle, source, "-o", tmp_path / "b.npy")
+    assert "line 3: its vector holds NaN or infinity" in error
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
 def test_nothing_but_bad_records(cli, lookup_bundle, tmp_path, suffix):
     (tmp_path / "in.txt").write_bytes(b"\xff\n\xff\n")
     result = cli.ok("embed", lookup_bundle, tmp_path / "in.txt", "-o", tmp_path / f"o{suffix}", "--on-error", "skip")
-    assert "2 texts were skipped" in result.stderr
+    assert "2 texts skipped" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -197,10 +240,11 @@ def test_nothing_but_bad_records(cli, lookup_bundle, tmp_path, suffix):
         ("a.csv", "id,body,title\n1,x,y\n", [], "no column 'text'; choose with --column: id, body, title"),
         ("a.csv", "id,body\n1,x\n", ["--column", "bodi"], "no column 'bodi'; its columns: id, body"),
         ("a.csv", "", [], "header line"),
-        ("a.csv", "id,text\n1,x\n2\n", [], "line 3: has 1 fields; 'text' is number 2"),
+        ("a.csv", "id,text\n1,x\n2\n", [], "line 3: ends after field 1; 'text' is number 2"),
         ("a.jsonl", '{"a": "x", "b": "y"}\n', [], "choose with --column: a, b"),
         ("a.jsonl", '{"a": "x"}\n', ["--column", "z"], "no column 'z'; its columns: a"),
-        ("a.jsonl", '"x"\n[1]\n', [], "line 2: of type list, not a text"),
+        ("a.jsonl", '"x"\n[1]\n', [], "line 2: an array, not a text"),
+        ("a.jsonl", '{"text": "x"}\n"y"\n', [], "line 2: an object with a field 'text' is expected, this is a string"),
         ("a.txt", "x\n", ["--column", "text"], "plain lines"),
         ("a.pdf", "x\n", [], "unknown suffix '.pdf'"),
         ("a.parquet", "x\n", [], "cannot be read as parquet"),
@@ -233,12 +277,22 @@ def test_parquet_column_of_another_type_and_nulls(cli, lookup_bundle, tmp_path):
     args = ("embed", lookup_bundle, tmp_path / "in.parquet", "-o", tmp_path / "out.npy")
     assert "column 'id' holds int64, not text" in cli.fails(*args, "--column", "id")
     assert "row 2: null, not a text" in cli.fails(*args)
+    skipped = cli.ok(*args, "--on-error", "skip").stderr
+    assert "1 text skipped" in skipped
+    assert "row 2: null, not a text" in skipped
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_parquet_kinds_of_text(cli, lookup_bundle, tmp_path, kind):
+    pq.write_table(pa.table({"text": pa.array(TEXTS).cast(kind)}), tmp_path / "in.parquet")
+    cli.ok("embed", lookup_bundle, tmp_path / "in.parquet", "-o", tmp_path / "out.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected(lookup_bundle, TEXTS))
 
 
 def test_a_huge_line(cli, lookup_bundle, tmp_path):
     (tmp_path / "in.txt").write_text("light\n" + "water " * 400_000 + "\nstone\n")
     result = cli.ok("embed", lookup_bundle, tmp_path / "in.txt", "-o", tmp_path / "out.npy")
-    assert "1 of 3 texts were cut" in result.stderr
+    assert "1 of 3 texts cut" in result.stderr
     assert np.load(tmp_path / "out.npy").shape == (3, 8)
 
 
@@ -325,13 +379,15 @@ def test_a_resumed_run_with_skipped_texts_gives_the_same_files(cli, interrupted,
 
 def test_resume_refuses_changed_input_and_options(cli, interrupted, tmp_path):
     args = interrupted(".npy")
-    assert "options.truncate_dim was null, now 4" in cli.fails(*args, "--resume", "--truncate-dim", "4")
-    assert "identity was" in cli.fails(*args, "--resume", "--variant", "fp32")
+    assert "--truncate-dim was not given, now 4" in cli.fails(*args, "--resume", "--truncate-dim", "4")
+    error = cli.fails(*args, "--resume", "--variant", "fp32", "--query")
+    assert 'the kind of text was "encode", now "query"; --variant was "int8", now "fp32". Start over' in error
     assert "--resume" in cli.fails(*args), "an unfinished output is not thrown away in silence"
     with (tmp_path / "in.txt").open("a") as stream:
         stream.write("one more\n")
     error = cli.fails(*args, "--resume")
-    assert "input.bytes was" in error
+    assert "the input has changed (" in error
+    assert "bytes then" in error
     assert "--force" in error
     cli.ok(*args, "--force")
     assert np.load(tmp_path / "out.npy").shape == (41, 8)

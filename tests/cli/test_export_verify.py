@@ -92,6 +92,11 @@ def test_verify_against_a_model_on_own_texts(cli, exporter, lookup_bundle, own_t
     assert page.read_text(encoding="utf-8").lower().startswith("<!doctype html")
     assert json.loads((tmp_path / "r.json").read_text())["passed"] is True
 
+    (tmp_path / "none.txt").touch()
+    said = cli.fails("verify", lookup_bundle, "--against", "m", "--texts", tmp_path / "none.txt", code=2)
+    assert "none.txt holds no texts" in said
+    cli.fails(*args, "fp32", "--html", tmp_path / "none" / "r.html", code=2)
+
     monkeypatch.setattr(module, "reference_vectors", lambda *_, **__: np.roll(own_texts[1], 1, axis=0))
     result = cli(*args, "fp32", "--json", "-")
     assert result.exit_code == 1

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from embedrt.commands import corpus_index
 from embedrt.commands import search as search_module
 from embedrt.embedder import Embedder
 
@@ -66,8 +67,8 @@ def test_only_what_changed_is_embedded_again(cli, lookup_bundle, corpus, embedde
     corpus.write_text("\n".join(changed) + "\n")
     result = cli.ok("search", lookup_bundle, corpus, "water", "-k", 6, "--json")
     assert embedded == ["new light"]
-    assert "embedded 1 changed rows, reused 5 vectors" in result.stderr
-    kept = sorted(path.suffix for path in (corpus.parent / "corpus.txt.embedrt").iterdir())
+    assert "embedded 1 changed row, reused 5 vectors" in result.stderr
+    kept = sorted(path.suffix for path in (corpus.parent / "corpus.txt.embedrt").glob("[!.]*"))
     assert kept == [".json", ".npy", ".npy"], "earlier vectors are gone"
     fresh = corpus.with_name("fresh.txt")
     fresh.write_bytes(corpus.read_bytes())
@@ -82,7 +83,7 @@ def test_each_identity_has_its_own_vectors(cli, lookup_bundle, corpus, embedded)
 
 def test_a_damaged_index_is_made_anew(cli, lookup_bundle, corpus):
     before = cli.ok("search", lookup_bundle, corpus, "water").stdout
-    for path in (corpus.parent / "corpus.txt.embedrt").iterdir():
+    for path in (corpus.parent / "corpus.txt.embedrt").glob("[!.]*"):
         path.write_bytes(path.read_bytes()[:40])
         result = cli.ok("search", lookup_bundle, corpus, "water")
         assert "embedded 6 rows" in result.stderr
@@ -131,3 +132,33 @@ def test_errors(cli, lookup_bundle, corpus, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     cli.fails("search", lookup_bundle, corpus, "water", "--index", tmp_path / "file", code=2)
     assert "--index" in cli.fails("search", lookup_bundle, corpus, "water", "--index", tmp_path / "no" / "where")
+
+
+def test_two_processes_do_not_make_the_same_index_at_once(cli, lookup_bundle, corpus, embedded, monkeypatch):
+    """The second waits for the first, and finds its vectors."""
+    cli.ok("search", lookup_bundle, corpus, "water")
+    times_looked = []
+    whole = corpus_index._Folder.find
+
+    def too_early(self, content):
+        times_looked.append(content)
+        return None if len(times_looked) == 1 else whole(self, content)
+
+    monkeypatch.setattr(corpus_index._Folder, "find", too_early)
+    assert "reused 6 vectors" in cli.ok("search", lookup_bundle, corpus, "water").stderr
+    assert len(embedded) == 5
+
+
+def test_a_rebuilt_index_leaves_readers_their_file(cli, lookup_bundle, corpus):
+    cli.ok("search", lookup_bundle, corpus, "water")
+    folder = corpus.parent / "corpus.txt.embedrt"
+    path = next(path for path in folder.glob("*.npy") if ".keys" not in path.name)
+    held = np.load(path, mmap_mode="r")
+    before = path.stat().st_ino
+    cli.ok("search", lookup_bundle, corpus, "water", "--rebuild")
+    assert path.stat().st_ino != before
+    np.testing.assert_array_equal(held, np.load(path))
+
+
+def test_a_corpus_that_is_not_there(cli, lookup_bundle, tmp_path):
+    assert "none.txt is not there" in cli.fails("search", lookup_bundle, tmp_path / "none.txt", "water")

@@ -61,9 +61,28 @@ def test_svg_is_well_formed_and_has_a_cell_per_pair():
     assert len(root.findall(".//{*}title")) == 4
 
 
+def test_the_diagonal_is_off_the_scale_and_every_number_can_be_read():
+    values = np.array([[1, 0.3, 0.1], [0.3, 1, 0.2], [0.1, 0.2, 1]], np.float32)
+    root = ET.fromstring(svg(SimilarityMatrix(("a", "b", "اليوم"), values, "cosine", "0" * 16, 0)))
+    fills = [cell.get("fill") for cell in root.findall(".//{*}rect") if cell.find("{*}title") is not None]
+    assert fills[0] == fills[4] == fills[8] == "#eceef1"
+    assert fills[1] == "rgb(8,29,88)", "the most similar two"
+    assert fills[2] == "rgb(255,255,217)", "the least"
+    inks = {text.text: text.get("fill") for text in root.findall(".//{*}text") if text.get("pointer-events")}
+    assert inks == {"1.00": "#8a919c", "0.30": "#ffffff", "0.10": "#222222", "0.20": "#222222"}
+    assert "اليوم" in [text.text for text in root.findall(".//{*}text")], (
+        "its number stands apart, whatever its direction"
+    )
+
+
 def test_png_with_latin_labels(cli, lookup_bundle, tmp_path):
     cli.ok("similarity", lookup_bundle, "water", "light", "--plot", tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_png_of_equal_values_and_of_one_text(cli, lookup_bundle, tmp_path):
+    cli.ok("similarity", lookup_bundle, "water", "water", "--plot", tmp_path / "two.png")
+    cli.ok("similarity", lookup_bundle, "water", "--plot", tmp_path / "one.png")
 
 
 def test_png_with_korean_labels_uses_a_font_that_has_them(cli, lookup_bundle, tmp_path):
@@ -97,6 +116,18 @@ def test_a_broken_font_file_is_passed_over(tmp_path, monkeypatch):
     assert fonts.families_for("abc é") == ["DejaVu Sans"]
     with pytest.raises(LookupError, match="U\\+BB3C"):
         fonts.families_for("물")
+
+
+@pytest.mark.parametrize(
+    ("text", "packages"),
+    [("물", "fonts-noto-cjk"), ("雨の", "fonts-noto-cjk"), ("मौसम", "fonts-noto-core"), ("🎉", "fonts-symbola"),
+     ("물🎉", "fonts-noto-cjk fonts-symbola")],
+)  # fmt: skip
+def test_the_cure_names_a_font_that_has_the_script(monkeypatch, text, packages):
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
+    with pytest.raises(LookupError) as caught:
+        fonts.families_for(text)
+    assert f"(apt install {packages})" in caught.value.args[0]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from safetensors.torch import load_file, save_file
 
 from embedrt import (
     Embedder,
@@ -23,6 +27,7 @@ from embedrt import (
     UnsupportedModelError,
     open_bundle,
 )
+from embedrt.parity.report import ParityReport
 from embedrt_export import export as export_on_all_cores
 from embedrt_export.graph import build_fp32
 from embedrt_export.reference import load_reference
@@ -44,18 +49,45 @@ def assert_equals_reference(bundle: Path, model: Path, **options: Any) -> None:
     np.testing.assert_allclose(got, reference.encode(TEXTS), atol=1e-5)
 
 
+def _count_norms(graph: Path) -> int:
+    """Fused norms in a graph."""
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    return sum(node.op_type == "SkipLayerNormalization" for node in nodes)
+
+
 @pytest.mark.parametrize("family", ["bert", "xlmr", "distilbert"])
 def test_known_families_come_out_fused_and_equal(make_bundle: Callable[..., Path], family: str) -> None:
     bundle = make_bundle(family)
     fused = open_bundle(bundle).variant("fp32").fused
     assert (fused["Attention"], fused["BiasGelu"], fused["SkipLayerNormalization"]) == (2, 2, 4)
+    assert _count_norms(bundle / "fp32" / "model_cuda.onnx") == 4
+    assert _count_norms(bundle / "fp32" / "model.onnx") == 0
+    assert open_bundle(bundle).variant("fp32").recipe["on_cpu"] == {
+        "SkipLayerNormalization": "Add, Add, LayerNormalization"
+    }
     assert_equals_reference(bundle, bundle.parent / "model")
 
 
-def test_other_families_work_unfused_and_say_so(make_bundle: Callable[..., Path]) -> None:
-    bundle = make_bundle("mpnet")
-    assert any("unfused" in note for note in open_bundle(bundle).manifest.notes)
+@pytest.mark.parametrize("family", ["mpnet", "modernbert"])
+def test_other_families_work_unfused_in_every_variant_and_say_so(make_bundle: Callable[..., Path], family: str) -> None:
+    bundle = make_bundle(family, variants=("fp32", "fp16", "int8"))
+    manifest = open_bundle(bundle).manifest
+    note = f"architecture {family!r} is not one of the fused families; the graph runs unfused"
+    assert note in manifest.notes
+    assert note in ParityReport.from_json((bundle / "parity" / "report.json").read_text()).notes()
+    assert "Attention" not in manifest.variants["fp32"].fused
+    assert len(manifest.variants["int8"].recipe["local_error"]) >= 12  # products in int8
     assert_equals_reference(bundle, bundle.parent / "model")
+
+
+def test_token_types_are_fed_where_the_graph_has_them(make_bundle: Callable[..., Path]) -> None:
+    """BERT adds the first row of its token types to every token; XLM-R's graph and DistilBERT's have no such input."""
+    inputs = {family: open_bundle(make_bundle(family)).variant("fp32").inputs for family in ("bert", "distilbert")}
+    assert inputs["bert"] == ("input_ids", "attention_mask", "token_type_ids")
+    assert inputs["distilbert"] == ("input_ids", "attention_mask")
+    bundle = make_bundle("bert")
+    assert_equals_reference(bundle, bundle.parent / "model")
+    assert open_bundle(bundle).manifest.architecture.type_vocab_size == 2
 
 
 # LaBSE: CLS, Dense with Tanh, Normalize. multilingual-mpnet: XLM-R, mean, no Normalize. distiluse: mean, Dense.
@@ -113,6 +145,16 @@ def test_unknown_modules_are_named_and_never_dropped(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match=r"sentence_transformers\.models\.WordWeights"):
         export(model, tmp_path / "b", variants=["fp32"])
     assert not (tmp_path / "b").exists()
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_not_filled_with_random_ones(tmp_path: Path) -> None:
+    model = tiny.save_pipeline(tmp_path / "m")
+    tensors = load_file(model / "model.safetensors")
+    lost = next(name for name in tensors if name.endswith("attention.self.query.weight"))
+    del tensors[lost]
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SourceError, match=r"lacks 1 of the encoder's .* the first is .*query\.weight"):
+        export(model, tmp_path / "b", variants=["fp32"])
 
 
 def test_plain_models_need_a_pooling_or_a_family_that_documents_one(tmp_path: Path) -> None:
@@ -173,6 +215,17 @@ def test_an_existing_bundle_is_kept_unless_forced(make_bundle: Callable[..., Pat
     export(source.parent / "model", out, variants=["fp32"], pooling="cls", force=True)
     assert open_bundle(out).manifest.pipeline.pooling == ("cls",)
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    for name in (".b.killed.tmp", ".b.running.tmp", ".other.killed.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.bin").write_bytes(b"half")
+    running = os.open(tmp_path / ".b.running.tmp", os.O_RDONLY)
+    fcntl.flock(running, fcntl.LOCK_SH)
+    export(make_bundle("bert").parent / "model", tmp_path / "b", variants=["fp32"])
+    os.close(running)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.running.tmp", ".other.killed.tmp", "b"]
 
 
 def test_force_does_not_delete_what_is_no_bundle(make_bundle: Callable[..., Path], tmp_path: Path) -> None:

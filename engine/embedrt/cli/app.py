@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-from embedrt.cli.base import Group, version_text
+from embedrt.cli.base import HELP_OPTIONS, Group, version_text
 
 _COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", "serve", "bench")  # in the order of --help
 
@@ -36,6 +36,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 
 @click.group(
     cls=_LazyGroup,
+    context_settings=HELP_OPTIONS,
     examples=(
         ("export a model, with a parity report", "embedrt export sentence-transformers/all-MiniLM-L6-v2 minilm"),
         ("embed a file, one text per line", "embedrt embed minilm texts.txt -o vectors.npy"),

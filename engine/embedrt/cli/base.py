@@ -14,6 +14,7 @@ import click
 from embedrt.errors import EmbedrtError
 
 Example = tuple[str, str]  # what it does, the command line
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
 class Failure(click.ClickException):
@@ -98,6 +99,11 @@ def onnxruntime_version() -> str:
     return "not installed"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 text", "1,200 texts"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _failure_of(exc: BaseException) -> Failure:
     if isinstance(exc, KeyboardInterrupt):
         return Interrupted("interrupted")
@@ -139,12 +145,12 @@ def _write_examples(formatter: click.HelpFormatter, examples: Sequence[Example])
             formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-def make_command(name: str, examples: Sequence[Example]) -> Callable[[Callable[..., None]], Command]:
-    """The decorator of every command."""
+def make_command(name: str, short: str, examples: Sequence[Example]) -> Callable[[Callable[..., None]], Command]:
+    """The decorator of every command; `short` is its line in the list of commands."""
 
     def decorate(function: Callable[..., None]) -> Command:
-        return click.command(
-            name, cls=Command, examples=examples, context_settings={"help_option_names": ["-h", "--help"]}
-        )(function)
+        return click.command(name, cls=Command, short_help=short, examples=examples, context_settings=HELP_OPTIONS)(
+            function
+        )
 
     return decorate

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from embedrt.commands.bench.run import BenchPlan
 
 
+_BUSY = 0.25  # load per CPU
+
+
 @make_command(
     "bench",
+    "Measure speed and memory on this machine.",
     examples=(
         ("this machine, about a minute", "embedrt bench minilm"),
         ("two variants, one thread and four", "embedrt bench minilm --variant fp32,int8 --threads 1,4"),
@@ -46,9 +50,9 @@ if TYPE_CHECKING:
               help="All configurations are measured in turn, so often.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
               help="Time to measure for, over all.")  # fmt: skip
-@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="OUT",
+@click.option("--json", "json_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the results as JSON; - is stdout.")  # fmt: skip
-@click.option("--plot", type=click.Path(path_type=Path), callback=o.suffix_check(".png", ".svg"), metavar="OUT",
+@click.option("--plot", type=click.Path(path_type=Path), callback=o.output_path(".png", ".svg"), metavar="OUT",
               help="Draw the results (.png, .svg; needs embedrt[plot]).")  # fmt: skip
 @click.option("--compare", "earlier", type=click.Path(path_type=Path), metavar="FILE",
               help="Compare with an earlier --json.")  # fmt: skip
@@ -122,7 +126,7 @@ def _warn_if_busy() -> None:
     if not hasattr(os, "getloadavg"):
         return
     load = os.getloadavg()[0]
-    if load > 0.5:
+    if load > _BUSY * (os.cpu_count() or 1):
         click.echo(f"warning: the machine is busy (load {load:.1f}); times will be too long", err=True)
 
 
@@ -177,12 +181,14 @@ def _print_comparison(comparison: Comparison, console: Console) -> None:
     )  # fmt: skip
     for ratio in comparison.ratios:
         cell = ratio.cell
-        style = "green" if ratio.speedup > 1.05 else "red" if ratio.speedup < 0.95 else ""
+        style = ("green" if ratio.speedup > 1 else "red") if ratio.is_clear else "dim"
         table.add_row(
             cell.variant, str(cell.threads), cell.label, _ms(ratio.earlier_p50_ms), _ms(ratio.now_p50_ms),
-            Text(f"{ratio.speedup:.2f}x", style),
+            Text(f"{ratio.speedup:.2f}x{' ' if ratio.is_clear else '~'}", style),
         )  # fmt: skip
     console.print(table)
+    if not all(ratio.is_clear for ratio in comparison.ratios):
+        console.print("[dim]~ within what the rounds of one run differ by[/]")
 
 
 def _ms(value: float) -> str:

@@ -9,18 +9,14 @@ from typing import Any
 import click
 
 from embedrt.cli import options as o
-from embedrt.cli.base import make_command
+from embedrt.cli.base import counted, make_command
 
 _OUTPUTS = (".npy", ".parquet", ".jsonl")
 
 
-def _output_path(ctx: click.Context, param: click.Parameter, value: str) -> Path | None:
-    """None for "-"."""
-    return None if value == "-" else o.suffix_check(*_OUTPUTS)(ctx, param, Path(value))
-
-
 @make_command(
     "embed",
+    "Embed the texts of a file.",
     examples=(
         ("one text per line, vectors as a numpy array", "embedrt embed minilm texts.txt -o vectors.npy"),
         (
@@ -28,13 +24,13 @@ def _output_path(ctx: click.Context, param: click.Parameter, value: str) -> Path
             "embedrt embed minilm shop.csv -o shop.parquet --column title \\\n      --document --with-text",
         ),
         ("go on after a kill or a power cut", "embedrt embed minilm texts.txt -o vectors.npy --resume"),
-        ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c .embedding[0]"),
+        ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c '.embedding[0]'"),
     ),
 )
 @o.bundle_argument
 @click.argument("source", metavar="IN", type=click.Path(allow_dash=True))
 @click.option(
-    "-o", "--output", required=True, metavar="OUT", callback=_output_path,
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT", callback=o.output_path(*_OUTPUTS),
     help="Output: .npy, .parquet or .jsonl; - writes JSON lines to stdout.",
 )  # fmt: skip
 @o.column_option
@@ -55,7 +51,7 @@ def _output_path(ctx: click.Context, param: click.Parameter, value: str) -> Path
 @click.option("--resume", is_flag=True, help="Go on where a killed run with the same options stopped.")
 @o.force_option
 @o.quiet_option
-def command(bundle: Path, source: str, output: Path | None, **given: Any) -> None:
+def command(bundle: Path, source: str, output: Path, **given: Any) -> None:
     """Embed the texts of IN (.txt, .jsonl, .csv, .tsv, .parquet, or - for stdin) into OUT.
 
     Every line of a .txt is a text, empty ones too, so that row i of the output is line i + 1. OUT.meta.json keeps
@@ -64,11 +60,12 @@ def command(bundle: Path, source: str, output: Path | None, **given: Any) -> Non
     With --on-error skip, rows are left out, never filled: OUT.skipped.jsonl lists them with line and reason,
     and each row's place in the input is in OUT.rows.npy (for .npy) or in its "row" (other formats).
     """
-    if output is None and given["resume"]:
+    to_stdout = str(output) == "-"
+    if to_stdout and given["resume"]:
         raise click.UsageError("--resume needs an output file; stdout cannot be continued")
-    if given["with_text"] and output is not None and output.suffix.lower() == ".npy":
+    if given["with_text"] and output.suffix.lower() == ".npy":
         raise click.UsageError("--with-text goes with .parquet and .jsonl; a .npy holds numbers only")
-    _embed(bundle, source, output, given)
+    _embed(bundle, source, None if to_stdout else output, given)
 
 
 def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]) -> None:
@@ -82,6 +79,7 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
     job = dataclasses.replace(
         job, **{name: given[name] for name in ("on_error", "with_text", "block_size", "resume", "force")}
     )
+    job.check_output()
     console = o.stderr_console()
     progress = NullProgress() if given["quiet"] else RichProgress(console, unit="texts")
     with Embedder(bundle, variant=given["variant"], device=given["device"], num_threads=given["threads"]) as embedder:
@@ -100,13 +98,14 @@ def _report(summary: Any, quiet: bool) -> None:
     if state.texts_cut:
         tokens, line = state.longest
         click.echo(
-            f"warning: {state.texts_cut:,} of {state.rows_written:,} texts were cut at {summary.limit:,} tokens "
-            f"(the longest, line {line:,}, has {tokens:,}); split them, or refuse them with --on-overflow error",
+            f"warning: {state.texts_cut:,} of {counted(state.rows_written, 'text')} cut at {summary.limit:,} tokens "
+            f"(the longest, {summary.unit} {line:,}, has {tokens:,}); "
+            "split them, or refuse them with --on-overflow error",
             err=True,
         )
     if state.rows_skipped:
         where = f"; see {summary.files[-1]}" if summary.files else ""
-        click.echo(f"warning: {state.rows_skipped:,} texts were skipped{where}", err=True)
+        click.echo(f"warning: {counted(state.rows_skipped, 'text')} skipped{where}", err=True)
         for example in summary.skipped:
             click.echo(f"  {example}", err=True)
         if summary.skipped and state.rows_skipped > len(summary.skipped):

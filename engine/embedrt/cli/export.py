@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ _VARIANTS = ("fp32", "fp16", "int8")
 
 @make_command(
     "export",
+    "Turn a model into a bundle, and prove it equal to PyTorch.",
     examples=(
         ("a model of the Hugging Face hub", "embedrt export sentence-transformers/all-MiniLM-L6-v2 minilm"),
         ("a local directory, one variant", "embedrt export ./my-model bundle --variants int8"),
@@ -49,11 +51,17 @@ def command(model: str, out: Path, quiet: bool, **given: Any) -> None:
     from embedrt.parity.report import render_table
 
     exporter = import_exporter()
+    signal.signal(signal.SIGTERM, _end)
     report = exporter.export(model, out, progress=o.step_progress(quiet), **given)
     if quiet:
         return
     o.stdout_console().print(render_table(report))
     click.echo(f"bundle: {out}\nreport: {out / 'parity' / 'report.html'}")
+
+
+def _end(number: int, _frame: object) -> None:
+    """End with the shell's code for the signal, and clean up on the way: half a bundle may be gigabytes."""
+    raise SystemExit(128 + number)
 
 
 def import_exporter() -> ModuleType:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from embedrt.commands.info import BundleInfo
 
 
-_FEW_ITEMS = 4  # of a recipe's list or table; more are counted
+_FEW_ITEMS = 12  # of a recipe's list or table; more are counted
+_PLAIN = ("LayerNormalization", "MatMul", "Gather")  # operators that fusion leaves alone
 
 
 @make_command(
     "info",
+    "Show what is in a bundle, and what would run it here.",
     examples=(
         ("what is in a bundle, and is it whole", "embedrt info minilm"),
         ("without reading every byte of it", "embedrt info minilm --fast"),
@@ -81,11 +83,18 @@ def _bundle_table(info: BundleInfo) -> Table:
         ("vectors", f"{pipeline.dimension} dimensions, similarity {manifest.similarity}"),
         ("max tokens", manifest.max_tokens),
         ("prompts", _prompts_text(info)),
-        *((f"identity, {kind}", value) for kind, value in info.running.identity.items()),
+        *_identity_rows(info.running.identity),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
         *(("note", note) for note in manifest.notes),
     ]
     return facts_table(rows)
+
+
+def _identity_rows(identity: dict[str, str]) -> list[tuple[str, str]]:
+    """One row where all kinds of calls give the same vectors, else one each."""
+    if len(set(identity.values())) == 1:
+        return [("identity", next(iter(identity.values())))]
+    return [(f"identity, {kind}", value) for kind, value in identity.items()]
 
 
 def _prompts_text(info: BundleInfo) -> str:
@@ -103,12 +112,13 @@ def _prompts_text(info: BundleInfo) -> str:
 def _variants_table(info: BundleInfo) -> Table:
     from embedrt.commands.info import parity_text, variant_size
 
-    table = compact_table(("variant", "left"), ("size", "right"), ("least cosine", "right"), ("operators", "left"))
+    table = compact_table(("variant", "left"), ("size", "right"), ("least cosine", "right"), ("fused", "left"))
     for name, variant in info.bundle.manifest.variants.items():
-        how = ", ".join(f"{count} {operator}" for operator, count in variant.fused.items()) or "nothing fused"
+        fused = {operator: count for operator, count in variant.fused.items() if operator not in _PLAIN}
+        how = ", ".join(f"{count} {name.replace('Normalization', 'Norm')}" for name, count in fused.items())
         mark = "*" if name == info.running.variant else " "
         size = size_text(variant_size(info.bundle, name))
-        table.add_row(f"{name} {mark}", size, parity_text(variant), how)
+        table.add_row(f"{name} {mark}", size, parity_text(variant), how or "nothing")
     return table
 
 
@@ -128,10 +138,10 @@ def _recipe_text(value: object) -> str:
         return f"{value:.7g}"
     if isinstance(value, dict):
         pairs = [f"{key} {_recipe_text(item)}" for key, item in value.items()]
-        return ", ".join(pairs) if len(pairs) <= _FEW_ITEMS else f"{len(pairs)} values"
+        return ", ".join(pairs) if len(pairs) <= _FEW_ITEMS else f"{len(pairs)} values, see --json"
     if isinstance(value, list | tuple):
         if len(value) > _FEW_ITEMS:
-            return f"{len(value)} items"
+            return f"{len(value)} items, see --json"
         return "; ".join(_recipe_text(item) for item in value) or "none"
     return str(value)
 

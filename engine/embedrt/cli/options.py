@@ -102,12 +102,21 @@ def split_numbers(ctx: click.Context, param: click.Parameter, value: str | None)
     return numbers
 
 
-def suffix_check(*suffixes: str) -> Callable[..., Path | None]:
-    """A callback for an output path whose suffix says the format."""
+def output_path(*suffixes: str) -> Callable[..., Path | None]:
+    """A callback for an output whose suffix says the format, and whose folder must be there; "-" is stdout.
+
+    What takes minutes to make should not fail when it is written.
+    """
 
     def check(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-        if value is not None and value.suffix.lower() not in suffixes:
+        if value is None or str(value) == "-":
+            return value
+        if suffixes and value.suffix.lower() not in suffixes:
             raise click.BadParameter(f"{value} must end in {', '.join(suffixes)}", ctx, param)
+        if not value.parent.is_dir():
+            raise click.BadParameter(f"the folder {value.parent} is not there; mkdir -p {value.parent}", ctx, param)
+        if value.is_dir():
+            raise click.BadParameter(f"{value} is a directory", ctx, param)
         return value
 
     return check

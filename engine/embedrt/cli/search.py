@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedrt.cli import options as o
-from embedrt.cli.base import make_command
+from embedrt.cli.base import counted, make_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 @make_command(
     "search",
+    "Find the records of a file that are nearest to a query.",
     examples=(
         ("the five nearest lines of a file", 'embedrt search minilm notes.txt "how to reset it"'),
         ("a task for an instruct model", 'embedrt search e5 faq.csv "환불" --column answer \\\n'
          '      --task "Retrieve the answer to a customer\'s question"'),
-        ("for a script", 'embedrt search minilm notes.txt "reset" -k 1 --json | jq .answers[0].hits[0]'),
+        ("for a script", 'embedrt search minilm notes.txt "reset" -k 1 --json | jq ".answers[0].hits[0]"'),
     ),
 )  # fmt: skip
 @o.bundle_argument
@@ -69,15 +70,15 @@ def command(bundle: Path, corpus: str, queries: tuple[str, ...], k: int, task: s
 
 def _report(index: CorpusIndex, limit: int, quiet: bool) -> None:
     if index.num_cut:
-        click.echo(f"warning: {index.num_cut:,} texts of the corpus were cut at {limit} tokens", err=True)
+        click.echo(f"warning: {counted(index.num_cut, 'text')} of the corpus cut at {limit} tokens", err=True)
     if quiet:
         return
     if not index.num_embedded:
-        what = f"reused {index.num_reused:,} vectors"
+        what = f"reused {counted(index.num_reused, 'vector')}"
     elif not index.num_reused:
-        what = f"embedded {index.num_embedded:,} rows"
+        what = f"embedded {counted(index.num_embedded, 'row')}"
     else:
-        what = f"embedded {index.num_embedded:,} changed rows, reused {index.num_reused:,} vectors"
+        what = f"embedded {counted(index.num_embedded, 'changed row')}, reused {counted(index.num_reused, 'vector')}"
     click.echo(f"{what} ({index.folder}, identity {index.identity})", err=True)
 
 
@@ -87,11 +88,10 @@ def _print_answers(answers: list[Answer], corpus: TextSource, console: Console) 
     from embedrt.cli.tables import compact_table
     from embedrt.commands.labels import label
 
-    unit = "row" if corpus.format == "parquet" else "line"
     for answer in answers:
         if len(answers) > 1:
             console.print(Text(label(answer.query, console.width), "bold"))
-        table = compact_table(("", "right"), ("score", "right"), (unit, "right"), ("text", "left"))
+        table = compact_table(("", "right"), ("score", "right"), (corpus.unit, "right"), ("text", "left"))
         for hit in answer.hits:
             table.add_row(str(hit.rank), f"{hit.score:.4f}", f"{hit.line:,}", Text(label(hit.text, 240)))
         console.print(table if answer.hits else "no hits: the corpus is empty")

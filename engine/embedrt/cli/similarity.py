@@ -26,6 +26,7 @@ _CELL_COLUMNS = 6 + _GAP  # "-0.123"
 
 @make_command(
     "similarity",
+    "Print, and draw, how similar texts are to each other.",
     examples=(
         ("three sentences", 'embedrt similarity minilm "a cat" "a kitten" "a tax form"'),
         ("the lines of a file, drawn", "embedrt similarity minilm --file lines.txt --plot map.html"),
@@ -37,7 +38,7 @@ _CELL_COLUMNS = 6 + _GAP  # "-0.123"
 @click.option("--file", "file", type=click.Path(allow_dash=True), help="Take the texts from a file; - is stdin.")
 @o.column_option
 @o.input_format_option
-@click.option("--plot", type=click.Path(path_type=Path), callback=o.suffix_check(*_PLOTS), metavar="OUT",
+@click.option("--plot", type=click.Path(path_type=Path), callback=o.output_path(*_PLOTS), metavar="OUT",
               help="Draw the matrix: .svg and .html use the viewer's fonts, .png one that is installed.")  # fmt: skip
 @o.json_flag
 @o.prompt_options
@@ -91,7 +92,7 @@ def _block(matrix: SimilarityMatrix, columns: range, label_columns: int) -> Tabl
     from rich.text import Text
 
     from embedrt.cli.tables import compact_table
-    from embedrt.commands.heatmap import colour, share_of
+    from embedrt.commands.heatmap import DARK, colour, share_of
     from embedrt.commands.labels import label
 
     low, high = matrix.range()
@@ -102,7 +103,7 @@ def _block(matrix: SimilarityMatrix, columns: range, label_columns: int) -> Tabl
             value = float(matrix.values[i, j])
             share = share_of(value, low, high)
             red, green, blue = colour(share)
-            ink = "white" if share > 0.55 else "black"
+            ink = "white" if share > DARK else "black"
             style = "dim" if i == j else f"{ink} on rgb({red},{green},{blue})"
             cells.append(Text(f"{value:.3f}", style))
         table.add_row(str(i + 1), Text(label(text, label_columns), no_wrap=True), *cells)

@@ -19,6 +19,7 @@ _VARIANTS = ("fp32", "fp16", "int8")
 
 @make_command(
     "verify",
+    "Compare a bundle's vectors with the PyTorch model's.",
     examples=(
         ("on the machine that will run it, without torch", "embedrt verify minilm"),
         ("one variant, with a page of plots", "embedrt verify minilm --variants int8 --html parity.html"),
@@ -36,9 +37,9 @@ _VARIANTS = ("fp32", "fp16", "int8")
               help="Which variants, e.g. fp32,int8.  [default: all]")  # fmt: skip
 @o.device_option
 @o.threads_option
-@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="OUT",
+@click.option("--json", "json_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the report as JSON; - is stdout.")  # fmt: skip
-@click.option("--html", "html_path", type=click.Path(path_type=Path), metavar="OUT",
+@click.option("--html", "html_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the report as one HTML page.")  # fmt: skip
 @o.quiet_option
 def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet: bool, **given: Any) -> None:
@@ -94,7 +95,9 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
         texts = list(read_parity_files(bundle).texts)
     else:
         texts = list(open_source(given["texts"], given["input_format"], given["column"]).texts())
-    with progress.step(f"Reference vectors of {model}", len(texts)) as advance:
+        if not texts:
+            raise click.UsageError(f"{given['texts']} holds no texts")
+    with progress.step(f"Reference vectors of {Path(model).name}", len(texts)) as advance:
         vectors = reference_vectors(
             model,
             texts,

@@ -6,7 +6,8 @@
     <identity>-<content>.npy     vectors (N, D)
     <identity>-<content>.keys.npy  hash of each row's text (N, 16), so that a changed corpus embeds only new texts
 
-The .json is written last and replaced in one step, so a reader finds a whole index or none.
+The .json is written last and replaced in one step, so a reader finds a whole index or none. One process at a time
+makes an index; others wait for it, and then find it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +63,9 @@ class CorpusIndex:
     num_cut: int  # texts embedded by this call that were over the model's limit
 
 
+_Loaded = tuple[Entry, NDArray[np.float32], NDArray[np.uint8]]  # with vectors (N, D) and keys (N, 16)
+
+
 class _Folder:
     """Names within CORPUS.embedrt/."""
 
@@ -69,7 +74,14 @@ class _Folder:
         self.identity = identity
         self.entry = folder / f"{identity}.json"
 
-    def load(self) -> tuple[Entry, NDArray[np.float32], NDArray[np.uint8]] | None:
+    def find(self, content: str) -> CorpusIndex | None:
+        """The index, if it is of this content."""
+        loaded = self.load()
+        if loaded is None or loaded[0].corpus_sha256 != content:
+            return None
+        return CorpusIndex(loaded[1], self.identity, self.folder, 0, len(loaded[1]), 0)
+
+    def load(self) -> _Loaded | None:
         """What is there; None if there is no index of this identity, or a damaged one."""
         try:
             entry = decode(Entry, json.loads(self.entry.read_text(encoding="utf-8")))
@@ -101,26 +113,49 @@ def open_index(
         raise FileFormatError(f"{corpus.name}: a corpus must be a file, because its vectors are kept beside it")
     identity = embedder.identify(kind="document")
     place = _Folder(folder, identity)
-    earlier = None if rebuild else place.load()
     content = hashlib.sha256(f"{fingerprint.sha256} {corpus.format} {corpus.column}".encode()).hexdigest()
-    if earlier is not None and earlier[0].corpus_sha256 == content:
-        return CorpusIndex(earlier[1], identity, folder, 0, len(earlier[1]), 0)
+    found = None if rebuild else place.find(content)
+    if found is not None:
+        return found
     try:
         folder.mkdir(exist_ok=True)
+        lock = (folder / ".lock").open("w")
     except OSError as exc:
         raise FileFormatError(
             f"the vectors cannot be kept in {folder} ({exc.strerror}); choose another place with --index DIR"
         ) from exc
-    stem = f"{identity}-{content[:16]}"
+    with _locked(lock):
+        found = None if rebuild else place.find(content)  # another process may have made it meanwhile
+        return found or _make(embedder, corpus, place, content, None if rebuild else place.load(), progress)
+
+
+def _make(
+    embedder: Embedder, corpus: TextSource, place: _Folder, content: str, earlier: _Loaded | None, progress: Progress
+) -> CorpusIndex:
+    stem = f"{place.identity}-{content[:16]}"
     made = _Builder(embedder, corpus, place, stem).build(earlier, progress)
     entry = Entry(
-        format=_FORMAT, identity=identity, corpus_sha256=content, corpus_format=corpus.format, column=corpus.column,
-        num_rows=made.num_rows, vectors=f"{stem}.npy", keys=f"{stem}.keys.npy",
+        format=_FORMAT, identity=place.identity, corpus_sha256=content, corpus_format=corpus.format,
+        column=corpus.column, num_rows=made.num_rows, vectors=f"{stem}.npy", keys=f"{stem}.keys.npy",
     )  # fmt: skip
     save_json(place.entry, asdict(entry))
     place.remove_others({entry.vectors, entry.keys})
-    vectors = np.load(folder / entry.vectors, mmap_mode="r")
-    return CorpusIndex(vectors, identity, folder, made.num_embedded, made.num_rows - made.num_embedded, made.num_cut)
+    vectors = np.load(place.folder / entry.vectors, mmap_mode="r")
+    num_reused = made.num_rows - made.num_embedded
+    return CorpusIndex(vectors, place.identity, place.folder, made.num_embedded, num_reused, made.num_cut)
+
+
+@contextmanager
+def _locked(lock: IO[str]) -> Iterator[None]:
+    """Wait for other processes that make an index here; the lock dies with its process."""
+    with lock:
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such locks
+            pass
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass(frozen=True)
@@ -139,7 +174,7 @@ class _Builder:
         self._folder = place.folder
         self._stem = stem
 
-    def build(self, earlier: tuple[Entry, Any, Any] | None, progress: Progress) -> _Built:
+    def build(self, earlier: _Loaded | None, progress: Progress) -> _Built:
         """Write vectors and keys."""
         known: dict[bytes, int] = {}
         if earlier is not None:
@@ -154,10 +189,11 @@ class _Builder:
         new_path = self._folder / f"{self._stem}.new"
         num_cut = self._embed(wanted, new_path, progress)
         new = np.load(new_path, mmap_mode="r")
-        writer = NpyWriter(self._folder / f"{self._stem}.npy", 0, Shape(int(new.shape[1]), "float32", False, {}))
+        part = self._folder / f"{self._stem}.part"  # renamed, because a reader may hold the file it replaces
+        writer = NpyWriter(part, 0, Shape(int(new.shape[1]), "float32", False, {}))
         for key in keys:
             writer.append_array(new[fresh[key]] if key in fresh else earlier[1][known[key]] if earlier else new[:0])
-        writer.finish()
+        writer.finish().replace(self._folder / f"{self._stem}.npy")
         table = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES)
         np.save(self._folder / f"{self._stem}.keys.npy", table)
         new_path.unlink()

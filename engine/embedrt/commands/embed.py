@@ -24,7 +24,7 @@ from embedrt.commands.readers import Record
 from embedrt.commands.source import TextSource
 from embedrt.commands.state import State, differences, load_state, save_state
 from embedrt.commands.writers import Shape, jsonl_lines
-from embedrt.errors import FileFormatError, InputError
+from embedrt.errors import FileFormatError, InputError, NonFiniteError
 from embedrt.progress import Progress
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ class EmbedJob:
     resume: bool = False
     force: bool = False
 
+    def check_output(self) -> None:
+        """Refuse, before a model is loaded, what `run` would refuse for certain.
+
+        Raises:
+            FileFormatError: the output is there, or an unfinished one.
+        """
+        if self.output is not None and not self.resume:  # a finished output may be what --resume asks for
+            OutputFiles(self.output).check_free(resume=False, force=self.force)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -61,6 +70,7 @@ class Summary:
     resumed_at: int  # rows that an earlier run had done
     files: tuple[Path, ...] = ()  # the output first
     was_complete: bool = False  # nothing was left to do
+    unit: str = "line"  # what lines count: the input's lines, or rows
     skipped: tuple[str, ...] = ()  # the first ones of this run, "line 7: reason"
 
 
@@ -132,12 +142,7 @@ class _Run:
             if changed:
                 raise FileFormatError(f"--resume refused: {'; '.join(changed)}. Start over with --force")
             return earlier
-        if files.output.exists() and not job.force:
-            raise FileFormatError(f"{files.output} exists; replace it with --force")
-        if files.state.exists() and not job.force:
-            raise FileFormatError(
-                f"an earlier run left {files.part} unfinished; go on with --resume, or start over with --force"
-            )
+        files.check_free(resume=job.resume, force=job.force)
         files.remove_partial()
         return fresh
 
@@ -192,7 +197,7 @@ class _Run:
         while True:
             try:
                 block = next(blocks, None)
-            except InputError as exc:
+            except (InputError, NonFiniteError) as exc:
                 record = None if exc.index is None else self._feed.peek_text(exc.index - start)
                 if record is None:
                     raise
@@ -221,7 +226,7 @@ class _Run:
         rows.skipped.extend(record for record in records if record.text is None)
         rows.skipped.sort(key=lambda record: record.row)
         for record in rows.skipped[: _NUM_EXAMPLES - len(self._skipped)]:
-            self._skipped.append(f"line {record.line}: {record.problem}")
+            self._skipped.append(f"{self._job.source.unit} {record.line}: {record.problem}")
         self._state = replace(
             state,
             prefix_sha256=self._feed.prefix_sha256,
@@ -285,6 +290,7 @@ class _Run:
             limit=self._embedder.max_tokens,
             resumed_at=resumed_at,
             files=files,
+            unit=self._job.source.unit,
             skipped=tuple(self._skipped),
         )
 

@@ -16,6 +16,8 @@ _PREFERRED = (
     "wqy", "unifont", "notosans-regular", "notosans",
 )  # fmt: skip
 
+_CJK = ("CJK", "HANGUL", "HIRAGANA", "KATAKANA", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH")
+
 
 def import_matplotlib() -> tuple[Any, Any]:
     """matplotlib's Figure class and its colors module.
@@ -37,7 +39,7 @@ def families_for(text: str) -> list[str]:
     The installed files are looked at directly: matplotlib's own list is cached and misses fonts installed since.
 
     Raises:
-        LookupError: no installed font has some characters; they are its first argument.
+        LookupError: no installed font has some characters; its first argument says which, and what to install.
     """
     from matplotlib import font_manager
 
@@ -53,9 +55,18 @@ def families_for(text: str) -> list[str]:
             if not missing:
                 break
     if missing:
-        shown = sorted(missing)[:8]
-        raise LookupError(" ".join(f"{chr(c)} (U+{c:04X})" for c in shown) + (" ..." if len(missing) > 8 else ""))
+        shown = " ".join(f"{chr(c)} (U+{c:04X})" for c in sorted(missing)[:4]) + (" ..." if len(missing) > 4 else "")
+        packages = " ".join(sorted({_package(chr(c)) for c in missing}))
+        raise LookupError(f"no installed font has {shown}; install one (apt install {packages})")
     return families
+
+
+def _package(char: str) -> str:
+    """Debian's package with a font that has a character, and that matplotlib can draw."""
+    if unicodedata.name(char, "").startswith(_CJK):
+        return "fonts-noto-cjk"
+    # Emoji of other fonts are colour bitmaps, which matplotlib does not draw.
+    return "fonts-symbola" if unicodedata.category(char) in ("So", "Sk") else "fonts-noto-core"
 
 
 def _drawn(text: str) -> set[int]:

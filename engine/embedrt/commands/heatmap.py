@@ -5,6 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from embedrt.commands.labels import label, width
 from embedrt.commands.similarity import SimilarityMatrix
@@ -14,6 +17,8 @@ _CELL = 44  # px
 _FONT_SIZE = 13  # px
 _COLUMN = 7.4  # px; half of a full-width character, and a little over a Latin letter
 _LABEL_COLUMNS = 44
+_NUMBER = 26  # px for the row's number, between label and cells
+_MARGIN = 16  # px
 _MAX_NUMBERS = 30  # cells are numbered up to so many texts
 _FONTS = (
     "system-ui, 'Noto Sans', 'Noto Sans CJK KR', 'Noto Sans KR', 'Apple SD Gothic Neo', 'Malgun Gothic', "
@@ -21,6 +26,8 @@ _FONTS = (
 )
 # Light to dark, a multi-hue scale that stays ordered in grey (ColorBrewer YlGnBu, Apache-2.0).
 _SCALE = ((255, 255, 217), (199, 233, 180), (65, 182, 196), (34, 94, 168), (8, 29, 88))
+_DIAGONAL = ("#eceef1", "#8a919c")  # fill and ink: a text beside itself says nothing, and is off the scale
+_INK = ("#222222", "#ffffff")  # on light and on dark cells
 
 
 def draw(matrix: SimilarityMatrix, path: Path) -> None:
@@ -36,25 +43,44 @@ def draw(matrix: SimilarityMatrix, path: Path) -> None:
 def svg(matrix: SimilarityMatrix) -> str:
     """The heat map as SVG. It holds no font: whoever shows it uses its own."""
     count = len(matrix.texts)
-    labels = [f"{i}  {label(text, _LABEL_COLUMNS)}" for i, text in enumerate(matrix.texts, start=1)]
-    left = round(max(width(text) for text in labels) * _COLUMN) + 20
-    top = 56
-    size = (max(left + count * _CELL + 16, 420), top + count * _CELL + 16)
-    low, high = matrix.range()
+    labels = [label(text, _LABEL_COLUMNS) for text in matrix.texts]
+    left = max(round(max(width(text) for text in labels) * _COLUMN), 60) + _MARGIN + _NUMBER + 8
+    top = 92
+    size = (max(left + count * _CELL + _MARGIN, 380), top + count * _CELL + _MARGIN)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" '
         f'height="{size[1]}" font-family="{_FONTS}" font-size="{_FONT_SIZE}">',
         f'<rect width="{size[0]}" height="{size[1]}" fill="#fff"/>',
-        f'<text x="12" y="22" fill="#555">{matrix.function} similarity, {low:.3f} to {high:.3f} '
-        f"off the diagonal</text>",
+        *_heading(matrix),
     ]
     for i, text in enumerate(labels):
-        middle = top + i * _CELL + _CELL / 2 + 5
-        parts.append(f'<text x="{left - 8}" y="{middle:g}" text-anchor="end">{html.escape(text)}</text>')
-        center = left + i * _CELL + _CELL / 2
-        parts.append(f'<text x="{center:g}" y="{top - 8}" text-anchor="middle" fill="#555">{i + 1}</text>')
+        middle, center = top + i * _CELL + _CELL / 2 + 4, left + i * _CELL + _CELL / 2
+        # The number is a text of its own: beside Arabic or Hebrew it would change sides.
+        end = f'x="{left - _NUMBER - 4}" y="{middle:g}" text-anchor="end"'
+        parts.append(f'<text {end} fill="#222">{html.escape(text)}</text>')
+        parts.append(f'<text x="{left - 8}" y="{middle:g}" text-anchor="end" fill="#8a919c">{i + 1}</text>')
+        parts.append(f'<text x="{center:g}" y="{top - 8}" text-anchor="middle" fill="#8a919c">{i + 1}</text>')
         parts += [_cell(matrix, i, j, (left, top)) for j in range(count)]
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _heading(matrix: SimilarityMatrix) -> list[str]:
+    """What is shown, and the scale of the colours."""
+    low, high = matrix.range()
+    stops = "".join(f'<stop offset="{i / (len(_SCALE) - 1):g}" stop-color="rgb{rgb}"/>' for i, rgb in enumerate(_SCALE))
+    x, end = _MARGIN + 46, _MARGIN + 46 + 180
+    return [
+        f'<defs><linearGradient id="scale">{stops}</linearGradient></defs>',
+        f'<text x="{_MARGIN}" y="26" font-size="15" font-weight="600" fill="#222">{title_of(matrix)}</text>',
+        f'<text x="{x - 8}" y="52" text-anchor="end" fill="#555">{low:.2f}</text>',
+        f'<rect x="{x}" y="42" width="180" height="12" rx="2" fill="url(#scale)" stroke="#d9dde3"/>',
+        f'<text x="{end + 8}" y="52" fill="#555">{high:.2f}</text>',
+    ]
+
+
+def title_of(matrix: SimilarityMatrix) -> str:
+    """The heading of every picture."""
+    return f"{matrix.function.capitalize()} similarity of {len(matrix.texts)} texts"
 
 
 def colour(share: float) -> tuple[int, int, int]:
@@ -67,24 +93,32 @@ def colour(share: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
+DARK = 0.55  # from this share on, the ink is white
+
+
 def share_of(value: float, low: float, high: float) -> float:
     """Where `value` lies between `low` and `high`."""
     return (value - low) / (high - low) if high > low else 0.5
 
 
+def _colours(matrix: SimilarityMatrix, i: int, j: int) -> tuple[str, str]:
+    """Fill and ink of a cell."""
+    if i == j:
+        return _DIAGONAL
+    share = share_of(float(matrix.values[i, j]), *matrix.range())
+    return "rgb({},{},{})".format(*colour(share)), _INK[share > DARK]
+
+
 def _cell(matrix: SimilarityMatrix, i: int, j: int, corner: tuple[int, int]) -> str:
     value = float(matrix.values[i, j])
-    share = share_of(value, *matrix.range())
-    red, green, blue = colour(share)
+    fill, ink = _colours(matrix, i, j)
     x, y = corner[0] + j * _CELL, corner[1] + i * _CELL
     title = f"<title>{i + 1} and {j + 1}: {value:.4f}</title>"
-    fill = f"rgb({red},{green},{blue})"
-    rect = f'<rect x="{x}" y="{y}" width="{_CELL - 1}" height="{_CELL - 1}" fill="{fill}">{title}</rect>'
+    rect = f'<rect x="{x}" y="{y}" width="{_CELL - 2}" height="{_CELL - 2}" rx="3" fill="{fill}">{title}</rect>'
     if len(matrix.texts) > _MAX_NUMBERS:
         return rect
-    ink = "#fff" if share > 0.55 else "#222"
     return (
-        f'{rect}<text x="{x + _CELL / 2:g}" y="{y + _CELL / 2 + 4:g}" text-anchor="middle" font-size="11" '
+        f'{rect}<text x="{x + _CELL / 2 - 1:g}" y="{y + _CELL / 2 + 3:g}" text-anchor="middle" font-size="11" '
         f'fill="{ink}" pointer-events="none">{value:.2f}</text>'
     )
 
@@ -95,9 +129,10 @@ def _write_svg(matrix: SimilarityMatrix, path: Path) -> None:
 
 def _write_html(matrix: SimilarityMatrix, path: Path) -> None:
     page = (
-        '<!doctype html>\n<html><head><meta charset="utf-8"><title>Similarity</title>'
-        f"<style>body{{margin:2em;background:#fff;color:#222;font:14px {_FONTS}}}</style></head>\n<body>\n"
-        f"{svg(matrix)}<p>identity {html.escape(matrix.identity)}</p>\n</body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title_of(matrix)}</title>'
+        f"<style>body{{margin:1.5em;background:#fff;color:#555;font:13px {_FONTS}}}svg{{max-width:100%;height:auto}}"
+        f"</style></head>\n<body>\n{svg(matrix)}"
+        f'<p style="margin-left:{_MARGIN}px">identity {html.escape(matrix.identity)}</p>\n</body></html>\n'
     )
     path.write_text(page, encoding="utf-8")
 
@@ -106,36 +141,48 @@ def _write_png(matrix: SimilarityMatrix, path: Path) -> None:
     from embedrt.commands.fonts import families_for, import_matplotlib
 
     figure_class, colors = import_matplotlib()
-    labels = [f"{i}  {label(text, _LABEL_COLUMNS)}" for i, text in enumerate(matrix.texts, start=1)]
+    labels = [label(text, _LABEL_COLUMNS) for text in matrix.texts]
     try:
         families = families_for("".join(labels))
     except LookupError as exc:
         raise FileFormatError(
-            f"{path} was not drawn: no installed font has the characters {exc.args[0]}; install one "
-            "(apt install fonts-noto-cjk has Korean, Japanese and Chinese), or write .html or .svg, "
-            "which use the browser's fonts"
+            f"{path} was not drawn: {exc.args[0]}, or write .html or .svg, which use the browser's fonts"
         ) from exc
     count, (low, high) = len(labels), matrix.range()
-    left = max(width(text) for text in labels) * 0.075 + 0.3  # inches
-    side = max(count * 0.46, 1.4)
-    figure = figure_class(figsize=(left + side + 0.3, side + 0.7), dpi=150)
-    axes = figure.add_axes(
-        (left / (left + side + 0.3), 0.15 / (side + 0.7), side / (left + side + 0.3), side / (side + 0.7))
-    )
+    left = max(max(width(text) for text in labels) * 0.075, 0.6) + 0.6  # inches
+    side, above = max(count * 0.46, 1.4), 0.9
+    across, down = max(left + side + 0.25, 3.2), side + above + 0.2
+    figure = figure_class(figsize=(across, down), dpi=150)
+    axes = figure.add_axes((left / across, 0.2 / down, side / across, side / down))
+    _paint(axes, matrix, colors)
+    for i, text in enumerate(labels):
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "center"}
+        axes.annotate(text, (0, i), (-26, 0), family=families, fontsize=9, color=_INK[0], **place)
+    figure.text(0.15 / across, 1 - 0.28 / down, title_of(matrix), fontsize=10, weight="bold", color=_INK[0])
+    note = f"colors from {low:.2f} to {high:.2f}; identity {matrix.identity}"
+    figure.text(0.15 / across, 1 - 0.48 / down, note, fontsize=7, color="#555555")
+    figure.savefig(path)
+
+
+def _paint(axes: Any, matrix: SimilarityMatrix, colors: Any) -> None:
+    """Cells and their numbers, onto matplotlib's axes."""
+    count, (low, high) = len(matrix.texts), matrix.range()
     scale = colors.LinearSegmentedColormap.from_list("similarity", [tuple(c / 255 for c in rgb) for rgb in _SCALE])
-    axes.imshow(matrix.values, cmap=scale, vmin=low, vmax=max(high, low + 1e-6), aspect="auto")
-    axes.set_xticks(range(count), [str(i + 1) for i in range(count)], family=families, fontsize=9)
-    axes.set_yticks(range(count), labels, family=families, fontsize=9)
+    ends = (low, high) if high > low else (low - 1, low + 1)  # as share_of has it
+    shown = np.where(np.eye(count, dtype=bool), np.nan, matrix.values)
+    axes.imshow(shown, cmap=scale.with_extremes(bad=_DIAGONAL[0]), vmin=ends[0], vmax=ends[1], aspect="auto")
+    numbers = [str(i + 1) for i in range(count)]
+    axes.set_xticks(range(count), numbers, fontsize=9, color=_DIAGONAL[1])
+    axes.set_yticks(range(count), numbers, fontsize=9, color=_DIAGONAL[1])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if count <= _MAX_NUMBERS:
-        for i in range(count):
-            for j in range(count):
-                ink = "white" if share_of(float(matrix.values[i, j]), low, high) > 0.55 else "#222222"
-                axes.text(j, i, f"{matrix.values[i, j]:.2f}", ha="center", va="center", fontsize=8, color=ink)
-    figure.savefig(path)
+    axes.spines[:].set_visible(False)
+    for edge in range(1, count):
+        axes.axhline(edge - 0.5, color="white", linewidth=1.5)
+        axes.axvline(edge - 0.5, color="white", linewidth=1.5)
+    for i, j in np.ndindex(count, count) if count <= _MAX_NUMBERS else ():
+        ink = _DIAGONAL[1] if i == j else _INK[share_of(float(matrix.values[i, j]), low, high) > DARK]
+        axes.text(j, i, f"{matrix.values[i, j]:.2f}", ha="center", va="center", fontsize=8, color=ink)
 
 
 _FORMATS: dict[str, Callable[[SimilarityMatrix, Path], None]] = {

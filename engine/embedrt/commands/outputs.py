@@ -35,6 +35,21 @@ class OutputFiles:
         self.part_rows = _beside(output, ".part.rows.npy")
         self.part_skipped = _beside(output, ".part.skipped.jsonl")
 
+    def check_free(self, *, resume: bool, force: bool) -> None:
+        """Refuse to overwrite what a run without --force must not.
+
+        Raises:
+            FileFormatError: the output is there, or an unfinished one.
+        """
+        if force or (resume and self.state.exists()):
+            return
+        if self.output.exists():
+            raise FileFormatError(f"{self.output} exists; replace it with --force")
+        if self.state.exists():
+            raise FileFormatError(
+                f"an earlier run left {self.part} unfinished; go on with --resume, or start over with --force"
+            )
+
     def existing(self) -> tuple[Path, ...]:
         """The finished files that are there, the output first."""
         return tuple(path for path in (self.output, self.meta, self.rows, self.skipped) if path.exists())

@@ -19,6 +19,7 @@ from embedrt.errors import DependencyError, FileFormatError
 
 DEFAULT_COLUMN = "text"
 _BATCH_ROWS = 1024  # parquet rows decoded at once
+_KINDS = {str: "a string", int: "a number", float: "a number", bool: "a boolean", list: "an array", dict: "an object"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_jsonl(stream: BinaryIO, name: str, column: str | None) -> Iterator[Reco
                 raise _no_column(name, column, list(value))
             yield _from_object(row, line, value, column)
         elif column is not None:
-            yield Record(row, line, None, f"a JSON object with {column!r} is expected, this is {_kind(value)}")
+            yield Record(row, line, None, f"an object with a field {column!r} is expected, this is {_kind(value)}")
         else:
             yield _from_value(row, line, value)
 
@@ -90,7 +91,7 @@ def read_parquet(stream: BinaryIO, name: str, column: str | None) -> Iterator[Re
         kind = schema.field(chosen).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        if not any(getattr(pa.types, f"is_{name}")(kind) for name in ("string", "large_string", "string_view", "null")):
             raise FileFormatError(f"{name}: column {chosen!r} holds {kind}, not text; columns: {_names(schema.names)}")
         row = 0
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[chosen]):
@@ -188,7 +189,7 @@ def _read_separated(stream: BinaryIO, name: str, column: str | None, delimiter: 
 
 def _from_fields(row: int, line: int, fields: list[str], position: int, column: str) -> Record:
     if position >= len(fields):
-        return Record(row, line, None, f"has {len(fields)} fields; {column!r} is number {position + 1}")
+        return Record(row, line, None, f"ends after field {len(fields)}; {column!r} is number {position + 1}")
     try:
         fields[position].encode("utf-8")
     except UnicodeEncodeError as exc:
@@ -205,11 +206,14 @@ def _from_object(row: int, line: int, value: dict[str, Any], column: str) -> Rec
 
 
 def _from_value(row: int, line: int, value: object) -> Record:
-    return Record(row, line, value) if isinstance(value, str) else Record(row, line, None, _kind(value))
+    return (
+        Record(row, line, value) if isinstance(value, str) else Record(row, line, None, f"{_kind(value)}, not a text")
+    )
 
 
 def _kind(value: object) -> str:
-    return "null, not a text" if value is None else f"of type {type(value).__name__}, not a text"
+    """A value in the words of JSON."""
+    return "null" if value is None else _KINDS.get(type(value), f"of type {type(value).__name__}")
 
 
 def _chosen_column(column: str | None, names: list[str], name: str) -> str:

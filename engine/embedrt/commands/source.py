@@ -63,10 +63,14 @@ class TextSource:
             raise self.error(record.line, record.problem or "no text")
         return record.text
 
+    @property
+    def unit(self) -> str:
+        """What `Record.line` counts."""
+        return "row" if self.format == "parquet" else "line"
+
     def error(self, line: int, problem: str) -> FileFormatError:
         """An error that names the line (for parquet: the row, from 1)."""
-        unit = "row" if self.format == "parquet" else "line"
-        return FileFormatError(f"{self.name}, {unit} {line}: {problem}")
+        return FileFormatError(f"{self.name}, {self.unit} {line}: {problem}")
 
     def fingerprint(self) -> Fingerprint | None:
         """Hash of the whole file, or None for a pipe."""
@@ -98,13 +102,8 @@ class TextSource:
         if self.path is None:
             yield sys.stdin.buffer
             return
-        try:
-            stream = self.path.open("rb")
-        except IsADirectoryError:
-            raise FileFormatError(f"{self.path} is a directory; a file with texts is expected") from None
-        except FileNotFoundError:
-            raise FileFormatError(f"{self.path} is not there") from None
-        with stream:
+        _check_file(self.path)
+        with self.path.open("rb") as stream:
             yield stream
 
 
@@ -112,16 +111,24 @@ def open_source(path: str, input_format: str | None = None, column: str | None =
     """The source at `path` ("-" is stdin), its format taken from the suffix unless it is given.
 
     Raises:
-        FileFormatError: the suffix is unknown, or stdin cannot carry the format.
+        FileFormatError: it is not there, the suffix is unknown, or a pipe cannot carry the format.
     """
     if path == STDIN:
         if input_format == "parquet":
             raise FileFormatError("parquet cannot be read from stdin; save it to a file first")
         return TextSource(None, input_format or "txt", column)
+    _check_file(Path(path))  # before a model is loaded for it
     source = TextSource(Path(path), input_format or format_of(Path(path)), column)
-    if source.format == "parquet" and source.path is not None and source.path.exists() and source.is_pipe:
+    if source.format == "parquet" and source.is_pipe:
         raise FileFormatError(f"parquet cannot be read from a pipe ({path}); save it to a file first")
     return source
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a directory; a file with texts is expected")
+    if not path.exists():
+        raise FileFormatError(f"{path} is not there")
 
 
 def _count_lines(stream: BinaryIO) -> int:

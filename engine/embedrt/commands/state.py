@@ -58,18 +58,36 @@ def load_state(path: Path) -> State:
         raise FileFormatError(f"{path} is no state of this embedrt ({exc}); start over with --force") from exc
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two keys, one "name: old, now new" each."""
-    found = []
-    for name in sorted({*old, *new}):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            found.append(f"{prefix}{name} was {_shown(before)}, now {_shown(after)}")
+# Options that are called otherwise on the command line; the others are --name.
+_SPELLINGS = {"normalize_embeddings": "--normalize", "kind": "the kind of text"}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between the keys of two runs, in the words of the command line."""
+    before, after = old["input"], new["input"]
+    found = [
+        f"{title} was {_shown(before[name])}, now {_shown(after[name])}"
+        for name, title in (("format", "the input's format"), ("column", "--column"))
+        if before[name] != after[name]
+    ]
+    if before["sha256"] != after["sha256"]:
+        found.append(f"the input has changed ({_size(before['bytes'])} then, {_size(after['bytes'])} now)")
+    for name in sorted({*old["options"], *new["options"]}):
+        was, now = old["options"].get(name), new["options"].get(name)
+        if was != now:
+            title = _SPELLINGS.get(name, f"--{name.replace('_', '-')}")
+            found.append(f"{title} was {_shown(was)}, now {_shown(now)}")
+    if not found and old["identity"] != new["identity"]:  # options change it too
+        found.append(f"the bundle is another one: identity {old['identity']} then, {new['identity']} now")
     return found
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "not given"
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 24 else text[:20] + "..."
+    return text if len(text) <= 40 else text[:36] + "..."
+
+
+def _size(num_bytes: int | None) -> str:
+    return "a pipe" if num_bytes is None else f"{num_bytes:,} bytes"

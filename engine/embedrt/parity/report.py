@@ -106,6 +106,7 @@ class ParityReport:
     max_tokens: int
     num_tokens: tuple[int, ...]  # per text, before cutting
     variants: tuple[VariantReport, ...]
+    bundle_notes: tuple[str, ...] = ()  # what the exporter says of the model, e.g. that its graph runs unfused
 
     @property
     def passed(self) -> bool:
@@ -126,7 +127,7 @@ class ParityReport:
 
     def notes(self) -> tuple[str, ...]:
         """What a reader needs to judge the numbers, a sentence each."""
-        notes = []
+        notes = list(self.bundle_notes)
         for variant in self.variants:
             if variant.gates.name == "collapsed" and variant.variant == "int8":
                 notes.append(f"int8: {variant.gates.reason}.")

@@ -68,13 +68,15 @@ def scatter_plot(report: ParityReport) -> str:
         *_titles("tokens of the text, before cutting (log scale)", "1 − cosine to the reference (log)"),
         *_legend(report),
         f'<line class="cut" x1="{cut}" y1="{_TOP}" x2="{cut}" y2="{_HEIGHT - _BOTTOM}"/>',
-        f'<text class="note" x="{cut - 4}" y="{_TOP + 12}" text-anchor="end">cut at {report.max_tokens}</text>',
     ]
     for variant in report.variants:
         limit = _cosine_limit(variant)
         if limit is not None:
             parts.append(_line(variant, _LEFT, y(limit), _WIDTH - _RIGHT, y(limit)))
         parts += _points(variant, report.num_tokens, x, y)
+    # last, on a halo, because a limit may run through it
+    label = f"cut at {report.max_tokens}"
+    parts.append(f'<text class="note" x="{cut - 5}" y="{_HEIGHT - _BOTTOM - 5}" text-anchor="end">{label}</text>')
     return _svg("Distance to the reference by length of the text", parts)
 
 

@@ -147,6 +147,7 @@ def verify_bundle(
         max_tokens=bundle.manifest.max_tokens,
         num_tokens=counts,
         variants=tuple(reports),
+        bundle_notes=bundle.manifest.notes,
     )
 
 

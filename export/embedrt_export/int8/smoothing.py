@@ -42,7 +42,9 @@ def optimize_fold(
     """Better (scale, shift), each (K,), for sample rows (T, K) and a weight (K, N)."""
     x, w = torch.from_numpy(rows), torch.from_numpy(np.array(weight)).abs()
     energy = w.square().sum(dim=1)  # (K,)
-    spread = torch.from_numpy(rows.std(axis=0) + 1e-6)
+    mean, variance = x.mean(dim=0), x.var(dim=0, correction=0)
+    spread = variance.sqrt() + 1e-6
+    every_row, every_column = torch.arange(len(x)), torch.arange(w.shape[1])
     log_scale = torch.from_numpy(np.log(scale)).requires_grad_()
     offset = torch.zeros_like(log_scale).requires_grad_()  # in units of the channel's spread
     start = torch.from_numpy(shift)
@@ -54,10 +56,13 @@ def optimize_fold(
             group["lr"] = _RATE * (1 - step / _STEPS)
         s = log_scale.exp()
         c = start + offset * spread
-        z = (x - c) / s
-        peaks = z.abs().amax(dim=1).square().mean()
-        columns = (w * s[:, None]).amax(dim=0).square().sum()
-        cost = peaks * (energy * s.square()).sum() + ratio * columns * z.square().sum(dim=1).mean()
+        with torch.no_grad():  # where the maxima are; only their places are differentiated (4 times faster)
+            row_top = ((x - c) / s).abs_().argmax(dim=1)  # (T,)
+            column_top = (w * s[:, None]).argmax(dim=0)  # (N,)
+        peaks = ((x[every_row, row_top] - c[row_top]) / s[row_top]).square().mean()
+        columns = (w[column_top, every_column] * s[column_top]).square().sum()
+        power = ((variance + (mean - c).square()) / s.square()).sum()  # of z, per row
+        cost = peaks * (energy * s.square()).sum() + ratio * columns * power
         loss = cost.log()
         if loss.item() < best[0]:
             best = (loss.item(), s.detach().numpy().copy(), c.detach().numpy().copy())

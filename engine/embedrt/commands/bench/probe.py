@@ -19,7 +19,7 @@ from embedrt.errors import ExecutorError
 _PROGRAM = f"""
 import sys, time
 start = time.perf_counter()
-import embedrt
+from embedrt import Embedder
 imported = time.perf_counter()
 from {__name__} import main
 main(sys.argv[1:], imported - start)

@@ -79,6 +79,7 @@ class Ratio:
     cell: Cell
     earlier_p50_ms: float
     now_p50_ms: float
+    is_clear: bool  # the medians of the rounds of one run all lie on one side of the other's
 
     @property
     def speedup(self) -> float:
@@ -111,12 +112,16 @@ def read_report(path: Path) -> BenchReport:
         raise FileFormatError(f"{path} is no report of 'embedrt bench --json': {exc}") from exc
 
 
+def _ratio(before: CellResult, now: CellResult) -> Ratio:
+    first, second = before.round_p50_ms, now.round_p50_ms
+    apart = max(first) < min(second) or max(second) < min(first)
+    return Ratio(now.cell, before.p50_ms, now.p50_ms, apart)
+
+
 def compare(earlier: BenchReport, now: BenchReport) -> Comparison:
     """Configurations that both runs have."""
     before = {result.cell: result for result in earlier.cells}
-    ratios = tuple(
-        Ratio(result.cell, before[result.cell].p50_ms, result.p50_ms) for result in now.cells if result.cell in before
-    )
+    ratios = tuple(_ratio(before[result.cell], result) for result in now.cells if result.cell in before)
     warnings = [
         f"another machine: {name} was {earlier.machine.get(name)}, now {value}"
         for name, value in now.machine.items()

@@ -1,0 +1,140 @@
+"""Windows of texts: the next one is tokenized while this one is planned, run and pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.batching import BatchLimits, plan_groups
+from embedrt.errors import NonFiniteError, TokenLimitError
+from embedrt.executors import Executor, TokenBatch
+from embedrt.options import EncodeOptions
+from embedrt.pooling import Head, pool
+from embedrt.tokenization import TextTokenizer, TokenizedTexts
+
+_NOT_FINITE = (
+    "its vector holds NaN or infinity; this variant ({variant}) does not hold this model's values, use fp32, "
+    "and report the text"
+)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Texts that are tokenized and planned together."""
+
+    texts: tuple[str, ...]  # without the prompt, no two alike
+    indices: tuple[int, ...]  # a position of each text in the caller's input, for messages
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A window's outcome, row by row."""
+
+    rows: list[NDArray[Any]]  # sentence embeddings (D,), or token embeddings (n, H); empty where a text failed
+    num_tokens: tuple[int, ...]  # before cutting
+    failed: Mapping[int, str]  # position in the window -> reason; only where the caller skips
+
+
+@dataclass(frozen=True)
+class WindowRunner:
+    """What stands between texts and their rows. Several threads may use one at once."""
+
+    tokenizer: TextTokenizer
+    executor: Executor
+    head: Head
+    pooling: tuple[str, ...]
+    include_prompt: bool  # whether a prompt's tokens are pooled too
+    variant: str  # for messages
+    limits: BatchLimits
+
+    def run(
+        self,
+        windows: Iterator[Window],
+        options: EncodeOptions,
+        advance: Callable[[int], None] = lambda _: None,
+        *,
+        skip: bool = False,
+    ) -> Iterator[tuple[Window, Embedded]]:
+        """Each window with its outcome.
+
+        Args:
+            windows: read one ahead of what is run.
+            options: of the call.
+            advance: told how many texts each run of the executor did.
+            skip: report texts that fail in `Embedded.failed` instead of raising.
+
+        Raises:
+            TokenLimitError: a text is over the limit, and the options say that this is an error.
+            NonFiniteError: a vector came out with NaN or infinity.
+        """
+        window = next(windows, None)
+        current = self._tokenize(window, options) if window is not None else None
+        with ThreadPoolExecutor(1, thread_name_prefix="embedrt-tokenize") as ahead:  # starts no thread until used
+            while window is not None and current is not None:
+                following = next(windows, None)
+                pending = ahead.submit(self._tokenize, following, options) if following is not None else None
+                yield window, self._run_window(window, current, options, advance, skip)
+                window, current = following, pending.result() if pending is not None else None
+
+    def _tokenize(self, window: Window, options: EncodeOptions) -> TokenizedTexts:
+        return self.tokenizer([options.prompt + text for text in window.texts])
+
+    def _run_window(
+        self,
+        window: Window,
+        tokenized: TokenizedTexts,
+        options: EncodeOptions,
+        advance: Callable[[int], None],
+        skip: bool,
+    ) -> Embedded:
+        failed: dict[int, str] = {}
+
+        def fail(kind: type[TokenLimitError | NonFiniteError], position: int, reason: str) -> None:
+            if not skip:
+                raise kind(reason, index=window.indices[position])
+            failed[position] = reason
+
+        if options.on_overflow == "error":
+            for position, count in enumerate(tokenized.num_tokens):
+                if count > self.tokenizer.max_tokens:
+                    limit = self.tokenizer.max_tokens
+                    fail(TokenLimitError, position, f"has {count} tokens, the model takes {limit}")
+        rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
+        for group in self._plan(tokenized, options, failed):
+            for i, row in zip(group, self._run_group([tokenized.token_ids[i] for i in group], options), strict=True):
+                if np.isfinite(row).all():
+                    rows[i] = row
+                else:
+                    fail(NonFiniteError, i, _NOT_FINITE.format(variant=self.variant))
+            advance(len(group))
+        return Embedded(rows, tokenized.num_tokens, failed)
+
+    def _plan(self, tokenized: TokenizedTexts, options: EncodeOptions, failed: Mapping[int, str]) -> list[list[int]]:
+        """Groups of positions that run together; those that failed already take no part."""
+        limits = self.limits
+        if options.batch_size is not None:
+            limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
+        alive = [i for i in range(len(tokenized.token_ids)) if i not in failed]
+        groups = plan_groups([len(tokenized.token_ids[i]) for i in alive], limits)
+        return [[alive[k] for k in group] for group in groups]
+
+    def _run_group(self, token_ids: list[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
+        offsets = np.zeros(len(token_ids) + 1, dtype=np.int32)
+        np.cumsum([len(ids) for ids in token_ids], out=offsets[1:])
+        batch = TokenBatch(np.concatenate(token_ids), offsets)
+        if options.output_value == "token_embeddings":
+            hidden = self.executor.run(batch)
+            return [hidden[offsets[i] : offsets[i + 1]].copy() for i in range(len(token_ids))]
+        skip = 0
+        if options.prompt and not self.include_prompt:
+            skip = self.tokenizer.prompt_tokens(options.prompt)
+        if self.pooling == ("cls",) and skip == 0:
+            pooled = self.executor.run(batch, first_token_only=True)
+        else:
+            pooled = pool(self.executor.run(batch), offsets, self.pooling, skip)
+        return list(self.head(pooled))

@@ -1,0 +1,83 @@
+"""An output that appears whole or not at all: made in a hidden directory beside it, and renamed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from embedrt.bundle import open_bundle
+from embedrt.errors import ExportError
+from embedrt_export.source import free_bytes
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """A hidden directory beside `out`, on the same file system, that is gone afterwards if it was not renamed."""
+    parent = out.absolute().parent
+    prefix, suffix = f".{out.name}.", ".tmp"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+            _remove_if_abandoned(left)
+        root = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent))
+    except OSError as exc:
+        raise ExportError(f"cannot write in {parent}: {exc.strerror or exc}") from exc
+    held = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH)  # the system lets go of it however this process ends
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+        os.close(held)
+
+
+def _remove_if_abandoned(left: Path) -> None:
+    """Delete the staging directory of an export that was killed: nobody holds it any more."""
+    held = os.open(left, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(left, ignore_errors=True)
+    except BlockingIOError:
+        pass  # another export to the same place is at work
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """A full disk as an ExportError that says what is free."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = free_bytes(out.absolute().parent) / 1e9
+            raise ExportError(
+                f"no space left for {out} ({free:.1f} GB free); an export needs about four times the size of the fp32 "
+                "weights, free some or choose another disk"
+            ) from exc
+        raise ExportError(f"cannot write {out}: {exc}") from exc
+
+
+def publish(root: Path, out: Path) -> None:
+    """Rename the finished bundle into place; an older one steps aside first and is deleted last."""
+    open_bundle(root)
+    out = out.absolute()
+    root.chmod(0o755)  # mkdtemp makes it private
+    if not out.exists():
+        root.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    out.replace(old)
+    try:
+        root.rename(out)
+    except OSError:
+        old.replace(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
