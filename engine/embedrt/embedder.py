@@ -116,7 +116,7 @@ class Embedder:
     @property
     def batch_limits(self) -> BatchLimits:
         """What one run of the executor may hold."""
-        return self._limits
+        return self._runner.limits
 
     @property
     def executor_description(self) -> str:
@@ -265,7 +265,7 @@ class Embedder:
         Returns:
             A row (D,) per text, or hidden states (n, H), as `encode` has them before `finish`; not checked for NaN.
         """
-        return self._run_group(list(token_ids), options)
+        return self._runner.run_group(token_ids, options)
 
     def finish(self, rows: Sequence[NDArray[np.float32]], options: EncodeOptions) -> Any:
         """Rows of `embed_tokens` to what `encode` returns for a sequence; each row by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -121,18 +122,25 @@ def test_sigterm_under_load_answers_all_that_was_accepted_and_exits_0(tmp_path: 
     assert server.events("stopped")
 
 
-def test_a_wrong_bundle_ends_the_process_with_1_and_the_reason(tmp_path: Path, lookup_bundle: Path):
-    import shutil
+def broken_copy(bundle: Path, folder: Path) -> Path:
+    """A bundle whose kept vectors are others than its model gives, in files of the same size."""
+    broken = folder / "broken"
+    shutil.copytree(bundle, broken)
+    np.save(broken / "parity/vectors.npy", np.ascontiguousarray(-np.load(broken / "parity/vectors.npy")))
+    return broken
 
-    broken = tmp_path / "broken"
-    shutil.copytree(lookup_bundle, broken)
-    vectors = np.load(broken / "parity/vectors.npy")
-    np.save(broken / "parity/vectors.npy", np.ascontiguousarray(-vectors))  # same size, another content
+
+def test_a_wrong_bundle_ends_the_process_with_1_and_the_reason(tmp_path: Path, lookup_bundle: Path):
+    broken = broken_copy(lookup_bundle, tmp_path)
     server = Process(tmp_path / "log", broken, "--variant", "fp32", "--no-verify-hashes")
     assert server.process.wait(60) == 1
     (event,) = server.events("cannot serve")
     assert "has cosine -1.0" in str(event["reason"])
-    server = Process(tmp_path / "log", broken, "--variant", "fp32")
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_serve_end_the_process_too(tmp_path: Path, lookup_bundle: Path):
+    server = Process(tmp_path / "log", broken_copy(lookup_bundle, tmp_path), "--variant", "fp32", "--workers", "2")
     assert server.process.wait(60) == 1
     assert "sha256" in str(server.events("cannot serve")[0]["reason"])
 
@@ -165,3 +173,12 @@ def test_a_killed_worker_is_replaced_and_the_others_serve_on(tmp_path: Path, loo
         server.process.terminate()
         assert server.process.wait(20) == 0
         assert not any(psutil.pid_exists(int(str(row["pid"]))) for row in server.events("worker started"))
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path, lookup_bundle: Path):
+    with process(tmp_path, lookup_bundle, "--workers", "2") as server:
+        wait_until(lambda: len(server.events("model loaded")) == 2, 60)
+        server.process.kill()
+        workers = [int(str(row["pid"])) for row in server.events("worker started")]
+        wait_until(lambda: not any(map(psutil.pid_exists, workers)), 20)

@@ -37,6 +37,7 @@ def _metavar(default: object) -> str:
 
 @make_command(
     "serve",
+    "Serve bundles over HTTP, as OpenAI and TEI do.",
     examples=(
         ("serve a bundle at http://127.0.0.1:8080", "embedrt serve minilm"),
         ("two models, for the network, with keys", "embedrt serve a=minilm b=e5 --host 0.0.0.0 --api-key-file keys"),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from embedrt.server.engine import Answer
+from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.settings import Settings
 
@@ -54,6 +54,7 @@ class Call:
     started: float = field(default_factory=time.monotonic)
     model: str = ""
     identity: str = ""
+    device: str = ""
     num_texts: int = 0
     num_characters: int = 0
     num_tokens: int = 0
@@ -63,9 +64,9 @@ class Call:
     error: str = ""  # kind
     held: int = 0  # bytes of its body
 
-    def note(self, model: str, answer: Answer) -> None:
+    def note(self, engine: ModelEngine, answer: Answer) -> None:
         """Remember what an answer holds; a request may get several."""
-        self.model, self.identity = model, answer.identity
+        self.model, self.identity, self.device = engine.name, answer.identity, engine.embedder.device
         self.num_texts += len(answer.row_of)
         self.num_tokens += answer.used_tokens
         self.num_truncated += len(answer.truncated)
@@ -92,7 +93,7 @@ class Call:
                 "X-Embedrt-Truncated": str(self.num_truncated),
                 "Server-Timing": ", ".join(f"{name};dur={ms}" for name, ms in phases.items())
                 + f", total;dur={total * 1e3:.3f}",
-                "X-Compute-Type": "cpu",
+                "X-Compute-Type": self.device,
                 "X-Compute-Time": str(round(total * 1e3)),
                 "X-Compute-Characters": str(self.num_characters),
                 "X-Compute-Tokens": str(self.num_tokens),

@@ -116,6 +116,7 @@ class Models:
             embedder = Embedder(
                 named.bundle,
                 variant=settings.variant,
+                device=settings.device,
                 num_threads=threads,
                 verify_hashes=settings.verify_hashes,
             )

@@ -58,7 +58,7 @@ class Service:
         call = call_of(request)
         call.num_characters += sum(map(len, work.inputs))
         answer = await while_wanted(request, work.deadline, engine.embed(work))
-        call.note(engine.name, answer)
+        call.note(engine, answer)
         return answer
 
     def deadline(self, request: Request) -> float:

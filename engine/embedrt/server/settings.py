@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8")
+DEVICE_CHOICES = ("auto", "cpu", "cuda")
 SECRET = frozenset({"api_keys"})
 
 
@@ -22,6 +23,7 @@ class Settings:
     port: int = _setting(8080, "port to listen at; 0 takes a free one", minimum=0)
     workers: int = _setting(1, "processes behind the port, each with the models", minimum=1)
     variant: str = _setting("auto", "precision of the models", choices=VARIANT_CHOICES)
+    device: str = _setting("auto", "where to compute", choices=DEVICE_CHOICES)
     threads: int = _setting(0, "threads to compute with, over all workers; 0: what affinity and quota allow", minimum=0)
     share_threads: bool = _setting(True, "several models take turns with all threads, instead of dividing them")
     verify_hashes: bool = _setting(True, "compare the bundles' files with their hashes when loading")

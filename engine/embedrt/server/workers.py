@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -16,15 +17,17 @@ from embedrt.server.logs import log, setup_logging
 from embedrt.server.metrics import FOLDER_VARIABLE
 from embedrt.server.settings import Settings
 
-_RESTART_PAUSE_S = 1.0  # times 2 for every death in a row, up to a minute
+_RESTART_PAUSE_S = 0.5  # times 2 for every death in a row, up to a minute
 _LONGEST_PAUSE_S = 60.0
 _LIVED_WELL_S = 60.0
+_CANNOT_SERVE = 1  # exit code of a worker that could not load a model
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     started: float
+    restart_at: float | None = None  # set when it has died
 
 
 def run_worker(settings: Settings, listener: socket.socket) -> None:
@@ -33,7 +36,16 @@ def run_worker(settings: Settings, listener: socket.socket) -> None:
     from embedrt.server.run import serve_here
 
     setup_logging(settings.log_format, settings.log_level)
+    threading.Thread(target=_end_with_parent, name="embedrt-parent", daemon=True).start()
     raise SystemExit(serve_here(settings, listener, open_bundles(settings.bundles)))
+
+
+def _end_with_parent() -> None:
+    """A supervisor that was killed cannot stop its workers: they stop themselves."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Supervisor:
@@ -48,7 +60,7 @@ class Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._stopping = False
-        self._pause_s = _RESTART_PAUSE_S
+        self._next_pause_s = _RESTART_PAUSE_S
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; 0 when every worker ended well."""
@@ -59,8 +71,12 @@ class Supervisor:
             self._workers = [self._start() for _ in range(self._settings.workers)]
             while not self._stopping:
                 wait([worker.process.sentinel for worker in self._workers], timeout=0.2)
+                if all(worker.process.exitcode == _CANNOT_SERVE for worker in self._workers):
+                    return _CANNOT_SERVE  # they said why; starting them again would not help
                 self._replace_dead()
             self._listener.close()
+            for worker in self._workers:  # SIGTERM, which a worker takes as `serve_here` does
+                worker.process.terminate()
             return self._end()
 
     def _start(self) -> _Worker:
@@ -70,27 +86,33 @@ class Supervisor:
         return _Worker(process, time.monotonic())
 
     def _replace_dead(self) -> None:
-        from prometheus_client import multiprocess
-
+        now = time.monotonic()
         for k, worker in enumerate(self._workers):
             if worker.process.is_alive() or self._stopping:
                 continue
-            lived = time.monotonic() - worker.started
-            self._pause_s = _RESTART_PAUSE_S if lived > _LIVED_WELL_S else min(_LONGEST_PAUSE_S, 2 * self._pause_s)
-            pause = 0.0 if lived > _LIVED_WELL_S or self._pause_s <= 2 * _RESTART_PAUSE_S else self._pause_s
-            log("worker died", level=40, pid=worker.process.pid, exit_code=worker.process.exitcode, restart_in_s=pause)
-            multiprocess.mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
-            deadline = time.monotonic() + pause
-            while time.monotonic() < deadline and not self._stopping:
-                time.sleep(0.1)
-            if not self._stopping:
+            if worker.restart_at is None:
+                worker.restart_at = now + self._pause_after(worker, now - worker.started)
+            if worker.restart_at <= now:
                 self._workers[k] = self._start()
+
+    def _pause_after(self, worker: _Worker, lived_s: float) -> float:
+        """Seconds until a worker that died is replaced: none after a good life, else more each time."""
+        from prometheus_client import multiprocess
+
+        process = worker.process
+        multiprocess.mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+        if process.exitcode == _CANNOT_SERVE:
+            pause = _LONGEST_PAUSE_S
+        elif lived_s > _LIVED_WELL_S:
+            pause, self._next_pause_s = 0.0, _RESTART_PAUSE_S
+        else:
+            pause, self._next_pause_s = self._next_pause_s, min(_LONGEST_PAUSE_S, 2 * self._next_pause_s)
+        log("worker died", level=40, pid=process.pid, exit_code=process.exitcode, restart_in_s=pause)
+        return pause
 
     def _stop(self, number: int, frame: object) -> None:
         del number, frame
         self._stopping = True
-        for worker in self._workers:
-            worker.process.terminate()  # SIGTERM, which a worker takes as `serve_here` does
 
     def _end(self) -> int:
         deadline = time.monotonic() + self._settings.drain_s + self._settings.grace_s + 5
