@@ -3,8 +3,8 @@
     python -m bench.server [--bundle BUNDLE] [--peer MODEL | --no-peer] [--cells closed,open,fair] [--json FILE]
 
 Every server is verified before it is timed: ours must give the library's bits, the peer the same vectors to a cosine
-of 0.95 (both are int8; the deviation is shown). All run on the same threads of one machine, the load generator too; cells are interleaved,
-the loopback is the only network. Counts and times are bounded.
+of 0.95 (both are int8; how far it is off is shown). All run on the same threads of one machine, the load generator
+too; cells are interleaved, the loopback is the only network. Counts and times are bounded.
 """
 
 from __future__ import annotations
