@@ -1,4 +1,4 @@
-# Needs Python 3.11 or later, GNU make and a C compiler. Everything else is installed into .venv.
+# Needs Python 3.11 or later, GNU make and a C++20 compiler (gcc 12, clang 14). Everything else is installed into .venv.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -16,7 +16,7 @@ BENCH_FLAGS ?=
 DIST ?= dist
 LINTED := engine export tests bench .ci
 
-.PHONY: help venv install demo test test-slow check format bench bench-quick bench-server dist lock clean
+.PHONY: help venv install demo test test-slow check format bench bench-quick bench-server bench-kernels native dist lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -52,6 +52,14 @@ bench-quick: $(VENV)/.stamp-bench ## The same on MiniLM, in about 5 minutes
 bench-server: $(VENV)/.stamp-bench ## The server on MiniLM under load, beside a peer, in about 5 minutes
 	$(BIN)/python -m bench.server $(BENCH_FLAGS)
 
+native: ## Build the native module into the package, as it lies here
+	cmake -S engine/native -B build/native -DCMAKE_BUILD_TYPE=Release
+	cmake --build build/native --parallel
+	cmake --install build/native --prefix engine
+
+bench-kernels: $(VENV)/.stamp-dev ## Verify and time the native kernels, and profile whole calls
+	$(BIN)/python -m bench.native $(BENCH_FLAGS)
+
 dist: $(VENV)/.stamp-dev ## Build what is published into $(DIST)/
 	$(BIN)/python .ci/release.py $(DIST)
 
@@ -75,7 +83,7 @@ $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
 	@$(INSTALL) $(TORCH_FLAGS) "$$(grep -E '^torch==' constraints.txt)"
 	@touch $@
 
-$(VENV)/.stamp-export: $(VENV)/.stamp-torch pyproject.toml
+$(VENV)/.stamp-export: $(VENV)/.stamp-torch pyproject.toml $(wildcard engine/native/*)
 	@echo "==> installing embedrt[export,parquet,plot,server,otel]"
 	@$(INSTALL) --build-constraint constraints.txt --editable '.[export,parquet,plot,server,otel]'
 	@touch $@

@@ -4,7 +4,8 @@
 
 A checkout depends on onnxruntime itself, so that `pip install .` needs nothing but PyPI. What is published depends
 on embedrt-onnxruntime instead: one name, of which only one version can be installed, 2.x for CPUs and 1.x for GPUs.
-docs/packaging.md has the reasons and what pip and uv make of it. Needs hatchling; no network, no build isolation.
+docs/packaging.md has the reasons and what pip and uv make of it. Needs hatchling, scikit-build-core, cmake and a C++
+compiler; no network, no build isolation.
 """
 
 from __future__ import annotations
@@ -69,15 +70,15 @@ def onnxruntime_requirement(text: str) -> str:
     return str(found)
 
 
-def build(target: Path) -> None:
-    """Build every file of a release into `target`."""
+def build(target: Path, *, native: bool = True) -> None:
+    """Build every file of a release into `target`; without `native` the wheel holds no compiled module."""
     target = target.absolute()
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch) / "embedrt"
         shutil.copytree(ROOT, tree, ignore=_SKIP)
         (tree / "pyproject.toml").write_text(release_pyproject(text), encoding="utf-8")
-        _hatchling(tree, target)
+        build_embedrt(tree, target, native=native)
         for version in CHOICE_VERSIONS:
             _hatchling(_write_choice(Path(scratch) / f"choice-{version}", version, text), target)
 
@@ -95,6 +96,17 @@ def _write_choice(folder: Path, version: str, text: str) -> Path:
     (folder / "pyproject.toml").write_text(filled, encoding="utf-8")
     (folder / "README.md").write_text(_CHOICE_README, encoding="utf-8")
     return folder
+
+
+def build_embedrt(tree: Path, target: Path, *, native: bool, sdist: bool = True) -> None:
+    """Wheel and sdist of the checkout at `tree`. A compiler that fails is an error here."""
+    settings = {} if native else {"wheel.cmake": "false", "wheel.exclude": "**/_native.so*"}
+    program = f"import scikit_build_core.build as b; b.build_wheel({str(target)!r}, {settings!r})"
+    if sdist:
+        program += f"; b.build_sdist({str(target)!r})"
+    subprocess.run([sys.executable, "-c", program], cwd=tree, check=True)
+    if native and not any(target.glob("embedrt-*-linux_*.whl")):
+        raise RuntimeError("the native module was not built; pip install -v . shows the compiler's error")
 
 
 def _hatchling(folder: Path, target: Path) -> None:

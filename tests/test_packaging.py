@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def release() -> ModuleType:
 def dist(release: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release, and an empty wheel of everything that it depends on."""
     folder = tmp_path_factory.mktemp("dist")
-    release.build(folder)
+    release.build(folder, native=False)
     for requirement in [r for wheel in folder.glob("*.whl") for r in requirements(wheel)]:
         if requirement.name != release.CHOICE:
             (lowest,) = (s.version for s in requirement.specifier if s.operator in (">=", "=="))
@@ -73,11 +74,10 @@ def dist(release: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that `pip install .` makes."""
+def checkout(release: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that `pip install .` makes where there is no compiler."""
     folder = tmp_path_factory.mktemp("checkout")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    release.build_embedrt(ROOT, folder, native=False, sdist=False)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -144,6 +144,27 @@ def test_wheel_holds_both_packages_and_the_type_marker(checkout: Path) -> None:
     names = zipfile.ZipFile(checkout).namelist()
     assert {"embedrt/__init__.py", "embedrt/py.typed", "embedrt_export/__init__.py"} <= set(names)
     assert not [n for n in names if n.startswith(("tests/", "bench/")) or "__pycache__" in n]
+
+
+def test_without_a_compiler_the_wheel_is_made_without_the_native_module(tmp_path: Path) -> None:
+    """As pip builds it, with a C++ compiler that fails."""
+    program = "import scikit_build_core.build as b, sys; b.build_wheel(sys.argv[1], {'build-dir': sys.argv[2]})"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "dist"), str(tmp_path / "build")],
+        cwd=ROOT, env={**os.environ, "CXX": "/bin/false"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "installed without the native executor" in done.stdout + done.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+
+
+@pytest.mark.slow
+def test_with_a_compiler_the_wheel_holds_the_native_module(release: ModuleType, tmp_path: Path) -> None:
+    release.build_embedrt(ROOT, tmp_path, native=True, sdist=False)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "embedrt/executors/_native.so" in zipfile.ZipFile(wheel).namelist()
 
 
 def test_heavy_packages_are_extras_only(dist: Path) -> None:

@@ -125,9 +125,17 @@ def spread(model: torch.nn.Module, scale: float = 0.25) -> None:
                 parameter.normal_(0.0, 1.0 if "embeddings" in name else scale)
 
 
-def save_encoder(folder: Path, family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
+def save_encoder(
+    folder: Path,
+    family: str,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    activation: str | None = None,
+) -> Path:
     """A plain transformers directory."""
     config, model_class, tokenizer = FAMILIES[family]()
+    if activation is not None:
+        config.hidden_act = activation
     torch.manual_seed(seed)
     model = model_class(config)
     spread(model)
@@ -148,9 +156,12 @@ def save_pipeline(
     default_prompt_name: str | None = None,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
+    activation: str | None = None,
 ) -> Path:
     """A sentence-transformers directory: Transformer, Pooling, a Dense with Tanh per width in `dense`, Normalize."""
-    encoder = Transformer(str(save_encoder(folder / "encoder", family, seed, dtype)), max_seq_length=max_tokens)
+    encoder = Transformer(
+        str(save_encoder(folder / "encoder", family, seed, dtype, activation)), max_seq_length=max_tokens
+    )
     modules: list[Any] = [encoder, Pooling(64, pooling_mode=pooling if isinstance(pooling, str) else tuple(pooling))]
     width = modules[1].pooling_output_dimension
     for out in dense:

@@ -21,6 +21,7 @@ from embedrt.errors import (
     ParityError,
     SourceError,
     TokenLimitError,
+    UnsupportedByNativeError,
     UnsupportedModelError,
 )
 from embedrt.version import __version__
@@ -55,6 +56,7 @@ __all__ = [
     "TokenLimitError",
     "Truncation",
     "TruncationWarning",
+    "UnsupportedByNativeError",
     "UnsupportedModelError",
     "__version__",
     "open_bundle",

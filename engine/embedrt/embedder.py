@@ -19,7 +19,8 @@ from embedrt.batching import BatchLimits
 from embedrt.bundle import PARITY_VECTORS, POOLING_MODES, Bundle, open_bundle
 from embedrt.errors import InputTypeError, OptionError
 from embedrt.executors import Executor
-from embedrt.executors.onnxruntime import OnnxRuntimeExecutor, choose_device
+from embedrt.executors.choice import Chosen, check_executor, load_executor
+from embedrt.executors.onnxruntime import choose_device
 from embedrt.machine import available_threads
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, parse_options
 from embedrt.pooling import l2_normalize, load_head
@@ -56,6 +57,8 @@ class Embedder:
         bundle: directory that `embedrt export` made.
         variant: "fp32", "fp16", "int8", or "auto": on CPUs int8 where the bundle has it, on CUDA fp16.
         device: "cpu", "cuda", or "auto": CUDA where this onnxruntime has it.
+        executor: "native", "onnxruntime", or "auto": native where it runs the variant here, else ONNX Runtime.
+        isa: instruction set of the native executor; "auto" is the best that this machine has.
         num_threads: threads of the executor; default what CPU affinity and cgroup quota allow.
         pooling: another pooling than the bundle's, e.g. "cls"; several joined by "+". Part of the identity.
         verify_hashes: compare each file that is used with its sha256; False checks sizes only and loads faster.
@@ -63,8 +66,8 @@ class Embedder:
     Raises:
         BundleError: the bundle cannot be used; the message says why.
         OptionError: an argument does not fit.
-        DependencyError: the device needs another build of onnxruntime.
-        ExecutorError: onnxruntime cannot load the graph.
+        DependencyError: the device needs another build of onnxruntime, or the executor asked for is not installed.
+        ExecutorError: the executor cannot load the variant; UnsupportedByNativeError says why native does not run it.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class Embedder:
         *,
         variant: str = "auto",
         device: str = "auto",
+        executor: str = "auto",
+        isa: str = "auto",
         num_threads: int | None = None,
         pooling: str | None = None,
         verify_hashes: bool = True,
@@ -80,14 +85,18 @@ class Embedder:
         if num_threads is not None and num_threads < 1:
             raise OptionError(f"num_threads must be at least 1, not {num_threads}")
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.device = choose_device(device)
+        check_executor(executor)
+        self.device = "cpu" if executor == "native" and device == "auto" else choose_device(device)
         self.variant = choose_variant(self.bundle, variant, self.device)
         self.num_threads = num_threads if num_threads is not None else available_threads()
         manifest = self.bundle.manifest
         self.pooling = manifest.pipeline.pooling if pooling is None else _modes(pooling)
         self._head = load_head(self.bundle, replace(manifest.pipeline, pooling=self.pooling))
         self._tokenizer = TextTokenizer(self.bundle.path(manifest.tokenizer), manifest.max_tokens)
-        self._executor: Executor = self._load_executor(verify_hashes)
+        chosen = self._load_executor(executor, isa, verify_hashes)
+        self._executor: Executor = chosen.executor
+        self.executor = chosen.name  # "native" or "onnxruntime"
+        self.executor_reason = chosen.reason
         self._runner = WindowRunner(
             tokenizer=self._tokenizer,
             executor=self._executor,
@@ -95,7 +104,7 @@ class Embedder:
             pooling=self.pooling,
             include_prompt=manifest.pipeline.include_prompt,
             variant=self.variant,
-            limits=BatchLimits(),
+            limits=BatchLimits(pads=self._executor.pads),
         )
 
     @property
@@ -356,12 +365,19 @@ class Embedder:
     def _options(self, given: EncodeKwargs, kind: Kind, task: str | None) -> EncodeOptions:
         return parse_options(given, kind, task, self.bundle.manifest.prompts, self.dimension)
 
-    def _load_executor(self, verify_hashes: bool) -> Executor:
+    def _load_executor(self, executor: str, isa: str, verify_hashes: bool) -> Chosen:
         """Load the graph while the files are hashed: hashing releases the GIL, and loading takes longer."""
         with ThreadPoolExecutor(1, thread_name_prefix="embedrt-hash") as beside:
             hashed = beside.submit(self.bundle.check_hashes if verify_hashes else self.bundle.check_sizes, self.variant)
             try:
-                return OnnxRuntimeExecutor(self.bundle, self.variant, device=self.device, num_threads=self.num_threads)
+                return load_executor(
+                    self.bundle,
+                    self.variant,
+                    device=self.device,
+                    num_threads=self.num_threads,
+                    executor=executor,
+                    isa=isa,
+                )
             finally:
                 hashed.result()  # a damaged file is a clearer reason than what onnxruntime makes of it
 

@@ -13,7 +13,8 @@
     ├── OptionError (ValueError)  an argument that does not exist or does not fit
     ├── IdentityError             vectors of different identities were about to be mixed
     ├── ExecutorError             the executor could not be made or failed to run
-    │   └── NonFiniteError            it ran, and a vector holds NaN or infinity
+    │   ├── NonFiniteError            it ran, and a vector holds NaN or infinity
+    │   └── UnsupportedByNativeError  the native executor does not run this bundle or machine
     ├── DependencyError (ImportError)   an optional package is missing; the message has the command
     ├── FileFormatError           an input or output file of the command line cannot be read or written
     └── ExportError               the model cannot be exported
@@ -89,6 +90,10 @@ class NonFiniteError(ExecutorError):
     def __init__(self, message: str, *, index: int | None = None) -> None:
         super().__init__(message if index is None else f"text {index}: {message}")
         self.index = index
+
+
+class UnsupportedByNativeError(ExecutorError):
+    """The native executor does not run this variant, model or machine; ONNX Runtime does."""
 
 
 class DependencyError(EmbedrtError, ImportError):

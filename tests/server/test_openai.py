@@ -41,15 +41,17 @@ def test_base64_and_numbers_are_the_librarys_bits(served: Served, library: Embed
     assert [row["index"] for row in answer["data"]] == list(range(len(TEXTS)))
 
 
-@pytest.mark.parametrize("variant", ["int8", "fp32", "fp16"])
-def test_a_transformers_vectors_are_the_librarys(tiny_bundle: Path, variant: str):
+@pytest.mark.parametrize(
+    ("variant", "executor"), [("int8", "auto"), ("int8", "onnxruntime"), ("fp32", "auto"), ("fp16", "auto")]
+)
+def test_a_transformers_vectors_are_the_librarys(tiny_bundle: Path, variant: str, executor: str):
     """int8 rows are quantized by themselves, so bits hold whatever shares the batch; ONNX Runtime's floating-point
     kernels promise no bits across shapes, so for those the tolerance is that of fp32 sums of this size."""
     texts = ["hello", "a fox jumps over the lazy dog", "", "서울의 날씨", "the quick brown fox " * 20, "metro"] * 3
-    with serving(tiny_bundle, variant=variant, batch_tokens=64) as server:
+    with serving(tiny_bundle, variant=variant, executor=executor, batch_tokens=64) as server:
         single = np.concatenate([embed(server, input=text) for text in texts])
         together = embed(server, input=texts)
-        with Embedder(tiny_bundle, variant=variant, num_threads=1) as library:
+        with Embedder(tiny_bundle, variant=variant, executor=executor, num_threads=1) as library:
             wanted = library.encode_detailed(texts).embeddings
     if variant == "int8":
         assert bits(together) == bits(wanted)

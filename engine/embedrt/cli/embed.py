@@ -82,7 +82,7 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
     job.check_output()
     console = o.stderr_console()
     progress = NullProgress() if given["quiet"] else RichProgress(console, unit="texts")
-    with Embedder(bundle, variant=given["variant"], device=given["device"], num_threads=given["threads"]) as embedder:
+    with Embedder(bundle, **o.engine(given)) as embedder:
         try:
             summary = run(embedder, job, progress)
         except KeyboardInterrupt:

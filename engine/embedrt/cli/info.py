@@ -35,7 +35,7 @@ _PLAIN = ("LayerNormalization", "MatMul", "Gather")  # operators that fusion lea
 @click.option("--fast", is_flag=True, help="Check sizes only, not hashes.")
 @o.json_flag
 @o.engine_options
-def command(bundle: Path, fast: bool, as_json: bool, variant: str, device: str, threads: int | None) -> None:
+def command(bundle: Path, fast: bool, as_json: bool, **given: Any) -> None:
     """Show a bundle: model, pipeline, prompts, variants, parity, and what would run it on this machine.
 
     All files are compared with their hashes; a bundle that is damaged, incomplete or of a newer format is
@@ -44,7 +44,7 @@ def command(bundle: Path, fast: bool, as_json: bool, variant: str, device: str, 
     from embedrt.bundle import open_bundle
     from embedrt.commands.info import describe
 
-    info = describe(open_bundle(bundle), variant=variant, device=device, num_threads=threads, check_hashes=not fast)
+    info = describe(open_bundle(bundle), check_hashes=not fast, **o.engine(given))
     if as_json:
         click.echo(json.dumps(info.to_json(), ensure_ascii=False, indent=1))
         return
@@ -155,7 +155,7 @@ def _machine_table(info: BundleInfo) -> Table:
         ("cpus", f"{machine.logical_cpus} in all, affinity {machine.affinity_cpus}, cgroup quota {quota}"),
         ("threads", running.threads),
         ("memory", size_text(machine.memory_bytes)),
-        ("executor", running.executor),
+        ("executor", f"{running.executor}\n({running.executor_reason})"),
         ("providers", ", ".join(running.providers)),
     ]
     return facts_table(rows)

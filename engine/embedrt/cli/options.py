@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 VARIANTS = ("auto", "fp32", "fp16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
+EXECUTORS = ("auto", "native", "onnxruntime")
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 INPUT_FORMATS = ("txt", "jsonl", "csv", "tsv", "parquet")
 
@@ -39,6 +40,14 @@ variant_option = click.option(
     "--variant", type=click.Choice(VARIANTS), default="auto", envvar="EMBEDRT_VARIANT", show_default=True,
     help="Precision of the model.",
 )  # fmt: skip
+executor_option = click.option(
+    "--executor", type=click.Choice(EXECUTORS), default="auto", envvar="EMBEDRT_EXECUTOR", show_default=True,
+    help="What computes; auto is native where it runs the variant.",
+)  # fmt: skip
+isa_option = click.option(
+    "--isa", default="auto", metavar="NAME", envvar="EMBEDRT_ISA", show_default=True,
+    help="Instruction set of the native executor: avx512vnni, avx2, portable.",
+)  # fmt: skip
 column_option = click.option(
     "--column", help="Column or JSON field with the texts.  [default: 'text', or the only one]"
 )
@@ -50,8 +59,14 @@ input_format_option = click.option(
 
 
 def engine_options(function: F) -> F:
-    """--variant, --device, --threads."""
-    return stack(function, variant_option, device_option, threads_option)
+    """--variant, --device, --executor, --isa, --threads."""
+    return stack(function, variant_option, device_option, executor_option, isa_option, threads_option)
+
+
+def engine(given: dict[str, Any]) -> dict[str, Any]:
+    """What `engine_options` were given, as Embedder takes them."""
+    names = ("variant", "device", "executor", "isa")
+    return {"num_threads": given["threads"], **{name: given[name] for name in names}}
 
 
 def stack(function: F, *decorators: Callable[[F], F]) -> F:

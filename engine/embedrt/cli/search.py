@@ -57,7 +57,7 @@ def command(bundle: Path, corpus: str, queries: tuple[str, ...], k: int, task: s
     source = open_source(corpus, given["input_format"], given["column"])
     folder = given["folder"] or Path(f"{corpus}.embedrt")
     progress = NullProgress() if given["quiet"] else RichProgress(o.stderr_console(), unit="texts")
-    with Embedder(bundle, variant=given["variant"], device=given["device"], num_threads=given["threads"]) as embedder:
+    with Embedder(bundle, **o.engine(given)) as embedder:
         index = open_index(embedder, source, folder, progress, rebuild=given["rebuild"])
         _report(index, embedder.max_tokens, given["quiet"])
         answers = search(embedder, index, source, queries, k=k, task=task)

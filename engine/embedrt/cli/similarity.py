@@ -56,7 +56,7 @@ def command(bundle: Path, texts: tuple[str, ...], **given: Any) -> None:
         texts = tuple(open_source(given["file"], given["input_format"], given["column"]).texts())
     if not 1 <= len(texts) <= _MAX_TEXTS:
         raise click.UsageError(f"1 to {_MAX_TEXTS} texts make a matrix that can be read, not {len(texts):,}")
-    with Embedder(bundle, variant=given["variant"], device=given["device"], num_threads=given["threads"]) as embedder:
+    with Embedder(bundle, **o.engine(given)) as embedder:
         matrix = compare(embedder, texts, request)
         limit = embedder.max_tokens
     if matrix.num_cut:

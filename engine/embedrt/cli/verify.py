@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ _VARIANTS = ("fp32", "fp16", "int8")
 @click.option("--variants", callback=o.split_list(_VARIANTS), metavar="LIST",
               help="Which variants, e.g. fp32,int8.  [default: all]")  # fmt: skip
 @o.device_option
+@o.executor_option
+@o.isa_option
 @o.threads_option
 @click.option("--json", "json_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the report as JSON; - is stdout.")  # fmt: skip
@@ -53,9 +56,10 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
     from embedrt.bundle import open_bundle
     from embedrt.parity.html import render_page
     from embedrt.parity.report import render_table
-    from embedrt.parity.verify import verify_bundle
+    from embedrt.parity.verify import default_embedder, verify_bundle
 
     opened = open_bundle(bundle)
+    make_embedder = functools.partial(default_embedder, executor=given["executor"], isa=given["isa"])
     progress = o.step_progress(quiet)
     report = verify_bundle(
         opened,
@@ -63,6 +67,7 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         device=given["device"],
         num_threads=given["threads"],
         progress=progress,
+        make_embedder=make_embedder,
         **_reference(opened, given, progress),
     )
     if html_path is not None:

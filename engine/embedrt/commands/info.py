@@ -16,6 +16,7 @@ class Running:
 
     variant: str
     executor: str
+    executor_reason: str
     threads: int
     onnxruntime: str
     providers: tuple[str, ...]
@@ -45,8 +46,8 @@ class BundleInfo:
         }
 
 
-def describe(bundle: Bundle, *, variant: str, device: str, num_threads: int | None, check_hashes: bool) -> BundleInfo:
-    """Open the model and say what it is.
+def describe(bundle: Bundle, *, check_hashes: bool, **engine: Any) -> BundleInfo:
+    """Open the model and say what it is; `engine` as Embedder takes it.
 
     Raises:
         BundleIntegrityError: a file of any variant is not what the manifest says.
@@ -56,10 +57,11 @@ def describe(bundle: Bundle, *, variant: str, device: str, num_threads: int | No
         bundle.check_hashes()
     import onnxruntime
 
-    with Embedder(bundle, variant=variant, device=device, num_threads=num_threads, verify_hashes=False) as embedder:
+    with Embedder(bundle, verify_hashes=False, **engine) as embedder:
         running = Running(
             variant=embedder.variant,
             executor=embedder.executor_description,
+            executor_reason=embedder.executor_reason,
             threads=embedder.num_threads,
             onnxruntime=onnxruntime.__version__,
             providers=tuple(onnxruntime.get_available_providers()),

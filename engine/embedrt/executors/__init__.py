@@ -26,6 +26,10 @@ class Executor(Protocol):
     def description(self) -> str:
         """What runs where, e.g. "onnxruntime 1.32.0, CPUExecutionProvider, 2 threads"."""
 
+    @property
+    def pads(self) -> bool:
+        """Whether a batch costs as if all its texts were as long as the longest."""
+
     def run(self, batch: TokenBatch, *, first_token_only: bool = False) -> NDArray[np.float32]:
         """Hidden states (T, H), or only each text's first row (B, H) when `first_token_only`.
 

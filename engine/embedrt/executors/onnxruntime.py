@@ -79,6 +79,11 @@ class OnnxRuntimeExecutor:
             self._session = _make_session(bundle.path(entry.graph), "cpu", num_threads)
 
     @property
+    def pads(self) -> bool:
+        """True: the graph takes texts of one length."""
+        return True
+
+    @property
     def description(self) -> str:
         """What runs where, e.g. "onnxruntime 1.32.0, CPUExecutionProvider, 2 threads"."""
         threads = f"{self._num_threads} thread{'s' if self._num_threads > 1 else ''}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle, open_bundle
 from embedrt.errors import FileFormatError, OptionError
+from embedrt.executors.native import VARIANT as NATIVE_VARIANT
 from embedrt.machine import available_threads, describe_machine
 from embedrt.parity.files import ParityFiles, check_counts, read_parity_files
 from embedrt.parity.gates import find_failures, gate_set
@@ -75,11 +76,29 @@ class MakeEmbedder(Protocol):
         """Load `variant`; the hashes have been checked."""
 
 
-def default_embedder(bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> ParityEmbedder:
-    """An embedrt.Embedder."""
+def default_embedder(
+    bundle: Bundle,
+    *,
+    variant: str,
+    device: str,
+    num_threads: int | None,
+    executor: str = "auto",
+    isa: str = "auto",
+) -> ParityEmbedder:
+    """An embedrt.Embedder. Variants that only ONNX Runtime runs are loaded there when "native" is asked for."""
     from embedrt.embedder import Embedder
 
-    return Embedder(bundle, variant=variant, device=device, num_threads=num_threads, verify_hashes=False)
+    if executor == "native" and variant != NATIVE_VARIANT:
+        executor = "onnxruntime"
+    return Embedder(
+        bundle,
+        variant=variant,
+        device=device,
+        executor=executor,
+        isa=isa,
+        num_threads=num_threads,
+        verify_hashes=False,
+    )
 
 
 def verify_bundle(

@@ -117,6 +117,8 @@ class Models:
                 named.bundle,
                 variant=settings.variant,
                 device=settings.device,
+                executor=settings.executor,
+                isa=settings.isa,
                 num_threads=threads,
                 verify_hashes=settings.verify_hashes,
             )
@@ -124,7 +126,7 @@ class Models:
             limits = QueueLimits(
                 batch_tokens=settings.batch_tokens,
                 batch_texts=embedder.batch_limits.max_texts,
-                overhead_tokens=embedder.batch_limits.overhead_tokens,
+                overhead_tokens=embedder.batch_limits.overhead_tokens if embedder.batch_limits.pads else None,
                 queue_tokens=settings.queue_tokens,
             )
             self._engines[named.name] = ModelEngine(

@@ -7,6 +7,7 @@ from typing import Any
 
 VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8")
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
+EXECUTOR_CHOICES = ("auto", "native", "onnxruntime")
 SECRET = frozenset({"api_keys"})
 
 
@@ -24,6 +25,8 @@ class Settings:
     workers: int = _setting(1, "processes behind the port, each with the models", minimum=1)
     variant: str = _setting("auto", "precision of the models", choices=VARIANT_CHOICES)
     device: str = _setting("auto", "where to compute", choices=DEVICE_CHOICES)
+    executor: str = _setting("auto", "what computes; auto: native kernels where they fit", choices=EXECUTOR_CHOICES)
+    isa: str = _setting("auto", "instruction set of the native kernels")
     threads: int = _setting(0, "threads to compute with, over all workers; 0: what affinity and quota allow", minimum=0)
     share_threads: bool = _setting(True, "several models take turns with all threads, instead of dividing them")
     verify_hashes: bool = _setting(True, "compare the bundles' files with their hashes when loading")

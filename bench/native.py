@@ -1,0 +1,140 @@
+"""The native executor by itself: each kernel verified and timed, whole calls, and where their time goes.
+
+    python -m bench.native [--threads 2] [--isa auto] [--shapes large,mini] [--rounds 9]
+
+Weights are seeded (only their sizes matter for speed). Kernels are compared with their numpy twins before they are
+timed. Shares are of the machine's own peak for exact int8 products on as many threads, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from tests.native import door, made, twin
+
+from bench.peaks import Peaks, measure_peaks
+from embedrt.executors import TokenBatch
+from embedrt.executors.native import NativeExecutor, available_isas, load_library
+
+SHAPES = {
+    "large": made.Shape(
+        hidden=1024, layers=24, heads=16, ffn=4096, outliers=32, vocabulary=1000, positions=514,
+        model_type="xlm-roberta", token_types=False,
+    ),
+    "base": made.Shape(
+        hidden=768, layers=12, heads=12, ffn=3072, outliers=32, vocabulary=1000, positions=514,
+        model_type="xlm-roberta", token_types=False,
+    ),
+    "mini": made.Shape(hidden=384, layers=6, heads=12, ffn=1536, outliers=32, vocabulary=1000, positions=512),
+}  # fmt: skip
+BATCHES = {
+    "large": ((1, 16), (1, 64), (1, 128), (8, 128), (1, 512), (4, 512)),
+    "base": ((1, 16), (1, 128), (8, 128)),
+    "mini": ((1, 16), (1, 128), (32, 32), (32, 128), (8, 256)),
+}
+PRODUCTS = ("qkv", "attention output", "ffn up", "ffn down")
+ROWS = 48
+
+
+def main() -> None:
+    """Print the three tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--isa", default="auto")
+    parser.add_argument("--shapes", default="large,mini")
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
+    isa = given.isa
+    if isa == "auto":
+        isa = next(name for name, available in available_isas(load_library()).items() if available)
+    cpus = sorted(os.sched_getaffinity(0))
+    one, all_threads = measure_peaks(cpus[:1]), measure_peaks(cpus[: given.threads])
+    for name in given.shapes.split(","):
+        shape = SHAPES[name]
+        print(f"\n{name}: {shape.layers} layers of {shape.hidden}, FFN {shape.ffn}, {isa}, one thread, {ROWS} rows")
+        _kernels(shape, isa, one)
+        print(f"\n{name}: whole calls, {given.threads} threads; share of time per step")
+        _calls(name, isa, given.threads, given.rounds, all_threads)
+
+
+def _kernels(shape: made.Shape, isa: str, peaks: Peaks) -> None:
+    rng = np.random.default_rng(0)
+    hidden, ffn, main = shape.hidden, shape.ffn, shape.ffn - shape.outliers
+    sizes = ((hidden, 3 * hidden), (hidden, hidden), (hidden, ffn), (main, hidden))
+    for product, (k, n) in zip(PRODUCTS, sizes, strict=True):
+        zero = 16 if product == "ffn down" else 128
+        x = rng.standard_normal((ROWS, k)).astype(np.float32)
+        x = np.maximum(x, np.float32(-0.16)) if zero == 16 else x
+        weight = rng.integers(-127, 128, (k, n)).astype(np.int8)
+        scale, bias = np.full(n, 1e-3, np.float32), np.zeros(n, np.float32)
+        epilogue = door.ACTIVATE if product == "ffn up" else door.STORE
+        out, _, seconds = door.product(
+            isa, x, weight, scale, bias, zero=zero, epilogue=epilogue, activation=door.GELU_ERF, repeat=30
+        )
+        wanted = twin.product(x, zero, weight, scale)
+        if product == "ffn up":
+            wanted = twin.gelu_erf(wanted)
+        assert np.abs(out - wanted).max() < 1e-3 * np.abs(wanted).max(), f"{product} is wrong, so it is not timed"
+        gops = 2 * ROWS * k * n / seconds / 1e9
+        print(f"  {product:18} {k:5} x {n:5}  {gops:6.0f} GOPS {_share(gops, peaks)}")
+    size = hidden // shape.heads
+    for tokens in (128, 512):
+        q, k_, v = (rng.standard_normal((tokens, size)).astype(np.float32) for _ in range(3))
+        out, best = door.time_attention(isa, q, k_, v, 0, tokens, 30)
+        error = np.abs(out - twin.attention(q.astype(np.float64), k_, v)).max()
+        assert error < 1e-4, f"attention is wrong by {error}, so it is not timed"
+        print(f"  attention          {tokens:5} x {size:5}  {4 * tokens * tokens * size / best / 1e9:6.0f} GFLOPS")
+
+
+def _calls(name: str, isa: str, threads: int, rounds: int, peaks: Peaks) -> None:
+    shape = SHAPES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = made.write_bundle(Path(folder) / "bundle", shape)
+        start = time.perf_counter()
+        executor = NativeExecutor(bundle, "int8", num_threads=threads, isa=isa)
+        print(f"  load {time.perf_counter() - start:.2f} s")
+        for texts, tokens in BATCHES[name]:
+            _call(
+                executor,
+                made.random_batch([tokens] * texts, shape.vocabulary),
+                f"{texts}x{tokens}",
+                shape,
+                rounds,
+                peaks,
+            )
+        executor.close()
+
+
+def _call(
+    executor: NativeExecutor, batch: TokenBatch, label: str, shape: made.Shape, rounds: int, peaks: Peaks
+) -> None:
+    executor.run(batch)
+    before = executor.profile()
+    times = [_seconds(lambda: executor.run(batch)) for _ in range(rounds)]
+    spent = {step: seconds - before[step] for step, seconds in executor.profile().items()}
+    total, median, tokens = sum(spent.values()), statistics.median(times), len(batch.token_ids)
+    gops = 2 * tokens * shape.layers * (4 * shape.hidden**2 + 2 * shape.hidden * shape.ffn) / median / 1e9
+    shares = ", ".join(
+        f"{step} {100 * seconds / total:.0f}%" for step, seconds in spent.items() if seconds > total / 200
+    )
+    print(f"  {label:7} {tokens / median:8.0f} tokens/s {gops:6.0f} GOPS {_share(gops, peaks)}  {shares}", flush=True)
+
+
+def _share(gops: float, peaks: Peaks) -> str:
+    return f"({100 * gops / peaks.int8.value:3.0f}% of {peaks.int8.how})" if peaks.int8 else ""
+
+
+def _seconds(call: object) -> float:
+    start = time.perf_counter()
+    call()  # type: ignore[operator]
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Which executor runs a variant: the native one where it can, else ONNX Runtime, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedrt.bundle import Bundle
+from embedrt.errors import DependencyError, OptionError, UnsupportedByNativeError
+from embedrt.executors import Executor
+from embedrt.executors.native import PORTABLE, NativeExecutor, available_isas, load_library
+from embedrt.executors.onnxruntime import OnnxRuntimeExecutor
+
+EXECUTORS = ("auto", "native", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A loaded executor, its name out of EXECUTORS, and why it is this one."""
+
+    executor: Executor
+    name: str
+    reason: str
+
+
+def load_executor(bundle: Bundle, variant: str, *, device: str, num_threads: int, executor: str, isa: str) -> Chosen:
+    """Load the executor that `executor` means.
+
+    Args:
+        bundle, variant: what to run.
+        device: "cpu" or "cuda".
+        num_threads: of the executor.
+        executor: "native", "onnxruntime", or "auto": native where it runs this variant here, else ONNX Runtime.
+        isa: of the native executor: "auto", or one of `available_isas`.
+
+    Raises:
+        OptionError: no such executor.
+        UnsupportedByNativeError: "native" was asked for and does not run this variant, model or machine.
+        DependencyError: "native" was asked for and is not installed.
+        ExecutorError: the executor cannot load the variant.
+    """
+    check_executor(executor)
+    if executor == "onnxruntime":
+        return Chosen(_onnxruntime(bundle, variant, device, num_threads), "onnxruntime", "asked for")
+    try:
+        _check(device, isa, forced=executor == "native")
+        native = NativeExecutor(bundle, variant, num_threads=num_threads, isa=isa)
+    except (UnsupportedByNativeError, DependencyError) as exc:
+        if executor == "native":
+            raise
+        reason = f"the native executor does not run this: {exc}"
+        return Chosen(_onnxruntime(bundle, variant, device, num_threads), "onnxruntime", reason)
+    return Chosen(native, "native", "asked for" if executor == "native" else "the fastest for this variant here")
+
+
+def check_executor(executor: str) -> None:
+    """Raise OptionError unless `executor` is one of EXECUTORS."""
+    if executor not in EXECUTORS:
+        raise OptionError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
+
+
+def _check(device: str, isa: str, *, forced: bool) -> None:
+    if device != "cpu":
+        raise UnsupportedByNativeError(f"it runs on CPUs, not on {device}")
+    isas = available_isas(load_library())
+    if isa != "auto" and isa not in isas:
+        raise OptionError(f"isa must be one of auto, {', '.join(isas)}, not {isa!r}")
+    fast = [name for name, available in isas.items() if available and name != PORTABLE]
+    if isa == "auto" and not fast and not forced:
+        others = ", ".join(name for name in isas if name != PORTABLE) or "none for this architecture"
+        raise UnsupportedByNativeError(f"this processor has none of its instruction sets ({others})")
+
+
+def _onnxruntime(bundle: Bundle, variant: str, device: str, num_threads: int) -> Executor:
+    return OnnxRuntimeExecutor(bundle, variant, device=device, num_threads=num_threads)

@@ -1,0 +1,255 @@
+"""The native int8 executor: a thin door to the C++ module, which runs the weights of a bundle's int8 variant."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle import Architecture, Bundle, TensorEntry
+from embedrt.errors import BundleIntegrityError, DependencyError, ExecutorError, UnsupportedByNativeError
+from embedrt.executors import TokenBatch
+
+_PLACE = "embedrt/executors/_native.so"
+LIBRARY = Path(__file__).with_name("_native.so")
+VARIANT = "int8"
+PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX Runtime
+
+_ABI = 1
+_OK, _UNSUPPORTED = 0, 1
+_DTYPES = {"float32": 0, "int8": 1}
+_ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1, "relu": 2}
+_ROBERTA = ("roberta", "xlm-roberta", "camembert")  # positions count the tokens that are not padding
+_FAMILIES = ("bert", "distilbert", *_ROBERTA)
+_ERROR_BYTES = 512
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("data", ctypes.c_void_p),
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("dtype", ctypes.c_int32),
+    )
+
+
+class _Config(ctypes.Structure):
+    _fields_ = (
+        ("hidden_size", ctypes.c_int32),
+        ("num_layers", ctypes.c_int32),
+        ("num_heads", ctypes.c_int32),
+        ("activation", ctypes.c_int32),
+        ("max_positions", ctypes.c_int32),
+        ("pad_position", ctypes.c_int32),
+        ("num_threads", ctypes.c_int32),
+        ("layer_norm_epsilon", ctypes.c_float),
+        ("isa", ctypes.c_char_p),
+    )
+
+
+def load_library(path: Path | None = None) -> ctypes.CDLL:
+    """The native module at `path`, by default the installed one.
+
+    Raises:
+        DependencyError: it was not built, cannot be loaded here, or is of another version.
+    """
+    path = path or _find_library()
+    if not path.is_file():
+        raise DependencyError(
+            "the native module is not installed (there was no C++ compiler when embedrt was); "
+            "with one, 'pip install --force-reinstall --no-deps embedrt' builds it"
+        )
+    try:
+        library = ctypes.CDLL(str(path))
+        abi = library.embedrt_abi()
+    except (OSError, AttributeError) as exc:
+        raise DependencyError(f"the native module {path} cannot be loaded: {exc}; install embedrt again") from exc
+    if abi != _ABI:
+        raise DependencyError(f"the native module {path} has ABI {abi}, wanted {_ABI}; install embedrt again")
+    library.embedrt_isa_name.restype = ctypes.c_char_p
+    library.embedrt_isa_of.restype = ctypes.c_char_p
+    return library
+
+
+def _find_library() -> Path:
+    """Beside this file, or in site-packages: an editable install leaves the sources where they are."""
+    if LIBRARY.is_file() or LIBRARY.parent != Path(__file__).parent:
+        return LIBRARY
+    try:
+        return Path(str(metadata.distribution("embedrt").locate_file(_PLACE)))
+    except metadata.PackageNotFoundError:
+        return LIBRARY
+
+
+def available_isas(library: ctypes.CDLL) -> dict[str, bool]:
+    """Instruction sets of the build, best first, and whether this machine has them."""
+    found: dict[str, bool] = {}
+    while (name := library.embedrt_isa_name(len(found))) is not None:
+        found[name.decode()] = bool(library.embedrt_isa_available(len(found)))
+    return found
+
+
+class NativeExecutor:
+    """Runs the int8 variant of a BERT-family bundle."""
+
+    def __init__(self, bundle: Bundle, variant: str, *, num_threads: int, isa: str = "auto") -> None:
+        """Map the variant's weights and pack them for `isa`: "auto", or a name of `available_isas`.
+
+        Raises:
+            UnsupportedByNativeError: the variant, model or machine is not of the kind that the module runs.
+            DependencyError: the module is not installed.
+            BundleIntegrityError: a tensor does not lie where the manifest says.
+        """
+        config = _config(bundle, variant, num_threads, isa)
+        self._library = load_library()
+        self._hidden_size = config.hidden_size
+        self._num_threads = num_threads
+        arrays = _map_tensors(bundle, bundle.variant(variant).tensors)
+        tensors = _as_tensors(arrays)
+        self._encoder: ctypes.c_void_p | None = ctypes.c_void_p()
+        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        code = self._library.embedrt_create(
+            ctypes.byref(config),
+            tensors,
+            ctypes.c_int64(len(tensors)),
+            ctypes.byref(self._encoder),
+            error,
+            ctypes.c_size_t(_ERROR_BYTES),
+        )
+        self._arrays = arrays  # the embeddings are read where they are mapped
+        if code != _OK:
+            self._encoder = None
+            raise _error(code, error.value.decode(errors="replace"))
+        self.isa: str = self._library.embedrt_isa_of(self._encoder).decode()
+
+    @property
+    def pads(self) -> bool:
+        """False: texts of all lengths run side by side."""
+        return False
+
+    @property
+    def description(self) -> str:
+        """What runs where, e.g. "embedrt native int8, avx2, 2 threads"."""
+        return f"embedrt native int8, {self.isa}, {self._num_threads} thread{'s' if self._num_threads > 1 else ''}"
+
+    def run(self, batch: TokenBatch, *, first_token_only: bool = False) -> NDArray[np.float32]:
+        """Hidden states (T, H), or each text's first row (B, H)."""
+        encoder = self._encoder
+        if encoder is None:
+            raise ExecutorError("the embedder was closed; make a new one")
+        ids = np.ascontiguousarray(batch.token_ids, dtype=np.int32)
+        offsets = np.ascontiguousarray(batch.offsets, dtype=np.int32)
+        if len(offsets) < 1 or offsets[-1] != len(ids):
+            raise ExecutorError(f"the batch has {len(ids)} tokens, its offsets end at {offsets[-1:]}")
+        rows = len(offsets) - 1 if first_token_only else len(ids)
+        out = np.empty((rows, self._hidden_size), dtype=np.float32)
+        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        code = self._library.embedrt_run(
+            encoder,
+            ids.ctypes.data_as(ctypes.c_void_p),
+            offsets.ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_int32(len(offsets) - 1),
+            ctypes.c_int32(first_token_only),
+            out.ctypes.data_as(ctypes.c_void_p),
+            error,
+            ctypes.c_size_t(_ERROR_BYTES),
+        )
+        if code != _OK:
+            raise ExecutorError(f"the native executor failed: {error.value.decode(errors='replace')}")
+        return out
+
+    def profile(self) -> dict[str, float]:
+        """Seconds that one thread has spent in each step so far."""
+        if self._encoder is None:
+            return {}
+        count = 32
+        names, seconds = (ctypes.c_char_p * count)(), (ctypes.c_double * count)()
+        found = self._library.embedrt_profile(self._encoder, names, seconds, ctypes.c_int32(count))
+        return {(names[i] or b"").decode(): seconds[i] for i in range(found)}
+
+    def close(self) -> None:
+        """Free the weights."""
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            self._library.embedrt_destroy(encoder)
+            self._arrays = {}
+
+    def __del__(self) -> None:
+        if getattr(self, "_encoder", None) is not None:
+            self.close()
+
+
+def _config(bundle: Bundle, variant: str, num_threads: int, isa: str) -> _Config:
+    numbers: Architecture = bundle.manifest.architecture
+    if variant != VARIANT:
+        raise UnsupportedByNativeError(f"it runs the {VARIANT} variant, not {variant}")
+    if numbers.model_type not in _FAMILIES:
+        raise UnsupportedByNativeError(f"it runs {', '.join(_FAMILIES)}, not {numbers.model_type}")
+    if numbers.activation not in _ACTIVATIONS:
+        raise UnsupportedByNativeError(f"it has {', '.join(_ACTIVATIONS)}, not {numbers.activation}")
+    return _Config(
+        hidden_size=numbers.hidden_size,
+        num_layers=numbers.num_layers,
+        num_heads=numbers.num_heads,
+        activation=_ACTIVATIONS[numbers.activation],
+        max_positions=numbers.max_positions,
+        pad_position=numbers.pad_token_id if numbers.model_type in _ROBERTA else -1,
+        num_threads=num_threads,
+        layer_norm_epsilon=numbers.layer_norm_eps,
+        isa=isa.encode(),
+    )
+
+
+def _map_tensors(bundle: Bundle, entries: tuple[TensorEntry, ...]) -> dict[str, NDArray[Any]]:
+    """Read-only views of the tensors that the module knows the types of; each file is mapped once."""
+    files: dict[str, NDArray[np.uint8]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    for entry in entries:
+        if entry.dtype not in _DTYPES:
+            continue
+        if entry.path not in files:
+            files[entry.path] = _map_file(bundle.path(entry.path))
+        arrays[entry.name] = _view(files[entry.path], entry)
+    return arrays
+
+
+def _map_file(path: Path) -> NDArray[np.uint8]:
+    try:
+        return np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as exc:  # ValueError: an empty file
+        raise BundleIntegrityError(f"{path} cannot be mapped: {exc}; copy or export the bundle again") from exc
+
+
+def _view(file: NDArray[np.uint8], entry: TensorEntry) -> NDArray[Any]:
+    dtype = np.dtype(entry.dtype)
+    size = dtype.itemsize * int(np.prod(entry.shape, dtype=np.int64))
+    inside = entry.offset >= 0 and entry.offset + entry.size <= len(file)
+    if size != entry.size or not inside or entry.offset % dtype.itemsize or min(entry.shape, default=1) < 1:
+        raise BundleIntegrityError(
+            f"{entry.path}: tensor {entry.name}, {entry.dtype} {entry.shape} at {entry.offset}, does not fit its "
+            f"{entry.size} bytes or the file's {len(file)}; copy or export the bundle again"
+        )
+    return file[entry.offset : entry.offset + entry.size].view(dtype).reshape(entry.shape)
+
+
+def _as_tensors(arrays: Mapping[str, NDArray[Any]]) -> ctypes.Array[_Tensor]:
+    out = (_Tensor * len(arrays))()
+    for tensor, (name, array) in zip(out, arrays.items(), strict=True):
+        tensor.name = name.encode()
+        tensor.data = array.ctypes.data
+        tensor.rows = int(np.prod(array.shape[:-1], dtype=np.int64))
+        tensor.columns = array.shape[-1] if array.ndim else 1
+        tensor.dtype = _DTYPES[array.dtype.name]
+    return out
+
+
+def _error(code: int, message: str) -> ExecutorError:
+    if code == _UNSUPPORTED:
+        return UnsupportedByNativeError(message)
+    return ExecutorError(f"the native executor cannot load the bundle: {message}")

@@ -1,0 +1,215 @@
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <exception>
+#include <initializer_list>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "embedrt_native.h"
+#include "encoder.h"
+#include "isa.h"
+#include "refusal.h"
+
+struct embedrt_encoder {
+    embedrt::Encoder encoder;
+};
+
+namespace {
+
+using namespace embedrt;
+
+void say(char* error, size_t size, const char* message) {
+    if (error != nullptr && size > 0) std::snprintf(error, size, "%s", message);
+}
+
+// Runs `body` and turns what it throws into a code and a message.
+template <class Body>
+int32_t guarded(char* error, size_t size, Body body) {
+    try {
+        body();
+        return EMBEDRT_OK;
+    } catch (const Refusal& refusal) {
+        say(error, size, refusal.what());
+        return EMBEDRT_UNSUPPORTED;
+    } catch (const std::bad_alloc&) {
+        say(error, size, "out of memory");
+    } catch (const std::exception& failure) {
+        say(error, size, failure.what());
+    } catch (...) {
+        say(error, size, "unknown failure");
+    }
+    return EMBEDRT_FAILED;
+}
+
+const Kernels* at(int32_t i) {
+    const auto built = built_kernels();
+    return i >= 0 && static_cast<size_t>(i) < built.size() ? built[static_cast<size_t>(i)] : nullptr;
+}
+
+void check_widths(std::initializer_list<int32_t> widths) {
+    for (int32_t width : widths)
+        if (width < 16 || width % 16 != 0) throw std::invalid_argument("widths must be multiples of 16");
+}
+
+double now() {
+    timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+// Runs `body` `repeat` times; the fastest in *seconds, if it is not null.
+template <class Body>
+void time_best(int32_t repeat, double* seconds, Body body) {
+    double best = 1e30;
+    for (int32_t i = 0; i < repeat; i++) {
+        const double start = now();
+        body();
+        const double took = now() - start;
+        best = took < best ? took : best;
+    }
+    if (seconds != nullptr) *seconds = best;
+}
+
+}  // namespace
+
+int32_t embedrt_abi(void) { return EMBEDRT_ABI; }
+
+const char* embedrt_isa_name(int32_t i) {
+    const Kernels* kernels = at(i);
+    return kernels == nullptr ? nullptr : kernels->name;
+}
+
+int32_t embedrt_isa_available(int32_t i) {
+    const Kernels* kernels = at(i);
+    return kernels != nullptr && machine_has(*kernels) ? 1 : 0;
+}
+
+int32_t embedrt_create(const embedrt_config* config, const embedrt_tensor* tensors, int64_t num_tensors,
+                       embedrt_encoder** out, char* error, size_t error_size) {
+    *out = nullptr;
+    return guarded(error, error_size, [&] {
+        *out = new embedrt_encoder{Encoder(*config, tensors, static_cast<size_t>(num_tensors))};
+    });
+}
+
+int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, int32_t num_texts,
+                    int32_t first_token_only, float* out, char* error, size_t error_size) {
+    return guarded(error, error_size,
+                   [&] { encoder->encoder.run({ids, offsets, num_texts, first_token_only != 0}, out); });
+}
+
+const char* embedrt_isa_of(const embedrt_encoder* encoder) { return encoder->encoder.kernels().name; }
+
+int32_t embedrt_profile(const embedrt_encoder* encoder, const char** names, double* seconds, int32_t size) {
+    const auto& profile = encoder->encoder.profile();
+    for (int32_t i = 0; i < size && i < static_cast<int32_t>(STEP_NAMES.size()); i++) {
+        names[i] = STEP_NAMES[static_cast<size_t>(i)];
+        seconds[i] = profile.seconds[static_cast<size_t>(i)];
+    }
+    return static_cast<int32_t>(STEP_NAMES.size());
+}
+
+void embedrt_destroy(embedrt_encoder* encoder) { delete encoder; }
+
+int32_t embedrt_kernel_quantize(const char* isa, const float* x, int32_t rows, int32_t width, int32_t zero, int16_t* q,
+                                float* scale, char* error, size_t error_size) {
+    return guarded(error, error_size, [&] {
+        const Kernels& kernels = choose_kernels(isa);
+        check_widths({width});
+        std::vector<uint8_t> row(static_cast<size_t>(width * kernels.row_bytes));
+        for (int32_t r = 0; r < rows; r++) {
+            const size_t first = static_cast<size_t>(r) * static_cast<size_t>(width);
+            kernels.quantize(x + first, width, zero, row.data(), scale + r);
+            for (size_t i = 0; i < static_cast<size_t>(width); i++) {
+                if (kernels.row_bytes == 1)
+                    q[first + i] = static_cast<int16_t>(row[i] - zero);
+                else
+                    std::memcpy(q + first + i, row.data() + 2 * i, 2);
+            }
+        }
+    });
+}
+
+int32_t embedrt_kernel_layer_norm(const char* isa, float* x, int32_t rows, int32_t width, const float* gamma,
+                                  const float* beta, float epsilon, char* error, size_t error_size) {
+    return guarded(error, error_size, [&] {
+        const Kernels& kernels = choose_kernels(isa);
+        check_widths({width});
+        for (int32_t r = 0; r < rows; r++)
+            kernels.layer_norm(x + static_cast<size_t>(r) * static_cast<size_t>(width), width, gamma, beta, epsilon);
+    });
+}
+
+int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, int32_t k, int32_t n, int32_t zero,
+                               const void* w, const float* scale, const float* bias, const float* restore,
+                               int32_t epilogue, int32_t activation, int32_t main, float* out, float* rest,
+                               int32_t repeat, double* seconds, char* error, size_t error_size) {
+    return guarded(error, error_size, [&] {
+        const Kernels& kernels = choose_kernels(isa);
+        check_widths({k, n, main});
+        Array<char> storage;
+        const Matrix matrix = pack_matrix(kernels, k, n, zero, w, scale, bias, storage);
+        const size_t row_bytes = static_cast<size_t>(k) * static_cast<size_t>(matrix.wide ? 4 : kernels.row_bytes);
+        Array<char> quantized(row_bytes * static_cast<size_t>(rows));
+        std::vector<float> scales(static_cast<size_t>(rows));
+        for (int32_t r = 0; r < rows; r++) {
+            char* row = quantized.data() + static_cast<size_t>(r) * row_bytes;
+            const float* from = x + static_cast<size_t>(r) * static_cast<size_t>(k);
+            if (matrix.wide)
+                std::memcpy(row, from, row_bytes);
+            else
+                kernels.quantize(from, k, zero, row, &scales[static_cast<size_t>(r)]);
+        }
+        Product product;
+        product.rows = quantized.data();
+        product.row_stride = row_bytes;
+        product.row_scale = scales.data();
+        product.num_rows = rows;
+        product.last_panel = (n + kernels.panel_columns - 1) / kernels.panel_columns;
+        product.epilogue = static_cast<Epilogue>(epilogue);
+        product.activation = static_cast<Activation>(activation);
+        product.main = main;
+        product.out = out;
+        product.out_stride = static_cast<size_t>(main);
+        product.rest = rest;
+        product.rest_stride = static_cast<size_t>(n - main);
+        product.restore = restore;
+        time_best(repeat, seconds, [&] {
+            matrix.wide ? kernels.product_f32(matrix.f32, product) : kernels.product_i8(matrix.i8, product);
+        });
+    });
+}
+
+int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k, const float* v, int32_t n,
+                                 int32_t head_size, int32_t first, int32_t last, float* out,
+                                 int32_t repeat, double* seconds, char* error, size_t error_size) {
+    return guarded(error, error_size, [&] {
+        const Kernels& kernels = choose_kernels(isa);
+        check_widths({head_size});
+        if (n < 1 || first < 0 || first >= last || last > n) throw std::invalid_argument("no such query rows");
+        const auto d = static_cast<size_t>(head_size), count = static_cast<size_t>(n);
+        const float factor = 1.44269504f / __builtin_sqrtf(static_cast<float>(head_size));
+        Array<float> qkv(count * 3 * d), scratch(kernels.attention_scratch(n, head_size));
+        for (size_t i = 0; i < count; i++)
+            for (size_t c = 0; c < d; c++) {
+                qkv[i * 3 * d + c] = q[i * d + c] * factor;
+                qkv[i * 3 * d + d + c] = k[i * d + c];
+                qkv[i * 3 * d + 2 * d + c] = v[i * d + c];
+            }
+        Attention a;
+        a.query = qkv.data();
+        a.key = a.query + d;
+        a.value = a.key + d;
+        a.stride = 3 * d;
+        a.num_keys = n;
+        a.head_size = head_size;
+        a.first_query = first;
+        a.last_query = last;
+        a.out = out;
+        a.out_stride = d;
+        a.scratch = scratch.data();
+        time_best(repeat, seconds, [&] { kernels.attention(a); });
+    });
+}

@@ -1,0 +1,91 @@
+/* The C door of the native int8 executor. No function throws, keeps a pointer that it was not told to keep, or prints.
+ * Functions that can fail return an EMBEDRT_* code and put a message, cut to fit, into `error`. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EMBEDRT_ABI 1
+
+enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
+enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1 };
+enum { EMBEDRT_GELU_ERF = 0, EMBEDRT_GELU_TANH = 1, EMBEDRT_RELU = 2 };
+
+/* A weight by name, C-ordered; `data` is kept for as long as the encoder lives. */
+typedef struct {
+    const char* name;
+    const void* data;
+    int64_t rows, columns; /* a vector has one row */
+    int32_t dtype;
+} embedrt_tensor;
+
+typedef struct {
+    int32_t hidden_size, num_layers, num_heads;
+    int32_t activation;
+    int32_t max_positions;
+    int32_t pad_position; /* -1: positions count from 0; else RoBERTa's: they count the tokens that are not this id, from
+                             it on plus 1, and tokens of this id are at it */
+    int32_t num_threads;
+    float layer_norm_epsilon;
+    const char* isa; /* "auto" or a name of embedrt_isa_name */
+} embedrt_config;
+
+typedef struct embedrt_encoder embedrt_encoder;
+
+int32_t embedrt_abi(void);
+
+/* Name of the i-th instruction set of this build, best first, or NULL; whether this machine has it. */
+const char* embedrt_isa_name(int32_t i);
+int32_t embedrt_isa_available(int32_t i);
+
+int32_t embedrt_create(const embedrt_config* config, const embedrt_tensor* tensors, int64_t num_tensors,
+                       embedrt_encoder** out, char* error, size_t error_size);
+
+/* Hidden states of `num_texts` texts, text i being ids[offsets[i]] to ids[offsets[i + 1]]: (T, H), or (num_texts, H) if
+ * `first_token_only`. Several threads may call at once; they take turns. */
+int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, int32_t num_texts,
+                    int32_t first_token_only, float* out, char* error, size_t error_size);
+
+const char* embedrt_isa_of(const embedrt_encoder* encoder);
+
+/* Seconds that thread 0 spent in each step since the encoder was made; returns their number. Waiting is the last. */
+int32_t embedrt_profile(const embedrt_encoder* encoder, const char** names, double* seconds, int32_t size);
+
+/* Not while a call runs. */
+void embedrt_destroy(embedrt_encoder* encoder);
+
+/* Single kernels, for tests and benchmarks; arrays are C-ordered and whole. */
+
+/* rows8 (zero 128) or rows8_activation (zero 16): q (rows, width) without the zero point, scale (rows,). */
+int32_t embedrt_kernel_quantize(const char* isa, const float* x, int32_t rows, int32_t width, int32_t zero, int16_t* q,
+                                float* scale, char* error, size_t error_size);
+
+int32_t embedrt_kernel_layer_norm(const char* isa, float* x, int32_t rows, int32_t width, const float* gamma,
+                                  const float* beta, float epsilon, char* error, size_t error_size);
+
+/* One product with its epilogue (kernels.h): x (rows, k) is quantized with `zero`, w is (k, n); or with a float32 weight
+ * where `scale` is NULL. `repeat` times over the same rows; seconds of the fastest, in *seconds, if it is not NULL. */
+int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, int32_t k, int32_t n, int32_t zero,
+                               const void* w, const float* scale, const float* bias, const float* restore,
+                               int32_t epilogue, int32_t activation, int32_t main, float* out, float* rest,
+                               int32_t repeat, double* seconds, char* error, size_t error_size);
+
+/* softmax(q k^T / sqrt(head_size)) v for query rows [first, last): q, k, v (n, head_size), out (last - first, ...). `repeat` and
+ * `seconds` as above. */
+int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k, const float* v, int32_t n,
+                                 int32_t head_size, int32_t first, int32_t last, float* out,
+                                 int32_t repeat, double* seconds, char* error, size_t error_size);
+
+#ifdef __cplusplus
+}
+#endif
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,85 @@
+#include "encoder.h"
+
+#include <unistd.h>
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "isa.h"
+#include "pass.h"
+#include "refusal.h"
+
+namespace embedrt {
+namespace {
+
+constexpr int MAX_THREADS = 1024;
+
+// Position of every token: counted from the text's start, or as RoBERTa counts, without pad tokens.
+void number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
+    out.resize(static_cast<size_t>(batch.num_tokens()));
+    for (int text = 0; text < batch.num_texts; text++) {
+        int next = model.first_position();
+        for (int t = batch.offsets[text]; t < batch.offsets[text + 1]; t++) {
+            const int id = batch.ids[t];
+            if (id < 0 || id >= model.vocabulary)
+                throw std::invalid_argument("text " + std::to_string(text) + " has token " + std::to_string(id) +
+                                            ", the vocabulary has " + std::to_string(model.vocabulary));
+            const bool pad = model.pad_position >= 0 && id == model.pad_position;
+            const int position = pad ? model.pad_position : next++;
+            if (position >= model.max_positions)
+                throw std::invalid_argument("text " + std::to_string(text) + " has " +
+                                            std::to_string(batch.offsets[text + 1] - batch.offsets[text]) +
+                                            " tokens, the model has positions for " +
+                                            std::to_string(model.max_positions - model.first_position()));
+            out[static_cast<size_t>(t)] = position;
+        }
+    }
+}
+
+void check(const Batch& batch) {
+    if (batch.num_texts < 1 || batch.offsets[0] != 0) throw std::invalid_argument("a batch begins with a text at 0");
+    for (int i = 0; i < batch.num_texts; i++)
+        if (batch.offsets[i + 1] <= batch.offsets[i])
+            throw std::invalid_argument("text " + std::to_string(i) + " has no tokens");
+}
+
+}  // namespace
+
+Encoder::Encoder(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors)
+    : kernels_(choose_kernels(config.isa)), num_threads_(config.num_threads) {
+    if (num_threads_ < 1 || num_threads_ > MAX_THREADS)
+        throw Refusal("threads must be 1 to " + std::to_string(MAX_THREADS) + ", not " + std::to_string(num_threads_));
+    first_ = std::make_unique<Runner>(num_threads_, getpid());
+    runner_.store(first_.get(), std::memory_order_release);
+    model_ = load_model(config, tensors, num_tensors, kernels_, first_->pool);
+}
+
+// In a forked child the threads are gone and the lock may be held for ever: it gets a runner of its own, and what it
+// inherited is left as it is. (The child's copy of `first_` would wait for threads that do not exist, so it is let go.)
+Encoder::Runner& Encoder::runner() {
+    Runner* current = runner_.load(std::memory_order_acquire);
+    const pid_t process = getpid();
+    while (current->owner != process) {
+        auto fresh = std::make_unique<Runner>(num_threads_, process);
+        if (runner_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) {
+            (void)first_.release();  // NOLINT: deliberately leaked
+            first_ = std::move(fresh);
+            return *first_;
+        }
+    }
+    return *current;
+}
+
+void Encoder::run(const Batch& batch, float* out) {
+    check(batch);
+    Runner& mine = runner();
+    const std::lock_guard<std::mutex> lock(mine.turn);
+    number(model_, batch, mine.workspace.positions);
+    Pass pass(*this, mine.workspace, mine.pool, batch, &profile_);
+    mine.pool.run([&pass](int thread) { pass.body(thread); });
+    const int rows = batch.first_only ? batch.num_texts : batch.num_tokens();
+    std::memcpy(out, pass.result(), sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(model_.hidden));
+}
+
+}  // namespace embedrt

@@ -1,0 +1,73 @@
+#include "isa.h"
+
+#include <cstring>
+
+#include "refusal.h"
+
+#if defined(EMBEDRT_X86)
+#include <cpuid.h>
+#endif
+
+namespace embedrt {
+namespace {
+
+#if defined(EMBEDRT_X86)
+
+struct Features {
+    bool avx2 = false;  // with FMA
+    bool avx512 = false;  // F, BW, DQ, VL and VNNI
+};
+
+Features detect() {
+    Features found;
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return found;
+    const bool fma = c & (1u << 12), saved = c & (1u << 27);
+    if (!saved) return found;
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low & 0x6) != 0x6) return found;  // the system saves xmm and ymm
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
+    found.avx2 = fma && (b & (1u << 5));
+    const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F, DQ, BW, VL
+    const bool vnni = c & (1u << 11);
+    found.avx512 = found.avx2 && (b & wanted) == wanted && vnni && (low & 0xe0) == 0xe0;
+    return found;
+}
+
+#endif
+
+}  // namespace
+
+std::vector<const Kernels*> built_kernels() {
+#if defined(EMBEDRT_X86)
+    return {&avx512_kernels, &avx2_kernels, &portable_kernels};
+#else
+    return {&portable_kernels};
+#endif
+}
+
+bool machine_has(const Kernels& kernels) {
+#if defined(EMBEDRT_X86)
+    static const Features features = detect();
+    if (&kernels == &avx512_kernels) return features.avx512 || EMBEDRT_EMULATED;
+    if (&kernels == &avx2_kernels) return features.avx2;
+#endif
+    return &kernels == &portable_kernels;
+}
+
+const Kernels& choose_kernels(const std::string& name) {
+    std::string known = "auto";
+    for (const Kernels* one : built_kernels()) {
+        // emulated instructions are for tests, by name
+        const bool slow = EMBEDRT_EMULATED && std::strcmp(one->name, "avx512vnni") == 0;
+        if (name == "auto" ? machine_has(*one) && !slow : name == one->name) {
+            if (machine_has(*one)) return *one;
+            throw Refusal("this processor or system has no " + name);
+        }
+        known += std::string(", ") + one->name;
+    }
+    throw Refusal("no instruction set is called '" + name + "'; there are " + known);
+}
+
+}  // namespace embedrt

@@ -1,0 +1,90 @@
+// What one instruction set gives the encoder: a table of functions over plain arrays.
+//
+// Every function computes each row by itself and in an order that does not depend on how many rows or columns it was
+// given, so that a row's bits do not depend on its batch or on how the work was split over threads.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace embedrt {
+
+enum class Activation : int { gelu_erf = 0, gelu_tanh = 1, relu = 2 };
+
+// What happens to `value = rows @ weight` (N columns, scaled) before it leaves the registers.
+enum class Epilogue : int {
+    store = 0,       // out = value + bias
+    activate = 1,    // out = activation(value + bias); columns from `main` on go to `rest`
+    residual = 2,    // out = value + bias + out * restore
+    accumulate = 3,  // out = value + out
+};
+
+// int8 weight (K, N) in panels of `panel_columns`: data[panel][k / k_unit][column][k % k_unit]. The arrays reach to the
+// end of the last panel; columns that do not exist are zero.
+struct PackedI8 {
+    int k = 0, n = 0;
+    const int8_t* data = nullptr;
+    const float* scale = nullptr;
+    const float* bias = nullptr;
+    const int32_t* start = nullptr;  // -zero point * column sum, where rows keep their zero point
+};
+
+// float32 weight (K, N) in panels of `panel_columns`: data[panel][k][column].
+struct PackedF32 {
+    int k = 0, n = 0;
+    const float* data = nullptr;
+    const float* bias = nullptr;
+};
+
+// Where a product's rows come from and go to; pointers are to the first of `num_rows` rows.
+struct Product {
+    const void* rows = nullptr;         // quantized rows, or float32
+    size_t row_stride = 0;              // bytes
+    const float* row_scale = nullptr;   // (num_rows,), int8 only
+    int num_rows = 0;
+    int first_panel = 0, last_panel = 0;  // panels [first, last)
+    Epilogue epilogue = Epilogue::store;
+    Activation activation = Activation::gelu_erf;
+    float* out = nullptr;
+    size_t out_stride = 0;  // floats
+    float* rest = nullptr;  // activated columns from `main` on
+    size_t rest_stride = 0;
+    int main = 0;
+    const float* restore = nullptr;  // (N,)
+};
+
+// Attention of one head over one text of `num_keys` tokens, for its query rows [first_query, last_query).
+struct Attention {
+    const float *query = nullptr, *key = nullptr, *value = nullptr;  // row 0 of the text, first column of the head
+    size_t stride = 0;                                               // floats between rows
+    int num_keys = 0, head_size = 0, first_query = 0, last_query = 0;
+    float* out = nullptr;  // the row of `first_query`
+    size_t out_stride = 0;
+    float* scratch = nullptr;  // attention_scratch(num_keys, head_size) floats
+};
+
+struct Kernels {
+    const char* name;
+    int panel_columns;  // of weights, int8 and float32
+    int k_unit;             // consecutive k that lie together
+    int row_bytes;          // per element of a quantized row: 1 (u8, with its zero point) or 2 (s16, without)
+    // Q is scaled by log2(e) / sqrt(head size) before, so that the softmax is in powers of two.
+    void (*attention)(const Attention&);
+    size_t (*attention_scratch)(int num_keys, int head_size);
+    void (*product_i8)(const PackedI8&, const Product&);
+    void (*product_f32)(const PackedF32&, const Product&);
+    // rows8 (zero 128) or rows8_activation (zero 16) of one row; `out` holds width * row_bytes.
+    void (*quantize)(const float* x, int width, int zero, void* out, float* scale);
+    void (*layer_norm)(float* x, int width, const float* gamma, const float* beta, float epsilon);
+    // out = word + position + type; word is int8 times word_scale, or float32 when word_i8 is null.
+    void (*embed)(const int8_t* word_i8, const float* word_f32, float word_scale, const float* position,
+                  const float* type, int width, float* out);
+};
+
+extern const Kernels portable_kernels;
+#if defined(EMBEDRT_X86)
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+#endif
+
+}  // namespace embedrt

@@ -1,0 +1,143 @@
+#include "pack.h"
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+
+namespace embedrt {
+namespace {
+
+// k_unit consecutive rows of `count` columns, interleaved: out[column][j].
+template <int UNIT>
+void interleave(const int8_t* in, size_t stride, int count, int8_t* out) {
+    for (int n = 0; n < count; n++)
+        for (int j = 0; j < UNIT; j++) out[n * UNIT + j] = in[static_cast<size_t>(j) * stride + static_cast<size_t>(n)];
+}
+
+struct Span {
+    const Source* source;
+    int from, to, count;  // columns of the source, of the panel
+};
+
+// The sources' columns that make up a panel's [first, first + width).
+std::vector<Span> spans(const std::vector<Source>& sources, int first, int width) {
+    std::vector<Span> out;
+    int start = 0;
+    for (const Source& source : sources) {
+        const int low = start > first ? start : first;
+        const int high = start + source.n < first + width ? start + source.n : first + width;
+        if (low < high) out.push_back({&source, low - start, low - first, high - low});
+        start += source.n;
+    }
+    return out;
+}
+
+}  // namespace
+
+size_t Packer::reserve(size_t bytes) {
+    const size_t at = size_;
+    size_ += (bytes + 63) / 64 * 64;
+    return at;
+}
+
+void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero) {
+    int n = 0;
+    for (const Source& source : sources) n += source.n;
+    const int width = kernels_.panel_columns;
+    const int panels = (n + width - 1) / width;
+    const size_t columns = static_cast<size_t>(panels) * static_cast<size_t>(width);
+    matrix.wide = sources.front().scale == nullptr;
+    const size_t bytes = columns * static_cast<size_t>(k) * (matrix.wide ? sizeof(float) : 1);
+    const size_t data = reserve(bytes), bias = reserve(columns * 4), scale = reserve(columns * 4);
+    const size_t start = reserve(columns * 4);
+    matrix.i8.k = matrix.f32.k = k;
+    matrix.i8.n = matrix.f32.n = n;
+    const bool keeps_zero = kernels_.row_bytes == 1;
+    placed_.push_back([=, &matrix](char* base) {
+        matrix.i8.data = reinterpret_cast<const int8_t*>(base + data);
+        matrix.f32.data = reinterpret_cast<const float*>(base + data);
+        matrix.i8.bias = matrix.f32.bias = reinterpret_cast<const float*>(base + bias);
+        matrix.i8.scale = reinterpret_cast<const float*>(base + scale);
+        matrix.i8.start = keeps_zero ? reinterpret_cast<const int32_t*>(base + start) : nullptr;
+    });
+    const auto shared = std::make_shared<std::vector<Source>>(std::move(sources));
+    for (int panel = 0; panel < panels; panel++)
+        jobs_.push_back([this, &matrix, shared, panel, zero] { pack_panel(matrix, *shared, panel, zero); });
+}
+
+void Packer::vector(const float*& out, const float* data, int count) {
+    const size_t at = reserve(static_cast<size_t>(count) * sizeof(float));
+    placed_.push_back([&out, at, data, count](char* base) {
+        float* to = reinterpret_cast<float*>(base + at);
+        for (int i = 0; i < count; i++) to[i] = data ? data[i] : 1.0f;
+        out = to;
+    });
+}
+
+void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources, int panel, int zero) const {
+    const int width = kernels_.panel_columns, k = matrix.k(), unit = kernels_.k_unit;
+    const size_t first = static_cast<size_t>(panel) * static_cast<size_t>(width);
+    const size_t panel_at = first * static_cast<size_t>(k);
+    auto* bias = const_cast<float*>(matrix.f32.bias) + first;
+    auto* scale = const_cast<float*>(matrix.i8.scale) + first;
+    std::memset(bias, 0, static_cast<size_t>(width) * 4);
+    std::memset(scale, 0, static_cast<size_t>(width) * 4);
+    std::vector<int32_t> sums(static_cast<size_t>(width), 0);
+    const auto parts = spans(sources, static_cast<int>(first), width);
+    if (parts.size() != 1 || parts.front().count != width) {
+        char* data = matrix.wide ? reinterpret_cast<char*>(const_cast<float*>(matrix.f32.data) + panel_at)
+                                 : reinterpret_cast<char*>(const_cast<int8_t*>(matrix.i8.data) + panel_at);
+        std::memset(data, 0, static_cast<size_t>(width) * static_cast<size_t>(k) * (matrix.wide ? 4 : 1));
+    }
+    for (const Span& span : parts) {
+        const Source& source = *span.source;
+        const size_t stride = static_cast<size_t>(source.n);
+        for (int n = 0; n < span.count; n++) {
+            bias[span.to + n] = source.bias ? source.bias[span.from + n] * source.factor : 0.0f;
+            if (!matrix.wide) scale[span.to + n] = source.scale[span.from + n] * source.factor;
+        }
+        if (matrix.wide) {
+            float* out = const_cast<float*>(matrix.f32.data) + panel_at + span.to;
+            const float* in = static_cast<const float*>(source.weight) + span.from;
+            for (int i = 0; i < k; i++, out += width, in += stride)
+                for (int n = 0; n < span.count; n++) out[n] = in[n] * source.factor;
+            continue;
+        }
+        int8_t* out = const_cast<int8_t*>(matrix.i8.data) + panel_at + span.to * unit;
+        const int8_t* in = static_cast<const int8_t*>(source.weight) + span.from;
+        for (int i = 0; i < k; i += unit, out += width * unit, in += stride * static_cast<size_t>(unit)) {
+            if (unit == 2) interleave<2>(in, stride, span.count, out);
+            if (unit == 4) interleave<4>(in, stride, span.count, out);
+            if (matrix.i8.start == nullptr) continue;
+            for (int n = 0; n < span.count; n++)
+                for (int j = 0; j < unit; j++) sums[static_cast<size_t>(span.to + n)] += out[n * unit + j];
+        }
+    }
+    if (matrix.wide || matrix.i8.start == nullptr) return;
+    auto* start = const_cast<int32_t*>(matrix.i8.start) + first;
+    for (int n = 0; n < width; n++) start[n] = -zero * sums[static_cast<size_t>(n)];
+}
+
+Array<char> Packer::finish(Pool& pool) {
+    Array<char> storage(size_);
+    for (const auto& place : placed_) place(storage.data());
+    std::atomic<size_t> next{0};
+    pool.run([&](int) {
+        for (size_t i = next.fetch_add(1); i < jobs_.size(); i = next.fetch_add(1)) jobs_[i]();
+    });
+    placed_.clear();
+    jobs_.clear();
+    return storage;
+}
+
+Matrix pack_matrix(const Kernels& kernels, int k, int n, int zero, const void* weight, const float* scale,
+                   const float* bias, Array<char>& storage) {
+    Matrix matrix;
+    Packer packer(kernels);
+    packer.matrix(matrix, k, {Source{weight, scale, bias, n, 1.0f}}, zero);
+    Pool alone(1);
+    storage = packer.finish(alone);
+    return matrix;
+}
+
+}  // namespace embedrt

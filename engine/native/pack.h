@@ -1,0 +1,46 @@
+// Packing of weights into the panels that the kernels read.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "kernels.h"
+#include "memory.h"
+#include "model.h"
+#include "pool.h"
+
+namespace embedrt {
+
+// Columns [first, first + n) of a packed weight come from here; `factor` is applied to the scale (or the float weight)
+// and to the bias.
+struct Source {
+    const void* weight = nullptr;  // (k, n) int8, or float32 if scale is null
+    const float* scale = nullptr;  // (n,)
+    const float* bias = nullptr;   // (n,) or null: zero
+    int n = 0;
+    float factor = 1.0f;
+};
+
+// Collects what is to be packed, allocates once, and packs on all threads.
+class Packer {
+   public:
+    explicit Packer(const Kernels& kernels) : kernels_(kernels) {}
+
+    // `matrix` and `sources`' arrays must live until `finish`.
+    void matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero);
+    // A copy of `count` floats, or ones if `data` is null.
+    void vector(const float*& out, const float* data, int count);
+
+    Array<char> finish(Pool& pool);
+
+   private:
+    size_t reserve(size_t bytes);
+    void pack_panel(const Matrix& matrix, const std::vector<Source>& sources, int panel, int zero) const;
+
+    const Kernels& kernels_;
+    size_t size_ = 0;
+    std::vector<std::function<void(char*)>> placed_;  // sets the pointers
+    std::vector<std::function<void()>> jobs_;
+};
+
+}  // namespace embedrt

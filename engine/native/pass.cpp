@@ -1,0 +1,317 @@
+#include "pass.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace embedrt {
+namespace {
+
+constexpr int CENTRE = 128, ACTIVATION_ZERO = 16;
+constexpr int BLOCK_ROWS = 48;       // rows that go through a layer's second half together
+constexpr int COLUMN_ROWS = 24;      // rows per thread under which threads share columns instead of rows
+constexpr int ROW_TILE = 6;          // blocks are whole tiles where they can be
+constexpr int QUERY_CHUNK = 126;     // query rows of an attention task, where there are few heads to share
+
+int part_of(int total, int part, int parts) {
+    return static_cast<int>(static_cast<int64_t>(total) * part / parts);
+}
+
+// Rows [first, second) of block `index` of `blocks`: whole tiles, as even as they come.
+std::pair<int, int> block_range(int rows, int index, int blocks) {
+    const int tiles = (rows + ROW_TILE - 1) / ROW_TILE;
+    return {std::min(rows, part_of(tiles, index, blocks) * ROW_TILE),
+            std::min(rows, part_of(tiles, index + 1, blocks) * ROW_TILE)};
+}
+
+int count_blocks(int rows, int threads) {
+    const int round = threads * BLOCK_ROWS;
+    return std::max(1, (rows + round - 1) / round * threads);
+}
+
+template <class T>
+void grow(Array<T>& array, size_t count) {
+    if (array.size() < count) array = Array<T>(count);
+}
+
+}  // namespace
+
+Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch& batch, Profile* profile)
+    : encoder_(encoder), model_(encoder.model_), k_(encoder.kernels_), w_(workspace), pool_(pool), batch_(batch),
+      profile_(profile), hidden_(model_.hidden), inner_(model_.intermediate), num_rows_(batch.num_tokens()),
+      columns_(num_rows_ < COLUMN_ROWS * pool.size() && pool.size() > 1) {
+    const auto tokens = static_cast<size_t>(num_rows_), texts = static_cast<size_t>(batch.num_texts);
+    const auto hidden = static_cast<size_t>(hidden_), inner = static_cast<size_t>(inner_);
+    const auto threads = static_cast<size_t>(pool.size());
+    int longest = 0;
+    for (int i = 0; i < batch.num_texts; i++) longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);
+    const bool few = batch.num_texts * model_.heads < 4 * pool.size();
+    query_chunk_ = few ? QUERY_CHUNK : longest;
+    for (int i = 0; i < batch.num_texts; i++)
+        for (int q = 0; q < batch.offsets[i + 1] - batch.offsets[i]; q += query_chunk_) tasks_.emplace_back(i, q);
+
+    block_rows_ = columns_ ? num_rows_ : BLOCK_ROWS + ROW_TILE;
+    const size_t slots = columns_ ? 1 : threads, rows = slots * static_cast<size_t>(block_rows_);
+    const size_t first = batch.first_only ? texts : 0;
+    grow(w_.x, (tokens + first) * hidden);
+    grow(w_.context, (tokens + first) * hidden);
+    grow(w_.qkv, tokens * 3 * hidden);
+    grow(w_.wide, rows * inner);
+    grow(w_.rest, rows * inner);
+    grow(w_.quantized, rows * (hidden + inner) * static_cast<size_t>(k_.row_bytes));
+    grow(w_.scale, rows * 2);
+    grow(w_.scores, threads * k_.attention_scratch(longest, model_.head_size));
+    w_.longest = longest;
+    if (batch.first_only) {
+        first_ = w_.x.data() + tokens * hidden;
+        first_context_ = w_.context.data() + tokens * hidden;
+    }
+    counters_ = std::make_unique<std::atomic<int>[]>(2 * (model_.layers.size() + 1));
+}
+
+void Pass::body(int thread) {
+    Stopwatch watch(thread == 0 ? profile_ : nullptr);
+    embed(thread, watch);
+    for (size_t index = 0; index < model_.layers.size(); index++) layer(index, thread, watch);
+}
+
+// Rows of the embeddings, normed, and the first layer's Q, K and V.
+void Pass::embed(int thread, Stopwatch& watch) {
+    const auto hidden = static_cast<size_t>(hidden_);
+    const auto rows = [&](int from, int to) {
+        for (int t = from; t < to; t++) {
+            const auto id = static_cast<size_t>(batch_.ids[t]);
+            const auto position = static_cast<size_t>(w_.positions[static_cast<size_t>(t)]);
+            float* x = w_.x.data() + static_cast<size_t>(t) * hidden;
+            k_.embed(model_.word_i8 ? model_.word_i8 + id * hidden : nullptr,
+                     model_.word_f32 ? model_.word_f32 + id * hidden : nullptr,
+                     model_.word_i8 ? model_.word_scale[id] : 1.0f, model_.position + position * hidden, model_.type,
+                     hidden_, x);
+            k_.layer_norm(x, hidden_, model_.embeddings_norm.gamma, model_.embeddings_norm.beta, model_.epsilon);
+        }
+    };
+    if (columns_) {
+        const int parts = pool_.size();
+        rows(part_of(num_rows_, thread, parts), part_of(num_rows_, thread + 1, parts));
+        watch.lap(Step::embed);
+        const Block all = block(0, num_rows_, 0, false);
+        quantize(model_.layers[0].qkv, all.x, CENTRE, all.rows, all.count, {thread, parts});
+        watch.lap(Step::quantize);
+        barrier(watch);
+        project_qkv(0, all, w_.qkv.data(), {thread, parts});
+        watch.lap(Step::qkv);
+    } else {
+        const int blocks = count_blocks(num_rows_, pool_.size());
+        for (int b = counter(0, 0)++; b < blocks; b = counter(0, 0)++) {
+            const auto [from, to] = block_range(num_rows_, b, blocks);
+            rows(from, to);
+            watch.lap(Step::embed);
+            const Block mine = block(from, to - from, thread, false);
+            quantize(model_.layers[0].qkv, mine.x, CENTRE, mine.rows, mine.count, {0, 1});
+            watch.lap(Step::quantize);
+            project_qkv(0, mine, w_.qkv.data() + static_cast<size_t>(from) * 3 * hidden, {0, 1});
+            watch.lap(Step::qkv);
+        }
+    }
+    barrier(watch);
+}
+
+void Pass::layer(size_t index, int thread, Stopwatch& watch) {
+    const bool first_only = batch_.first_only && index + 1 == model_.layers.size();
+    attend(thread, index, first_only);
+    if (first_only) gather_first(thread);
+    watch.lap(Step::attention);
+    barrier(watch);
+    if (share_columns(first_only ? batch_.num_texts : num_rows_))
+        by_columns(index, thread, first_only, watch);
+    else
+        by_rows(index, thread, first_only, watch);
+    if (index + 1 < model_.layers.size()) barrier(watch);
+}
+
+void Pass::attend(int thread, size_t index, bool first_only) {
+    const auto hidden = static_cast<size_t>(hidden_), head_size = static_cast<size_t>(model_.head_size);
+    const int heads = model_.heads, count = static_cast<int>(tasks_.size()) * heads;
+    auto& next = counter(index, 1);
+    for (int i = next++; i < count; i = next++) {
+        const auto [text, query] = tasks_[static_cast<size_t>(i / heads)];
+        if (first_only && query > 0) continue;
+        const auto head = static_cast<size_t>(i % heads);
+        const auto row = static_cast<size_t>(batch_.offsets[text]);
+        Attention a;
+        a.num_keys = batch_.offsets[text + 1] - batch_.offsets[text];
+        a.head_size = model_.head_size;
+        a.query = w_.qkv.data() + row * 3 * hidden + head * head_size;
+        a.key = a.query + hidden;
+        a.value = a.key + hidden;
+        a.stride = 3 * hidden;
+        a.first_query = query;
+        a.last_query = first_only ? 1 : std::min(a.num_keys, query + query_chunk_);
+        a.out = first_only ? first_context_ + static_cast<size_t>(text) * hidden
+                           : w_.context.data() + (row + static_cast<size_t>(query)) * hidden;
+        a.out += head * head_size;
+        a.out_stride = hidden;
+        a.scratch = w_.scores.data() + static_cast<size_t>(thread) * k_.attention_scratch(w_.longest, model_.head_size);
+        k_.attention(a);
+    }
+}
+
+// The residual rows of the texts' first tokens, side by side.
+void Pass::gather_first(int thread) {
+    const auto hidden = static_cast<size_t>(hidden_);
+    for (int text = thread; text < batch_.num_texts; text += pool_.size())
+        std::memcpy(first_ + static_cast<size_t>(text) * hidden,
+                    w_.x.data() + static_cast<size_t>(batch_.offsets[text]) * hidden, hidden * sizeof(float));
+}
+
+// Blocks of rows go depth-first through the rest of the layer and the next one's Q, K and V.
+void Pass::by_rows(size_t index, int thread, bool first_only, Stopwatch& watch) {
+    const int rows = first_only ? batch_.num_texts : num_rows_;
+    const int blocks = count_blocks(rows, pool_.size());
+    auto& next = counter(index + 1, 0);
+    for (int b = next++; b < blocks; b = next++) {
+        const auto [from, to] = block_range(rows, b, blocks);
+        if (from == to) continue;
+        float* qkv = w_.qkv.data() + static_cast<size_t>(from) * 3 * static_cast<size_t>(hidden_);
+        finish_layer(index, block(from, to - from, thread, first_only), {0, 1}, {0, 1}, qkv, watch, [] {});
+    }
+}
+
+// All rows at once, each thread some of the columns; rows are only split where a step needs whole ones.
+void Pass::by_columns(size_t index, int thread, bool first_only, Stopwatch& watch) {
+    const Share share{thread, pool_.size()};
+    const Block all = block(0, first_only ? batch_.num_texts : num_rows_, 0, first_only);
+    finish_layer(index, all, share, share, w_.qkv.data(), watch, [&] { barrier(watch); });
+}
+
+template <class Sync>
+void Pass::finish_layer(size_t index, const Block& block, Share rows, Share columns, float* qkv, Stopwatch& watch,
+                        Sync sync) {
+    const Layer& layer = model_.layers[index];
+    const bool last = index + 1 == model_.layers.size();
+    const Norm& before = index == 0 ? model_.embeddings_norm : model_.layers[index - 1].ffn_norm;
+
+    quantize(layer.output, block.context, CENTRE, block.rows, block.count, rows);
+    watch.lap(Step::quantize);
+    sync();
+    Product output;
+    output.epilogue = Epilogue::residual;
+    output.num_rows = block.count;
+    output.out = block.x.data;
+    output.out_stride = block.x.stride;
+    output.restore = before.restore;
+    multiply(layer.output, output, block.context, block.rows, columns);
+    watch.lap(Step::output);
+    sync();
+
+    norm(layer.attention_norm, block.x, block.count, rows);
+    watch.lap(Step::norm);
+    quantize(layer.up, block.x, CENTRE, block.rows, block.count, rows);
+    watch.lap(Step::quantize);
+    sync();
+    Product up;
+    up.epilogue = Epilogue::activate;
+    up.activation = model_.activation;
+    up.num_rows = block.count;
+    up.out = block.wide.data;
+    up.out_stride = block.wide.stride;
+    up.rest = block.rest.data;
+    up.rest_stride = block.rest.stride;
+    up.main = layer.down.k();
+    multiply(layer.up, up, block.x, block.rows, columns);
+    watch.lap(Step::up);
+    sync();
+
+    quantize(layer.down, block.wide, ACTIVATION_ZERO, block.inner, block.count, rows);
+    watch.lap(Step::quantize);
+    sync();
+    Product down;
+    down.num_rows = block.count;
+    down.out = block.x.data;
+    down.out_stride = block.x.stride;
+    down.restore = layer.attention_norm.restore;
+    down.epilogue = Epilogue::residual;
+    if (layer.rest.k() > 0) {
+        multiply(layer.rest, down, block.rest, {}, columns);
+        down.epilogue = Epilogue::accumulate;
+    }
+    multiply(layer.down, down, block.wide, block.inner, columns);
+    watch.lap(Step::down);
+    sync();
+
+    norm(layer.ffn_norm, block.x, block.count, rows);
+    watch.lap(Step::norm);
+    if (last) return;
+    quantize(model_.layers[index + 1].qkv, block.x, CENTRE, block.rows, block.count, rows);
+    watch.lap(Step::quantize);
+    sync();
+    project_qkv(index + 1, block, qkv, columns);
+    watch.lap(Step::qkv);
+}
+
+void Pass::project_qkv(size_t index, const Block& block, float* qkv, Share share) {
+    Product product;
+    product.num_rows = block.count;
+    product.out = qkv;
+    product.out_stride = 3 * static_cast<size_t>(hidden_);
+    multiply(model_.layers[index].qkv, product, block.x, block.rows, share);
+}
+
+// Some of the rows, for a product that reads them as int8; nothing for a wide one.
+void Pass::quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share) {
+    if (reader.wide) return;
+    for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++) {
+        const auto row = static_cast<size_t>(r);
+        k_.quantize(x.data + row * x.stride, reader.k(), zero, out.data + row * out.stride, out.scale + r);
+    }
+}
+
+void Pass::norm(const Norm& norm, Floats x, int count, Share share) {
+    for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++)
+        k_.layer_norm(x.data + static_cast<size_t>(r) * x.stride, hidden_, norm.gamma, norm.beta, model_.epsilon);
+}
+
+// Some of the columns of one product, which reads `rows`, or `x` itself where its weight is wide.
+void Pass::multiply(const Matrix& matrix, Product product, Floats x, Bytes rows, Share share) {
+    product.first_panel = part_of(panels(matrix), share.part, share.parts);
+    product.last_panel = part_of(panels(matrix), share.part + 1, share.parts);
+    if (product.epilogue != Epilogue::activate) product.main = matrix.n();
+    if (matrix.wide) {
+        product.rows = x.data;
+        product.row_stride = x.stride * sizeof(float);
+        k_.product_f32(matrix.f32, product);
+    } else {
+        product.rows = rows.data;
+        product.row_stride = rows.stride;
+        product.row_scale = rows.scale;
+        k_.product_i8(matrix.i8, product);
+    }
+}
+
+Pass::Block Pass::block(int first_row, int count, int slot, bool first_only) const {
+    const auto hidden = static_cast<size_t>(hidden_), inner = static_cast<size_t>(inner_);
+    const auto at = static_cast<size_t>(first_row) * hidden, bytes = static_cast<size_t>(k_.row_bytes);
+    const auto size = static_cast<size_t>(block_rows_), before = static_cast<size_t>(slot) * size;
+    char* quantized = w_.quantized.data() + before * (hidden + inner) * bytes;
+    float* scale = w_.scale.data() + before * 2;
+    return {.x = {(first_only ? first_ : w_.x.data()) + at, hidden},
+            .context = {(first_only ? first_context_ : w_.context.data()) + at, hidden},
+            .rows = {quantized, hidden * bytes, scale},
+            .wide = {w_.wide.data() + before * inner, inner},
+            .rest = {w_.rest.data() + before * inner, inner},
+            .inner = {quantized + size * hidden * bytes, inner * bytes, scale + size},
+            .count = count};
+}
+
+// Whether threads share the columns of so few rows.
+bool Pass::share_columns(int rows) const {
+    return rows < COLUMN_ROWS * pool_.size() && rows <= block_rows_ && pool_.size() > 1;
+}
+
+int Pass::panels(const Matrix& matrix) const { return (matrix.n() + k_.panel_columns - 1) / k_.panel_columns; }
+
+void Pass::barrier(Stopwatch& watch) {
+    pool_.barrier();
+    watch.lap(Step::wait);
+}
+
+}  // namespace embedrt

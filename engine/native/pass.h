@@ -1,0 +1,84 @@
+// One pass of a batch through the layers, as every thread of the pool runs it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "encoder.h"
+
+namespace embedrt {
+
+class Pass {
+   public:
+    // Allocates whatever the batch needs; `body` then cannot fail.
+    Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch& batch, Profile* profile);
+
+    void body(int thread);
+
+    // The rows of the result: all of the last layer's, or the texts' first ones.
+    const float* result() const { return batch_.first_only ? first_ : w_.x.data(); }
+
+   private:
+    struct Floats {
+        float* data;
+        size_t stride;
+    };
+    // Quantized rows and their scales.
+    struct Bytes {
+        char* data;
+        size_t stride;
+        float* scale;
+    };
+    // A run of rows and the buffers that its steps share: the first three of hidden width, the others of the FFN's.
+    struct Block {
+        Floats x, context;
+        Bytes rows;
+        Floats wide, rest;
+        Bytes inner;
+        int count;
+    };
+    // Which part of a step a thread does: rows of a block, panels of a weight.
+    struct Share {
+        int part, parts;
+    };
+
+    void embed(int thread, Stopwatch& watch);
+    void layer(size_t index, int thread, Stopwatch& watch);
+    void attend(int thread, size_t index, bool first_only);
+    void by_rows(size_t index, int thread, bool first_only, Stopwatch& watch);
+    void by_columns(size_t index, int thread, bool first_only, Stopwatch& watch);
+    template <class Sync>
+    void finish_layer(size_t index, const Block& block, Share rows, Share columns, float* qkv, Stopwatch& watch,
+                      Sync sync);
+
+    void quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share);
+    void norm(const Norm& norm, Floats x, int count, Share share);
+    void multiply(const Matrix& matrix, Product product, Floats x, Bytes rows, Share share);
+    void project_qkv(size_t index, const Block& block, float* qkv, Share share);
+    void gather_first(int thread);
+
+    Block block(int first_row, int count, int slot, bool first_only) const;
+    bool share_columns(int rows) const;
+    int panels(const Matrix& matrix) const;
+    void barrier(Stopwatch& watch);
+    std::atomic<int>& counter(size_t index, int step) { return counters_[2 * index + static_cast<size_t>(step)]; }
+
+    const Encoder& encoder_;
+    const Model& model_;
+    const Kernels& k_;
+    Workspace& w_;
+    Pool& pool_;
+    const Batch batch_;
+    Profile* profile_;
+    const int hidden_, inner_;
+    int num_rows_;
+    bool columns_;    // few rows: threads share columns instead
+    int block_rows_;  // of the largest block
+    float* first_ = nullptr;          // (num_texts, H): the last layer's rows when only first ones are wanted
+    float* first_context_ = nullptr;  // the attention's output for them
+    int query_chunk_;                 // query rows of one attention task
+    std::vector<std::pair<int, int>> tasks_;  // (text, first query row)
+    std::unique_ptr<std::atomic<int>[]> counters_;
+};
+
+}  // namespace embedrt

@@ -1,0 +1,79 @@
+#include "pool.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace embedrt {
+namespace {
+
+// About 20 microseconds: longer than the spread of two threads' shares of a step, shorter than a time slice.
+constexpr int SPINS = 600;
+
+void relax() {
+#if defined(__x86_64__)
+    _mm_pause();
+#endif
+}
+
+// Until `value` is no longer `old`.
+void wait_change(std::atomic<int>& value, int old) {
+    for (int i = 0; i < SPINS; i++) {
+        if (value.load(std::memory_order_acquire) != old) return;
+        relax();
+    }
+    while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+Pool::Pool(int size) : size_(size) {
+    threads_.reserve(static_cast<size_t>(size - 1));
+    try {
+        for (int thread = 1; thread < size; thread++) threads_.emplace_back([this, thread] { work(thread); });
+    } catch (...) {
+        stop_.store(true, std::memory_order_release);
+        call_.fetch_add(1, std::memory_order_acq_rel);
+        call_.notify_all();
+        for (auto& one : threads_) one.join();
+        throw;
+    }
+}
+
+Pool::~Pool() {
+    stop_.store(true, std::memory_order_release);
+    call_.fetch_add(1, std::memory_order_acq_rel);
+    call_.notify_all();
+    for (auto& one : threads_) one.join();
+}
+
+void Pool::run(const std::function<void(int)>& body) {
+    body_ = &body;
+    call_.fetch_add(1, std::memory_order_acq_rel);
+    call_.notify_all();
+    body(0);
+    barrier();
+}
+
+void Pool::barrier() {
+    if (size_ == 1) return;
+    const int phase = phase_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+        arrived_.store(0, std::memory_order_relaxed);
+        phase_.store(phase + 1, std::memory_order_release);
+        phase_.notify_all();
+    } else {
+        wait_change(phase_, phase);
+    }
+}
+
+void Pool::work(int thread) {
+    for (int seen = 0;; seen++) {
+        wait_change(call_, seen);
+        if (stop_.load(std::memory_order_acquire)) return;
+        (*body_)(thread);
+        barrier();
+    }
+}
+
+}  // namespace embedrt

@@ -1,0 +1,37 @@
+"""Skips by reason where the native module or an instruction set is not there.
+
+EMBEDRT_TEST_LIBRARY names another build of the module: with sanitizers, or with emulated AVX512.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from embedrt.errors import DependencyError
+from embedrt.executors import native
+
+ISAS = ("avx512vnni", "avx2", "portable")
+
+if "EMBEDRT_TEST_LIBRARY" in os.environ:
+    native.LIBRARY = Path(os.environ["EMBEDRT_TEST_LIBRARY"])
+
+
+@pytest.fixture(scope="session")
+def native_isas() -> dict[str, bool]:
+    """Instruction sets of the build, and whether this machine has them."""
+    try:
+        return native.available_isas(native.load_library())
+    except DependencyError as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest, native_isas: dict[str, bool]) -> str:
+    """Each instruction set in turn."""
+    name: str = request.param
+    if not native_isas.get(name, False):
+        pytest.skip(f"this machine or build has no {name}")
+    return name

@@ -1,0 +1,97 @@
+"""Single kernels of the native module, by instruction set."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.executors.native import load_library
+
+STORE, ACTIVATE, RESIDUAL, ACCUMULATE = range(4)
+GELU_ERF, GELU_TANH, RELU = range(3)
+
+Floats = NDArray[np.float32]
+_ERROR_BYTES = 256
+
+
+class KernelError(Exception):
+    """What the module said."""
+
+
+def _call(name: str, *arguments: Any) -> None:
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    code = getattr(load_library(), name)(*map(_as_c, arguments), error, ctypes.c_size_t(_ERROR_BYTES))
+    if code != 0:
+        raise KernelError(error.value.decode())
+
+
+def _as_c(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        assert value.flags.c_contiguous
+        return value.ctypes.data_as(ctypes.c_void_p)
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    return value.encode() if isinstance(value, str) else value
+
+
+def quantize(isa: str, x: Floats, zero: int) -> tuple[NDArray[np.int16], Floats]:
+    """Rows without their zero point (T, K), and scales (T, 1)."""
+    x = np.ascontiguousarray(x, np.float32)
+    rows, scale = np.empty(x.shape, np.int16), np.empty((len(x), 1), np.float32)
+    _call("embedrt_kernel_quantize", isa, x, *x.shape, zero, rows, scale)
+    return rows, scale
+
+
+def layer_norm(isa: str, x: Floats, gamma: Floats, beta: Floats, epsilon: float) -> Floats:
+    """Over the last axis."""
+    out = np.array(x, np.float32, order="C")
+    _call("embedrt_kernel_layer_norm", isa, out, *out.shape, gamma, beta, epsilon)
+    return out
+
+
+def product(
+    isa: str,
+    x: Floats,
+    weight: NDArray[Any],
+    scale: Floats | None,
+    bias: Floats,
+    *,
+    zero: int = 128,
+    epilogue: int = STORE,
+    activation: int = RELU,
+    main: int | None = None,
+    out: Floats | None = None,
+    restore: Floats | None = None,
+    repeat: int = 1,
+) -> tuple[Floats, Floats, float]:
+    """The product with its epilogue, what goes to the rest beyond column `main`, and the seconds of the fastest run."""
+    x = np.ascontiguousarray(x, np.float32)
+    (rows, k), n = x.shape, weight.shape[1]
+    main = n if main is None else main
+    result = np.full((rows, main), np.nan, np.float32) if out is None else np.array(out, np.float32)
+    rest = np.full((rows, n - main), np.nan, np.float32)
+    seconds = ctypes.c_double()
+    _call(
+        "embedrt_kernel_product", isa, x, rows, k, n, zero, np.ascontiguousarray(weight), scale, bias, restore,
+        epilogue, activation, main, result, rest, repeat, ctypes.byref(seconds),
+    )  # fmt: skip
+    return result, rest, seconds.value
+
+
+def attention(isa: str, q: Floats, k: Floats, v: Floats, first: int = 0, last: int | None = None) -> Floats:
+    """Of one head, for the query rows [first, last)."""
+    return time_attention(isa, q, k, v, first, len(q) if last is None else last, 1)[0]
+
+
+def time_attention(
+    isa: str, q: Floats, k: Floats, v: Floats, first: int, last: int, repeat: int
+) -> tuple[Floats, float]:
+    """The same, and the seconds of the fastest run."""
+    out = np.full((last - first, q.shape[1]), np.nan, np.float32)
+    arrays = (np.ascontiguousarray(a, np.float32) for a in (q, k, v))
+    seconds = ctypes.c_double()
+    _call("embedrt_kernel_attention", isa, *arrays, *q.shape, first, last, out, repeat, ctypes.byref(seconds))
+    return out, seconds.value

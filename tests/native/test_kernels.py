@@ -1,0 +1,197 @@
+"""Every kernel of every instruction set against its numpy twin.
+
+Where a tolerance is relative to "the largest", it is a few float32 roundings (6e-8 each) of the sums behind it;
+integers must be equal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.native import door, twin
+
+ROWS = (1, 3, 5, 6, 7, 12, 13)  # tiles are 6 or 4 rows
+COLUMNS = (16, 48, 64, 80, 144)  # panels are 16 or 64 columns
+DEPTHS = (16, 48, 96, 1504)
+
+
+def some(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> NDArray[np.float32]:
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+def int8_weight(k: int, n: int, seed: int) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-127, 128, (k, n)).astype(np.int8)
+    return weight, (rng.random(n).astype(np.float32) + 0.5) / 1000, some((n,), seed + 1)
+
+
+def close(got: NDArray[np.float32], wanted: NDArray[np.floating], steps: float = 16) -> None:
+    largest = max(1.0, float(np.abs(wanted).max(initial=0)))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=steps * 6e-8 * largest)
+
+
+@pytest.mark.parametrize("zero", [128, 16])
+@pytest.mark.parametrize("width", [16, 48, 1024])
+def test_quantized_rows_are_the_twins(isa: str, width: int, zero: int) -> None:
+    x = some((7, width), seed=width, scale=3)
+    x[1] = 0
+    x[2, 5] = 1e30
+    x[3] *= 1e-20
+    if zero == 16:
+        x = np.maximum(x, np.float32(-0.16997))
+    rows, scale = door.quantize(isa, x, zero)
+    wanted, wanted_scale = twin.quantize(x, zero)
+    np.testing.assert_array_equal(scale, wanted_scale.astype(np.float32))
+    # a quotient within one rounding of a tie may fall either way
+    quotient = x.astype(np.float64) / scale
+    tie = np.abs(np.abs(quotient - np.trunc(quotient)) - 0.5) < 2e-5
+    np.testing.assert_array_equal(rows[~tie], wanted[~tie])
+    assert not tie.any() or np.abs(rows - wanted)[tie].max() <= 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("zero", [128, 16])
+def test_a_row_with_nan_or_infinity_gets_such_a_scale(isa: str, bad: float, zero: int) -> None:
+    x = some((3, 64), seed=1)
+    x[1, 17] = bad
+    _, scale = door.quantize(isa, x, zero)
+    assert np.isfinite(scale).ravel().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_products_of_all_tiles_and_tails(isa: str, rows: int, columns: int) -> None:
+    for k in DEPTHS:
+        x = some((rows, k), seed=rows)
+        weight, scale, bias = int8_weight(k, columns, seed=k)
+        got, _, _ = door.product(isa, x, weight, scale, bias)
+        close(got, twin.product(x, 128, weight, scale) + bias)
+
+
+@pytest.mark.parametrize("zero", [128, 16])
+def test_saturated_rows_and_weights_are_summed_exactly(isa: str, zero: int) -> None:
+    """255 times -128 and 127, K = 4096: a kernel that saturates 16-bit sums fails here."""
+    k, n = 4096, 16
+    x = np.ones((2, k), np.float32)
+    x[1, ::2] = -1
+    if zero == 16:
+        x = np.where(x > 0, np.float32(5), np.float32(-0.17))
+    weight = np.full((k, n), -128, np.int8)
+    weight[:, 1::2] = 127
+    weight[::2, 2] = 127
+    scale, bias = np.ones(n, np.float32), np.zeros(n, np.float32)
+    got, _, _ = door.product(isa, x, weight, scale, bias, zero=zero)
+    rows, row_scale = twin.quantize(x, zero)
+    whole = (rows @ weight.astype(np.int64)).astype(np.float32)
+    np.testing.assert_allclose(got, whole * row_scale, rtol=3e-7)
+
+
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+def test_epilogues(isa: str, kind: str) -> None:
+    rows, k, n = 7, 64, 80
+    x, before, restore = some((rows, k), 1), some((rows, n), 2), some((n,), 3)
+    weight: NDArray = some((k, n), 4)
+    scale, bias = None, some((n,), 5)
+    if kind == "int8":
+        weight, scale, bias = int8_weight(k, n, 4)
+    value = twin.product(x, 128, weight, scale)
+    got, _, _ = door.product(isa, x, weight, scale, bias)
+    close(got, value + bias, 64)
+    got, _, _ = door.product(isa, x, weight, scale, bias, epilogue=door.RESIDUAL, out=before, restore=restore)
+    close(got, value + bias + before * restore, 64)
+    got, _, _ = door.product(isa, x, weight, scale, bias, epilogue=door.ACCUMULATE, out=before)
+    close(got, value + before, 64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "function"),
+    [(door.GELU_ERF, twin.gelu_erf), (door.GELU_TANH, twin.gelu_tanh), (door.RELU, twin.relu)],
+)
+def test_activations(isa: str, kind: int, function) -> None:
+    """Over the whole range, through a float32 product with the identity; the last 16 columns go to the rest."""
+    x = np.concatenate([np.linspace(-9, 9, 16 * 500), np.linspace(-300, 300, 160), np.zeros(16)]).astype(np.float32)
+    x = x.reshape(-1, 16)
+    x = np.concatenate([x, x[::-1]], axis=1)
+    got, rest, _ = door.product(
+        isa, x, np.eye(32, dtype=np.float32), None, np.zeros(32, np.float32),
+        epilogue=door.ACTIVATE, activation=kind, main=16,
+    )  # fmt: skip
+    both = np.concatenate([got, rest], axis=1)
+    # 3e-7 of the argument: a few roundings of erf or tanh, times x
+    error = np.abs(both - function(x.astype(np.float64))) / np.maximum(1, np.abs(x))
+    assert error.max() < 3e-7, (error.max(), x.ravel()[error.argmax()])
+
+
+def test_layer_norm(isa: str) -> None:
+    for width in (16, 48, 384, 1024):
+        x, gamma, beta = some((5, width), 1, 4), some((width,), 2), some((width,), 3)
+        x[1] = 0
+        x[2] += 100
+        x[3, 7] = 1e4
+        got = door.layer_norm(isa, x, gamma, beta, 1e-5)
+        close(got, twin.layer_norm(x.astype(np.float64), gamma, beta, 1e-5), 400)  # row 2 loses 7 bits to its mean
+
+
+def test_layer_norm_keeps_nan(isa: str) -> None:
+    x = some((3, 64), 1)
+    x[1, 3] = np.nan
+    got = door.layer_norm(isa, x, np.ones(64, np.float32), np.zeros(64, np.float32), 1e-5)
+    assert np.isnan(got).all(axis=1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("head_size", [32, 48, 64, 128])
+def test_attention_of_all_lengths(isa: str, head_size: int) -> None:
+    for n in (1, 5, 6, 7, 15, 16, 17, 63, 64, 65, 130):
+        q, k, v = (some((n, head_size), seed) for seed in (n, n + 1, n + 2))
+        close(door.attention(isa, q, k, v), twin.attention(q.astype(np.float64), k, v), 64)
+
+
+def test_attention_of_some_rows_has_the_bits_of_all(isa: str) -> None:
+    q, k, v = (some((40, 64), seed) for seed in (1, 2, 3))
+    whole = door.attention(isa, q, k, v)
+    for first, last in ((0, 1), (6, 12), (7, 9), (39, 40), (1, 40)):
+        np.testing.assert_array_equal(door.attention(isa, q, k, v, first, last), whole[first:last])
+
+
+def test_attention_with_far_scores(isa: str) -> None:
+    """Scores hundreds apart: one key takes all, and nothing overflows."""
+    q, k, v = (some((20, 32), seed, 30) for seed in (1, 2, 3))
+    close(door.attention(isa, q, k, v), twin.attention(q.astype(np.float64), k, v), 5000)  # exp doubles score errors
+
+
+def test_attention_passes_nan_on(isa: str) -> None:
+    q, k, v = (some((9, 32), seed) for seed in (1, 2, 3))
+    q[4, 0] = np.nan
+    assert np.isnan(door.attention(isa, q, k, v)).all(axis=1).tolist() == [i == 4 for i in range(9)]
+    q[4, 0], v[2, 1] = 0, np.nan
+    assert np.isnan(door.attention(isa, q, k, v)[:, 1]).all()
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    rows=st.integers(1, 20), k=st.integers(1, 12), n=st.integers(1, 12), zero=st.sampled_from([128, 16]),
+    seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_a_rows_bits_do_not_depend_on_its_neighbours(
+    native_isas: dict[str, bool], rows: int, k: int, n: int, zero: int, seed: int
+) -> None:
+    for isa in [name for name, available in native_isas.items() if available]:
+        x = some((rows, 16 * k), seed)
+        if zero == 16:
+            x = np.maximum(x, np.float32(-0.16))
+        weight, scale, bias = int8_weight(16 * k, 16 * n, seed)
+        options = {"zero": zero, "epilogue": door.ACTIVATE, "activation": door.GELU_ERF}
+        together, _, _ = door.product(isa, x, weight, scale, bias, **options)
+        alone = [door.product(isa, x[i : i + 1], weight, scale, bias, **options)[0] for i in range(rows)]
+        np.testing.assert_array_equal(np.concatenate(alone), together)
+
+
+def test_the_door_refuses_what_the_kernels_do_not_take(native_isas: dict[str, bool]) -> None:
+    with pytest.raises(door.KernelError, match="no instruction set is called 'sse9'; there are auto"):
+        door.quantize("sse9", some((1, 16), 1), 128)
+    with pytest.raises(door.KernelError, match="multiples of 16"):
+        door.quantize("portable", some((1, 20), 1), 128)

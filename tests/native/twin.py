@@ -1,0 +1,120 @@
+"""The int8 encoder in numpy, as `embedrt_export.int8.fused` says it: float64 but for what is rounded to 8 bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.bundle import Architecture, Bundle
+
+Floats = NDArray[np.floating[Any]]
+
+ROBERTA = ("roberta", "xlm-roberta", "camembert")
+
+
+def erf(x: Floats) -> Floats:
+    """Exact to float64's last digits."""
+    flat = np.asarray(x, np.float64).reshape(-1)
+    return np.fromiter(map(math.erf, flat), np.float64, flat.size).reshape(np.shape(x))
+
+
+def gelu_erf(x: Floats) -> Floats:
+    """The exact gelu."""
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def gelu_tanh(x: Floats) -> Floats:
+    """The tanh formula."""
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def relu(x: Floats) -> Floats:
+    """max(x, 0)."""
+    return np.maximum(x, 0)
+
+
+ACTIVATIONS = {"gelu": gelu_erf, "gelu_new": gelu_tanh, "relu": relu}
+
+
+def quantize(x: Floats, zero: int) -> tuple[NDArray[np.int64], Floats]:
+    """Rows without their zero point, and scales (T, 1)."""
+    x = np.asarray(x, np.float32)
+    least = np.float32(1e-30) if zero == 128 else np.float32(0.17 * 239 / 16)
+    largest = np.maximum(np.abs(x).max(axis=1, keepdims=True), least)
+    scale = largest * np.float32(1 / (255 - zero))
+    return np.clip(np.rint(x / scale), -zero, 255 - zero).astype(np.int64), scale.astype(np.float64)
+
+
+def product(x: Floats, zero: int, weight: NDArray[Any], scale: Floats | None) -> Floats:
+    """rows(x) @ weight, or x @ weight where it is wide; no bias."""
+    if scale is None:
+        return np.asarray(x, np.float64) @ np.asarray(weight, np.float64)
+    rows, row_scale = quantize(x, zero)
+    whole = rows.astype(np.float64) @ weight.astype(np.float64)  # exact: far under 2^53
+    return row_scale * (whole * scale.astype(np.float64))
+
+
+def layer_norm(x: Floats, gamma: Floats, beta: Floats, epsilon: float) -> Floats:
+    """Over the last axis."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon) * gamma + beta
+
+
+def attention(q: Floats, k: Floats, v: Floats) -> Floats:
+    """softmax(q k^T / sqrt(d)) v of one head."""
+    scores = q @ k.T / np.sqrt(q.shape[1])
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True) @ v
+
+
+def read_tensors(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """The int8 variant's tensors."""
+    out = {}
+    for entry in bundle.variant("int8").tensors:
+        raw = np.fromfile(bundle.path(entry.path), np.uint8, entry.size, offset=entry.offset)
+        out[entry.name] = raw.view(entry.dtype).reshape(entry.shape)
+    return out
+
+
+def encode(numbers: Architecture, tensors: Mapping[str, NDArray[Any]], ids: NDArray[np.int32]) -> Floats:
+    """Hidden states (n, H) of one text."""
+    get = tensors.get
+
+    def linear(name: str, x: Floats, zero: int = 128) -> Floats:
+        return product(x, zero, tensors[f"{name}.weight"], get(f"{name}.scale"))
+
+    def norm(name: str, x: Floats) -> Floats:
+        return layer_norm(x, tensors[f"{name}.gamma"], tensors[f"{name}.beta"], numbers.layer_norm_eps)
+
+    positions = np.arange(len(ids))
+    if numbers.model_type in ROBERTA:
+        real = ids != numbers.pad_token_id
+        positions = np.cumsum(real) * real + numbers.pad_token_id
+    x = tensors["embeddings.word"][ids].astype(np.float64)
+    if "embeddings.word.scale" in tensors:
+        x *= tensors["embeddings.word.scale"][ids]
+    x = x + tensors["embeddings.position"][positions]
+    if "embeddings.token_type" in tensors:
+        x = x + tensors["embeddings.token_type"][0]
+    x, made_by = norm("embeddings.norm", x), "embeddings.norm"
+    activation, size = ACTIVATIONS[numbers.activation], numbers.hidden_size // numbers.num_heads
+    for i in range(numbers.num_layers):
+        name = f"layers.{i}"
+        biases = np.split(tensors[f"{name}.qkv.bias"], 3)
+        q, k, v = (linear(f"{name}.{part}", x) + b for part, b in zip(("query", "key", "value"), biases, strict=True))
+        heads = [slice(h, h + size) for h in range(0, numbers.hidden_size, size)]
+        a = np.concatenate([attention(q[:, h], k[:, h], v[:, h]) for h in heads], axis=1)
+        y = linear(f"{name}.attention_output", a) + tensors[f"{name}.attention_output.bias"]
+        x = norm(f"{name}.attention_norm", y + x * get(f"{made_by}.restore", np.float32(1)))
+        g = activation(linear(f"{name}.ffn_up", x) + tensors[f"{name}.ffn_up.bias"])
+        y = linear(f"{name}.ffn_down", g, 16) + tensors[f"{name}.ffn_down.bias"]
+        if f"{name}.ffn_up_outlier.weight" in tensors:
+            few = activation(linear(f"{name}.ffn_up_outlier", x) + tensors[f"{name}.ffn_up_outlier.bias"])
+            y = y + few @ tensors[f"{name}.ffn_down_outlier.weight"]
+        x = norm(f"{name}.ffn_norm", y + x * get(f"{name}.attention_norm.restore", np.float32(1)))
+        made_by = f"{name}.ffn_norm"
+    return x
