@@ -77,11 +77,14 @@ def running(name: str, *command: str) -> Iterator[Server]:
         process.wait(60)
 
 
-def ours(bundle: Path, variant: str, threads: int) -> contextlib.AbstractContextManager[Server]:
-    """`embedrt serve` on one variant."""
+def ours(bundle: Path, variant: str, threads: int, batch: str) -> contextlib.AbstractContextManager[Server]:
+    """`embedrt serve` on one variant, with batches of so many tokens; "" for the default."""
     options = {"port": "PORT", "variant": variant, "threads": str(threads), "log-level": "error"}
+    options |= {"batch-tokens": batch} if batch else {}
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return running(f"embedrt {variant}", "embedrt", "serve", f"m={bundle}", "--no-verify-hashes", *flags)
+    return running(
+        f"embedrt {variant} {batch}".strip(), "embedrt", "serve", f"m={bundle}", "--no-verify-hashes", *flags
+    )
 
 
 def shots_of(texts: list[str], counts: list[int], size: int, kind: str = "mixed") -> list[Shot]:
@@ -222,6 +225,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="sentence-transformers directory of the peer  [default: MiniLM's]")
     parser.add_argument("--no-peer", action="store_true", help="measure ours and the library only")
     parser.add_argument("--variants", default="int8", help="of ours, comma-separated")
+    parser.add_argument("--batch-tokens", default="", help="of ours, comma-separated  [default: the server's own]")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each cell")
     parser.add_argument("--texts", type=int, default=512, help="different texts")
@@ -233,12 +237,13 @@ def main() -> None:
     bundle = args.bundle or ensure("bundle", minilm(), print)
     peer = args.peer or ensure("st-onnx-int8", minilm(), print)
     texts = mixed_texts(args.texts, 3)
-    variants = args.variants.split(",")
+    variants, batches = args.variants.split(","), args.batch_tokens.split(",")
     found: dict[str, Any] = {"bundle": open_bundle(bundle).manifest.name, "threads": args.threads}
     with contextlib.ExitStack() as stack:
         library = stack.enter_context(Embedder(bundle, variant=variants[0], num_threads=args.threads))
-        servers = [stack.enter_context(ours(bundle, variant, args.threads)) for variant in variants]
-
+        servers = [
+            stack.enter_context(ours(bundle, variant, args.threads, batch)) for variant in variants for batch in batches
+        ]
         if not args.no_peer:
             command = ("bench.http_peer", str(peer), "PORT", str(args.threads))
             servers.append(stack.enter_context(running("fastapi + st", *command)))
