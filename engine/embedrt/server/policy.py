@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 class QueueLimits:
     """What a batch and the queue may hold."""
 
-    batch_tokens: int = 512  # padded tokens of a batch; a longer single text goes alone
+    batch_tokens: int = 256  # padded tokens of a batch; a longer single text goes alone
     batch_texts: int = 256
     overhead_tokens: int | None = 24  # padding worth less than a batch of its own; None: the executor pads nothing
     queue_tokens: int = 1_000_000  # of each class; a single larger request is taken when its class is empty

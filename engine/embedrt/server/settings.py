@@ -30,7 +30,7 @@ class Settings:
     threads: int = _setting(0, "threads to compute with, over all workers; 0: what affinity and quota allow", minimum=0)
     share_threads: bool = _setting(True, "several models take turns with all threads, instead of dividing them")
     verify_hashes: bool = _setting(True, "compare the bundles' files with their hashes when loading")
-    batch_tokens: int = _setting(512, "padded tokens of one batch", minimum=1)
+    batch_tokens: int = _setting(256, "padded tokens of one batch", minimum=1)
     queue_tokens: int = _setting(1_000_000, "tokens that may wait per model; beyond them requests get 429", minimum=1)
     body_mb: float = _setting(32.0, "largest request body in MB", minimum=0.001)
     inflight_mb: float = _setting(256.0, "request bodies held at once in MB; beyond them 429", minimum=0.001)
