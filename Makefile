@@ -16,7 +16,8 @@ BENCH_FLAGS ?=
 DIST ?= dist
 LINTED := engine export tests bench .ci
 
-.PHONY: help venv install demo test test-slow check format bench bench-quick bench-kernels native sanitize emulate dist lock clean
+.PHONY: help venv install demo test test-slow check format bench bench-quick bench-server bench-kernels native sanitize \
+        emulate dist lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -48,6 +49,9 @@ bench: $(VENV)/.stamp-bench ## Measure ours and the peers on XLM-R-large (an hou
 
 bench-quick: $(VENV)/.stamp-bench ## The same on MiniLM, in about 5 minutes
 	$(BIN)/python -m bench --quick $(BENCH_FLAGS)
+
+bench-server: $(VENV)/.stamp-bench ## The server on MiniLM under load, beside a peer, in about 5 minutes
+	$(BIN)/python -m bench.server $(BENCH_FLAGS)
 
 native: ## Build the native module into the package, as it lies here
 	cmake -S engine/native -B build/native -DCMAKE_BUILD_TYPE=Release
@@ -104,8 +108,8 @@ $(VENV)/.stamp-torch: $(VENV)/.stamp-venv
 	@touch $@
 
 $(VENV)/.stamp-export: $(VENV)/.stamp-torch pyproject.toml $(wildcard engine/native/*)
-	@echo "==> installing embedrt[export,parquet,plot]"
-	@$(INSTALL) --build-constraint constraints.txt --editable '.[export,parquet,plot]'
+	@echo "==> installing embedrt[export,parquet,plot,server,otel]"
+	@$(INSTALL) --build-constraint constraints.txt --editable '.[export,parquet,plot,server,otel]'
 	@touch $@
 
 $(VENV)/.stamp-demo: $(VENV)/.stamp-export

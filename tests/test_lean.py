@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "sentence_transformers", "embedrt_export")
-OPTIONAL = ("click", "rich", "matplotlib", "pyarrow", "psutil")
+OPTIONAL = ("click", "rich", "matplotlib", "pyarrow", "psutil", "starlette", "uvicorn", "msgspec", "orjson")
 
 
 def loaded_after(code: str) -> set[str]:

@@ -118,6 +118,16 @@ class Embedder:
         return self._head.dimension
 
     @property
+    def tokenizer(self) -> TextTokenizer:
+        """The bundle's tokenizer."""
+        return self._tokenizer
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """What one run of the executor may hold."""
+        return self._runner.limits
+
+    @property
     def executor_description(self) -> str:
         """What runs the encoder, where, and on how many threads."""
         return self._executor.description
@@ -251,6 +261,28 @@ class Embedder:
         """Tokens of each text before cutting, special tokens included: an int for a string, else a list."""
         counts = [len(ids) for ids in self.tokenize(texts)]
         return counts[0] if isinstance(texts, str) else counts
+
+    def resolve(
+        self, *, kind: Kind = "encode", task: str | None = None, **options: Unpack[EncodeKwargs]
+    ) -> EncodeOptions:
+        """What a call with these options would do, checked once; for `embed_tokens` and `finish`."""
+        return self._options(options, kind, task)
+
+    def embed_tokens(self, token_ids: Sequence[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
+        """One run of the executor over texts that are tokenized already: prompt and special tokens in, cut to fit.
+
+        Returns:
+            A row (D,) per text, or hidden states (n, H), as `encode` has them before `finish`; not checked for NaN.
+        """
+        return self._runner.run_group(token_ids, options)
+
+    def finish(self, rows: Sequence[NDArray[np.float32]], options: EncodeOptions) -> Any:
+        """Rows of `embed_tokens` to what `encode` returns for a sequence; each row by itself."""
+        return self._finish(list(rows), options, single=False)
+
+    def identity_for(self, options: EncodeOptions) -> str:
+        """The identity of vectors made with `options`."""
+        return identity_of(self.bundle.manifest, self.variant, self.pooling, options)
 
     def close(self) -> None:
         """Free the model; calls after it raise ExecutorError."""

@@ -22,6 +22,17 @@ class TokenizedTexts:
     num_tokens: tuple[int, ...]  # before cutting
 
 
+@dataclass(frozen=True)
+class TokenPiece:
+    """One token of a text."""
+
+    id: int
+    text: str  # as the vocabulary spells it
+    special: bool
+    start: int  # characters of the text that it stands for
+    stop: int
+
+
 def check_text(text: object, index: int | None) -> str:
     """`text` if it can be tokenized.
 
@@ -55,13 +66,13 @@ class TextTokenizer:
         tokenizer.no_padding()
         self._tokenizer: Any = tokenizer
         self.max_tokens = max_tokens
-        self._suffix = self._special_suffix()
+        self._prefix, self._suffix = self._special_tokens()
 
     def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
         """Token ids of checked texts; releases the GIL."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         num_tokens = tuple(len(encoding) for encoding in encodings)
-        return TokenizedTexts(tuple(self._cut(encoding.ids) for encoding in encodings), num_tokens)
+        return TokenizedTexts(tuple(self.cut(encoding.ids) for encoding in encodings), num_tokens)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of checked texts, not cut."""
@@ -71,17 +82,40 @@ class TextTokenizer:
         """Tokens that a prompt takes in front of a text: all of its own but the closing special token."""
         return len(self._tokenizer.encode(prompt)) - min(1, len(self._suffix))
 
-    def _cut(self, ids: list[int]) -> NDArray[np.int32]:
-        """The first tokens and the closing special tokens, as transformers truncates on the right."""
+    def cut(self, ids: list[int], *, keep_end: bool = False) -> NDArray[np.int32]:
+        """Ids with their special tokens, cut at the limit as transformers does: on the right, or on the left."""
         if len(ids) > self.max_tokens:
-            ids = ids[: self.max_tokens - len(self._suffix)] + self._suffix
+            room = self.max_tokens - len(self._suffix)
+            if keep_end:
+                head = self._prefix[:room]
+                body = ids[len(head) : len(ids) - len(self._suffix)]
+                ids = head + body[len(body) - (room - len(head)) :] + self._suffix
+            else:
+                ids = ids[:room] + self._suffix
         return np.array(ids, dtype=np.int32)
 
-    def _special_suffix(self) -> list[int]:
-        """The special tokens after a text: what follows the bare ids of a probe text."""
+    def with_special(self, ids: list[int]) -> list[int]:
+        """Ids of a text between the special tokens; unchanged where they are there already."""
+        has_prefix = ids[: len(self._prefix)] == self._prefix
+        has_suffix = not self._suffix or ids[-len(self._suffix) :] == self._suffix
+        whole = has_prefix and has_suffix and len(ids) >= len(self._prefix) + len(self._suffix)
+        return ids if whole else self._prefix + ids + self._suffix
+
+    def pieces(self, text: str, *, special: bool = True) -> list[TokenPiece]:
+        """The tokens of a checked text, one by one, not cut."""
+        found = self._tokenizer.encode(text, add_special_tokens=special)
+        rows = zip(found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True)
+        return [TokenPiece(i, token, bool(mark), begin, end) for i, token, mark, (begin, end) in rows]
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of token ids."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and after a text: what surrounds the bare ids of a probe text."""
         bare = self._tokenizer.encode("a", add_special_tokens=False).ids
         whole: list[int] = self._tokenizer.encode("a").ids
         for start in range(len(whole) - len(bare), -1, -1):
             if whole[start : start + len(bare)] == bare:
-                return whole[start + len(bare) :]
-        return []
+                return whole[:start], whole[start + len(bare) :]
+        return [], []

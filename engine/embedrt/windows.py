@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,7 +106,7 @@ class WindowRunner:
                     fail(TokenLimitError, position, f"has {count} tokens, the model takes {limit}")
         rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
         for group in self._plan(tokenized, options, failed):
-            for i, row in zip(group, self._run_group([tokenized.token_ids[i] for i in group], options), strict=True):
+            for i, row in zip(group, self.run_group([tokenized.token_ids[i] for i in group], options), strict=True):
                 if np.isfinite(row).all():
                     rows[i] = row
                 else:
@@ -123,7 +123,8 @@ class WindowRunner:
         groups = plan_groups([len(tokenized.token_ids[i]) for i in alive], limits)
         return [[alive[k] for k in group] for group in groups]
 
-    def _run_group(self, token_ids: list[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
+    def run_group(self, token_ids: Sequence[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
+        """One run of the executor over tokenized texts: a row (D,) per text, or hidden states (n, H)."""
         offsets = np.zeros(len(token_ids) + 1, dtype=np.int32)
         np.cumsum([len(ids) for ids in token_ids], out=offsets[1:])
         batch = TokenBatch(np.concatenate(token_ids), offsets)

@@ -1,0 +1,148 @@
+"""The application: its parts, its routes, and what happens when it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from embedrt.errors import EmbedrtError, FileFormatError
+from embedrt.server.call import ByteBudget
+from embedrt.server.errors import ServeError
+from embedrt.server.front import Front, http_error, serve_error
+from embedrt.server.health import Health
+from embedrt.server.keys import ApiKeys
+from embedrt.server.logs import LOGGER, log
+from embedrt.server.metrics import CONTENT_TYPE, Metrics
+from embedrt.server.models import Models, NamedBundle
+from embedrt.server.openai import OpenAIApi
+from embedrt.server.pages import page_routes
+from embedrt.server.service import Service
+from embedrt.server.settings import Settings
+from embedrt.server.tei import TeiApi
+from embedrt.server.traces import Traces
+
+_TOKENIZATION_WORKERS = 4  # a small request finds one free while a large one is tokenized
+_KEYS_EVERY_S = 2.0
+# Python lets a thread run for 5 ms before another gets its turn: as long as a short query takes.
+_SWITCH_INTERVAL_S = 0.0005
+_EXPOSED = ("X-Request-Id", "X-Embedrt-Model", "X-Embedrt-Identity", "X-Embedrt-Tokens", "X-Embedrt-Truncated",
+            "Server-Timing", "Retry-After")  # fmt: skip
+
+
+def make_service(settings: Settings) -> Service:
+    """The parts of a server, without models yet.
+
+    Raises:
+        FileFormatError: the file of API keys cannot be used.
+    """
+    models = Models()
+    return Service(
+        settings=settings,
+        models=models,
+        budget=ByteBudget(int(settings.inflight_mb * 1e6)),
+        metrics=Metrics(),
+        keys=ApiKeys(settings.api_keys, settings.api_key_file),
+        health=Health(models, settings.stall_timeout_s),
+        pool=ThreadPoolExecutor(_TOKENIZATION_WORKERS, thread_name_prefix="embedrt-tokenize"),
+        tokenization_workers=_TOKENIZATION_WORKERS,
+        traces=Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None,
+    )
+
+
+def api_routes(service: Service) -> list[BaseRoute]:
+    """Every path that is answered."""
+
+    async def metrics(request: Request) -> Response:
+        del request
+        return Response(service.metrics.page(service.models), media_type=CONTENT_TYPE)
+
+    return [
+        *OpenAIApi(service).routes(),
+        *TeiApi(service).routes(),
+        *service.health.routes(),
+        Route("/metrics", metrics, methods=["GET"]),
+        *(page_routes() if service.settings.playground else ()),
+    ]
+
+
+def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[[str], None]) -> ASGIApp:
+    """The ASGI application; `on_failure` is told when a model cannot be loaded."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        del app
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        loading = asyncio.create_task(_load(service, bundles, on_failure))
+        if service.settings.workers > 1:  # the others serve meanwhile: take no connection before it can be answered
+            await loading
+        tasks = [
+            loading,
+            asyncio.create_task(service.health.watch()),
+            asyncio.create_task(_watch_keys(service.keys)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(service.models.stop)
+            service.pool.shutdown(cancel_futures=True)
+            if service.traces is not None:
+                await asyncio.to_thread(service.traces.stop)
+
+    app = Starlette(
+        routes=api_routes(service),
+        lifespan=lifespan,
+        exception_handlers={ServeError: serve_error, HTTPException: http_error},
+    )
+    wrapped: ASGIApp = Front(app, service)
+    if service.settings.cors_origins:
+        wrapped = CORSMiddleware(
+            wrapped,
+            allow_origins=service.settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+        )
+    return wrapped
+
+
+async def _load(service: Service, bundles: list[NamedBundle], on_failure: Callable[[str], None]) -> None:
+    """Load in a thread, so that /health/live answers meanwhile."""
+    try:
+        await asyncio.to_thread(service.models.load, bundles, service.settings, service.pool, service.metrics)
+    except EmbedrtError as exc:
+        on_failure(str(exc))
+        return
+    except Exception as exc:
+        LOGGER.error("loading failed", exc_info=exc)
+        on_failure(f"unexpected {type(exc).__name__}: {exc}")
+        return
+    for engine in service.models:
+        embedder = engine.embedder
+        log(
+            "model loaded", name=engine.name, variant=embedder.variant, identity=embedder.identity,
+            dimension=embedder.dimension, max_tokens=embedder.max_tokens, executor=embedder.executor_description,
+        )  # fmt: skip
+
+
+async def _watch_keys(keys: ApiKeys) -> None:
+    while True:
+        await asyncio.sleep(_KEYS_EVERY_S)
+        try:
+            if keys.refresh():
+                log("API keys were read again")
+        except FileFormatError as exc:
+            log("API keys stay as they are", reason=str(exc))

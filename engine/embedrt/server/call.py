@@ -1,0 +1,214 @@
+"""One HTTP request on its way: its body, its deadline, its client, and what is to be said about it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from embedrt.server.engine import Answer, ModelEngine
+from embedrt.server.errors import ServeError
+from embedrt.server.settings import Settings
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+_MAX_TIMEOUT_S = 3600.0
+
+
+class ByteBudget:
+    """Bytes of request bodies that the process holds at once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    def hold(self, size: int) -> None:
+        """Count `size` more bytes.
+
+        Raises:
+            ServeError: 429, they are too many; one body is always let in.
+        """
+        if self._held and self._held + size > self._limit:
+            raise ServeError("overloaded", f"bodies of {self._held} bytes are being worked on, the limit is "
+                             f"{self._limit}; try again in 1 s", headers={"Retry-After": "1"})  # fmt: skip
+        self._held += size
+
+    def release(self, size: int) -> None:
+        """Count `size` bytes less."""
+        self._held -= size
+
+
+@dataclass
+class Call:
+    """What is known of a request; log, metrics and headers are written from it."""
+
+    request_id: str
+    started: float = field(default_factory=time.monotonic)
+    model: str = ""
+    identity: str = ""
+    device: str = ""
+    num_texts: int = 0
+    num_characters: int = 0
+    num_tokens: int = 0
+    num_truncated: int = 0
+    phases: dict[str, float] = field(default_factory=dict)  # seconds, in the order of the work
+    status: int = 0
+    error: str = ""  # kind
+    held: int = 0  # bytes of its body
+
+    def note(self, engine: ModelEngine, answer: Answer) -> None:
+        """Remember what an answer holds; a request may get several."""
+        self.model, self.identity, self.device = engine.name, answer.identity, engine.embedder.device
+        self.num_texts += len(answer.row_of)
+        self.num_tokens += answer.used_tokens
+        self.num_truncated += len(answer.truncated)
+        for name in ("tokenize", "queue", "compute"):
+            self.phases[name] = self.phases.get(name, 0.0) + getattr(answer.phases, name)
+
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Any:
+        """Add what happens inside to a phase."""
+        begin = time.monotonic()
+        yield
+        self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - begin
+
+    def headers(self) -> dict[str, str]:
+        """What every answer says: identity, counts, and milliseconds per phase; TEI's headers beside them."""
+        total = time.monotonic() - self.started
+        out = {"X-Request-Id": self.request_id}
+        if self.identity:
+            phases = {name: f"{seconds * 1e3:.3f}" for name, seconds in self.phases.items()}
+            out |= {
+                "X-Embedrt-Model": self.model.encode("ascii", "replace").decode(),
+                "X-Embedrt-Identity": self.identity,
+                "X-Embedrt-Tokens": str(self.num_tokens),
+                "X-Embedrt-Truncated": str(self.num_truncated),
+                "Server-Timing": ", ".join(f"{name};dur={ms}" for name, ms in phases.items())
+                + f", total;dur={total * 1e3:.3f}",
+                "X-Compute-Type": self.device,
+                "X-Compute-Time": str(round(total * 1e3)),
+                "X-Compute-Characters": str(self.num_characters),
+                "X-Compute-Tokens": str(self.num_tokens),
+                "X-Total-Time": str(round(total * 1e3)),
+                "X-Tokenization-Time": str(round(self.phases.get("tokenize", 0) * 1e3)),
+                "X-Queue-Time": str(round(self.phases.get("queue", 0) * 1e3)),
+                "X-Inference-Time": str(round(self.phases.get("compute", 0) * 1e3)),
+            }
+        return out
+
+
+def call_of(request: Request) -> Call:
+    """The Call that came with the request."""
+    call: Call = request.scope["embedrt.call"]
+    return call
+
+
+async def read_json(request: Request, shape: type[S], settings: Settings, budget: ByteBudget) -> S:
+    """The request's body as `shape`.
+
+    Raises:
+        ServeError: too large (413), too slow (408), no JSON (400), or not of that shape (422).
+    """
+    call = call_of(request)
+    body = await _read_body(request, call, settings, budget)
+    with call.timed("parse"):
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except msgspec.ValidationError as exc:
+            raise ServeError("invalid", f"body: {exc}", param=_path_in(str(exc))) from exc
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise ServeError("malformed", f"the body is not JSON: {exc}") from exc
+
+
+async def _read_body(request: Request, call: Call, settings: Settings, budget: ByteBudget) -> bytearray:
+    limit = int(settings.body_mb * 1e6)
+    said = request.headers.get("content-length", "")
+    body = bytearray()
+    try:
+        if said.isdigit() and int(said) > limit:
+            raise _too_large(limit, int(said))
+        async with asyncio.timeout(settings.body_timeout_s):
+            async for chunk in request.stream():
+                budget.hold(len(chunk))
+                call.held += len(chunk)
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit, len(body))
+    except TimeoutError:
+        raise ServeError(
+            "slow_body",
+            f"the body did not come within {settings.body_timeout_s:g} s",
+            headers={"Connection": "close"},
+        ) from None
+    except ClientDisconnect:
+        raise ServeError("gone", "the client left while sending") from None
+    return body
+
+
+def _too_large(limit: int, size: int) -> ServeError:
+    # What is still to come would have to be read before another request; closing is cheaper.
+    return ServeError(
+        "too_large",
+        f"the body may have {limit} bytes, this has {size} or more; split it, or raise body_mb",
+        headers={"Connection": "close"},
+    )
+
+
+def _path_in(message: str) -> str | None:
+    """The field that msgspec's message names, as in "... - at `$.input[3]`"."""
+    _, found, path = message.rpartition("at `$.")
+    return path.rstrip("`") if found else None
+
+
+def deadline_of(request: Request, settings: Settings) -> float:
+    """time.monotonic() at which the request is of no use anymore.
+
+    Raises:
+        ServeError: X-Request-Timeout is no number of seconds from 0.001 to 3600.
+    """
+    given = request.headers.get("x-request-timeout")
+    if given is None:
+        return call_of(request).started + settings.request_timeout_s
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0.001 <= seconds <= _MAX_TIMEOUT_S:
+        raise ServeError("invalid", f"X-Request-Timeout must be 0.001 to {_MAX_TIMEOUT_S:g} seconds, not {given!r}")
+    return call_of(request).started + seconds
+
+
+async def while_wanted(request: Request, deadline: float, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result, unless its time runs out or the client leaves first; then it is cancelled.
+
+    Raises:
+        ServeError: "timeout" or "gone", or what the work raised.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, timeout=deadline - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if gone.done():
+            raise ServeError("gone", "the client left")
+        raise ServeError("timeout", "the request's time ran out before its vectors were made")
+    finally:
+        for one in (task, gone):
+            if not one.done():
+                one.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ServeError):
+                    await one
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,278 @@
+"""One model at work: tokenizes off the event loop, lets requests wait, and runs batches in a thread of its own.
+
+Requests come from the event loop. Texts are tokenized in a thread pool, in slices, so that a small request need not
+wait for a large one. Then they wait in the BatchQueue; the worker takes a batch whenever it is free, so nothing waits
+at an idle server, and the rows go back to the loop when a request's last text is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.embedder import Embedder
+from embedrt.errors import EmbedrtError, NonFiniteError
+from embedrt.options import EncodeOptions
+from embedrt.results import Truncation
+from embedrt.server.errors import ServeError, overloaded, translate
+from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
+from embedrt.server.prepare import Prepared, Work, prepare
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Seconds that a request spent."""
+
+    tokenize: float
+    queue: float
+    compute: float  # from the start of its first batch to the end of its last
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows as the executor gave them; `row_of[i]` is the row of input i. Equal texts share one."""
+
+    rows: list[NDArray[np.float32]]
+    row_of: list[int]
+    num_tokens: list[int]  # per input, before cutting
+    truncated: tuple[Truncation, ...]
+    identity: str
+    phases: Phases
+
+    @property
+    def used_tokens(self) -> int:
+        """Tokens that the model saw, equal texts counted each time."""
+        return sum(self.num_tokens) - sum(cut.num_tokens - cut.limit for cut in self.truncated)
+
+
+class BatchListener(Protocol):
+    """Told of every batch, in the worker's thread."""
+
+    def on_batch(self, model: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float) -> None:
+        """A batch has run."""
+
+
+@dataclass
+class _Pending:
+    """A request between queue and answer."""
+
+    token_ids: list[NDArray[np.int32]]
+    options: EncodeOptions
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+    added: float
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+    left: int = 0
+    first_run: float = 0.0
+    last_run: float = 0.0
+
+
+class ModelEngine:
+    """Serves one embedder to any number of requests.
+
+    Args:
+        name: what clients call the model.
+        embedder: owned from now on; closed by `stop`.
+        limits: of batches and queue.
+        pool: where texts are tokenized.
+        turn: held while a batch runs; models that share threads share it.
+        listener: told of batches.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        embedder: Embedder,
+        limits: QueueLimits,
+        *,
+        pool: Executor,
+        turn: AbstractContextManager[object] | None = None,
+        listener: BatchListener | None = None,
+    ) -> None:
+        self.name = name
+        self.embedder = embedder
+        self.limits = limits
+        self._pool = pool
+        self._turn = turn if turn is not None else nullcontext()
+        self._listener = listener
+        self._queue = BatchQueue(limits)
+        self._pending: dict[int, _Pending] = {}
+        self._numbers = itertools.count(1)
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._running_since: float | None = None
+        self._seconds_per_token = 0.0005  # replaced by what is measured
+        self._include_prompt = embedder.bundle.manifest.pipeline.include_prompt
+        self._worker = threading.Thread(target=self._work, name=f"embedrt-{name}", daemon=True)
+        self._worker.start()
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that wait for the executor."""
+        return self._queue.waiting_tokens
+
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait for the executor."""
+        return self._queue.waiting_requests
+
+    def running_for(self) -> float:
+        """Seconds since the executor was called and has not returned; 0 when it is idle."""
+        since = self._running_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def stop(self) -> None:
+        """Let the batch that runs end, drop the rest, and free the model."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._worker.join(timeout=10)
+        if not self._worker.is_alive():  # else the executor is stuck, and freeing what it uses would crash
+            self.embedder.close()
+
+    async def embed(self, work: Work) -> Answer:
+        """Rows of the request's texts.
+
+        Raises:
+            ServeError: an input does not fit (422), there is no room (429), or the executor failed (500).
+        """
+        started = time.monotonic()
+        try:
+            prepared = await prepare(self.embedder.tokenizer, self._pool, work)
+        except EmbedrtError as exc:
+            raise translate(exc) from exc
+        tokenized = time.monotonic()
+        pending = await self._run(prepared, work, tokenized)
+        limit = self.embedder.max_tokens
+        return Answer(
+            rows=pending.rows,
+            row_of=prepared.row_of,
+            num_tokens=prepared.num_tokens,
+            truncated=tuple(Truncation(i, n, limit) for i, n in enumerate(prepared.num_tokens) if n > limit),
+            identity=self.embedder.identity_for(work.options),
+            phases=Phases(tokenized - started, pending.first_run - pending.added, pending.last_run - pending.first_run),
+        )
+
+    async def _run(self, prepared: Prepared, work: Work, now: float) -> _Pending:
+        loop = asyncio.get_running_loop()
+        count = len(prepared.token_ids)
+        pending = _Pending(prepared.token_ids, work.options, loop, loop.create_future(), now)
+        pending.rows = [np.empty(0, np.float32)] * count
+        pending.left = count
+        number = next(self._numbers)
+        with self._wake:
+            try:
+                self._queue.add(
+                    number,
+                    [len(ids) for ids in prepared.token_ids],
+                    now=now,
+                    deadline=work.deadline,
+                    lane=self._lane(work.options),
+                    seconds_per_token=self._seconds_per_token,
+                )
+            except QueueFullError as exc:
+                raise overloaded(str(exc), exc.waiting_tokens * self._seconds_per_token) from exc
+            self._pending[number] = pending
+            self._wake.notify()
+        try:
+            await pending.done
+        finally:  # also when the client is gone or late
+            with self._wake:
+                self._queue.drop(number)
+                self._pending.pop(number, None)
+        return pending
+
+    def _lane(self, options: EncodeOptions) -> Hashable:
+        """What must be equal for texts to share a run: the sort of output, and prompt rows that pooling skips."""
+        return options.output_value, "" if self._include_prompt else options.prompt
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                batch = self._next_batch()
+                while not batch and not self._stopping:
+                    self._wake.wait()
+                    batch = self._next_batch()
+                if self._stopping:
+                    return
+                owners = [self._pending[item.request] for item in batch]
+            self._settle(batch, owners, self._execute(batch, owners))
+
+    def _next_batch(self) -> list[Item]:
+        for number in self._queue.expire(time.monotonic()):
+            self._fail(self._pending.pop(number), ServeError("timeout", "the request's time ran out while it waited"))
+        return self._queue.next_batch()
+
+    def _execute(self, batch: list[Item], owners: list[_Pending]) -> list[NDArray[np.float32]] | Exception:
+        token_ids = [owner.token_ids[item.index] for item, owner in zip(batch, owners, strict=True)]
+        with self._turn:
+            started = self._running_since = time.monotonic()
+            for owner in owners:
+                owner.first_run = owner.first_run or started
+            try:
+                rows: list[NDArray[np.float32]] | Exception = self.embedder.embed_tokens(token_ids, owners[0].options)
+            except Exception as exc:  # whatever it was, the server goes on
+                rows = exc
+            self._running_since = None
+        seconds = time.monotonic() - started
+        num_tokens = sum(item.num_tokens for item in batch)
+        self._seconds_per_token += 0.1 * (seconds / num_tokens - self._seconds_per_token)
+        if self._listener is not None:
+            padded = num_tokens
+            if self.limits.overhead_tokens is not None:
+                padded = len(batch) * max(item.num_tokens for item in batch)
+            self._listener.on_batch(self.name, len(batch), num_tokens, padded, seconds)
+        return rows
+
+    def _settle(self, batch: list[Item], owners: list[_Pending], rows: list[NDArray[np.float32]] | Exception) -> None:
+        now = time.monotonic()
+        if isinstance(rows, Exception):
+            error = translate(rows) if isinstance(rows, EmbedrtError) else ServeError("failed", "internal error")
+            error.__cause__ = rows
+            for item, owner in {id(o): (i, o) for i, o in zip(batch, owners, strict=True)}.values():
+                self._give_up(item, owner, error)
+            return
+        for item, owner, row in zip(batch, owners, rows, strict=True):
+            if not np.isfinite(row).all():
+                self._give_up(item, owner, translate(NonFiniteError(self._not_finite(item))))
+                continue
+            owner.rows[item.index] = row
+            owner.left -= 1
+            if owner.left == 0:
+                owner.last_run = now
+                _call(owner, lambda done: done.set_result(None))
+
+    def _not_finite(self, item: Item) -> str:
+        return (
+            f"a text of {item.num_tokens} tokens gave a vector with NaN or infinity; this variant "
+            f"({self.embedder.variant}) does not hold this model's values, serve fp32"
+        )
+
+    def _give_up(self, item: Item, owner: _Pending, error: ServeError) -> None:
+        with self._wake:
+            self._queue.drop(item.request)
+            self._pending.pop(item.request, None)
+        self._fail(owner, error)
+
+    def _fail(self, owner: _Pending, error: ServeError) -> None:
+        _call(owner, lambda done: done.set_exception(error))
+
+
+def _call(owner: _Pending, settle: Callable[[asyncio.Future[None]], None]) -> None:
+    """Settle a request's future in its loop, unless its task was cancelled meanwhile."""
+
+    def apply() -> None:
+        if not owner.done.done():
+            settle(owner.done)
+
+    owner.loop.call_soon_threadsafe(apply)

@@ -1,0 +1,130 @@
+"""The outermost layer: request ids, API keys, headers of every answer, metrics, one log line per request."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from embedrt.server.call import Call
+from embedrt.server.errors import ServeError, openai_body, tei_body
+from embedrt.server.logs import LOGGER, log
+from embedrt.server.service import Service, json_response
+
+_OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})  # never need a key
+_OPEN_PAGES = frozenset({"/", "/docs", "/openapi.json", "/static"})  # nor do these, when they are read
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+
+
+class Front:
+    """Wraps the application."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        call = scope["embedrt.call"] = Call(_request_id(headers))
+        began = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                call.status = message["status"]
+                extra = call.headers() | ({"Connection": "close"} if self._service.health.draining else {})
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.lower().encode(), value.encode("latin-1")) for name, value in extra.items()),
+                ]
+            await send(message)
+
+        try:
+            self._check_key(scope, headers)
+            await self._app(scope, receive, send_on)
+        except ServeError as exc:
+            await error_response(Request(scope), exc)(scope, receive, send_on)
+        except Exception as exc:  # a bug: the client learns no details, the log does
+            call.error = "failed"
+            LOGGER.error("unexpected %s", type(exc).__name__, exc_info=exc)
+            if not began:
+                failed = ServeError("failed", "internal error; the server's log has it under this X-Request-Id")
+                await error_response(Request(scope), failed)(scope, receive, send_on)
+        finally:
+            self._service.budget.release(call.held)
+            self._report(scope, call, headers)
+
+    def _check_key(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        keys, path = self._service.keys, scope["path"]
+        open_page = scope["method"] in ("GET", "HEAD") and (path in _OPEN_PAGES or path.startswith("/static/"))
+        if not keys.wanted or path in _OPEN_PATHS or open_page:
+            return
+        if not keys.accepts(headers.get(b"authorization", b"").decode("latin-1")):
+            raise ServeError(
+                "unauthorized",
+                "an API key is needed: Authorization: Bearer KEY",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def _report(self, scope: Scope, call: Call, headers: dict[bytes, bytes]) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "") or "other"  # as it was declared: what clients make up fills no table
+        seconds = time.monotonic() - call.started
+        self._service.metrics.on_request(path, call, seconds)
+        if self._service.traces is not None and path not in _OPEN_PATHS:
+            self._service.traces.on_request(scope["method"], path, call, seconds, headers)
+        level = logging.DEBUG if path in _OPEN_PATHS or path == "/metrics" else logging.INFO
+        if not LOGGER.isEnabledFor(level):
+            return
+        facts: dict[str, Any] = {"method": scope["method"], "route": path, "status": call.status}
+        if call.model:
+            facts |= {
+                "model": call.model,
+                "texts": call.num_texts,
+                "tokens": call.num_tokens,
+                "truncated": call.num_truncated,
+            }
+        if call.error:
+            facts["error"] = call.error
+        facts["ms"] = round(seconds * 1e3, 2)
+        facts |= {f"{name}_ms": round(spent * 1e3, 2) for name, spent in call.phases.items()}
+        log("request", level=level, **facts, id=call.request_id)
+
+
+def error_response(request: Request, error: ServeError) -> Response:
+    """The error in the shape of the API that was called."""
+    call: Call = request.scope["embedrt.call"]
+    call.error = error.kind
+    body = openai_body if request.url.path.startswith("/v1/") else tei_body
+    return json_response(body(error), error.status, error.headers)
+
+
+def http_error(request: Request, exc: Exception) -> Response:
+    """Starlette's own errors (no such path, no such method) in our shape."""
+    assert isinstance(exc, HTTPException)
+    kind = "method_not_allowed" if exc.status_code == 405 else "not_found"
+    found = {"method_not_allowed": "this method is not allowed here", "not_found": "there is no such path; see /docs"}
+    return error_response(request, ServeError(kind, found[kind], headers=dict(exc.headers or {})))
+
+
+def serve_error(request: Request, exc: Exception) -> Response:
+    """A ServeError as an answer."""
+    assert isinstance(exc, ServeError)
+    return error_response(request, exc)
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,80 @@
+"""Whether the server is alive and ready, and a watchdog for an executor that does not return."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from embedrt.server.answers import to_json
+from embedrt.server.logs import log
+from embedrt.server.models import Models
+
+_LOOK_EVERY_S = 1.0
+
+
+class Health:
+    """Ready means: loaded, warmed up, not going down, and no batch has run for too long."""
+
+    def __init__(self, models: Models, stall_timeout_s: float) -> None:
+        self._models = models
+        self._stall_timeout_s = stall_timeout_s
+        self.draining = False
+        self.longest_stall_s = 0.0  # of the event loop, seen by the watchdog
+
+    def why_not_ready(self) -> str | None:
+        """The reason, or None when ready."""
+        if self.draining:
+            return "the server is going down"
+        if not self._models.loaded:
+            return "the models are still loading"
+        for engine in self._models:
+            seconds = engine.running_for()
+            if seconds > self._stall_timeout_s:
+                return f"the executor of {engine.name} has not returned for {seconds:.0f} s"
+        return None
+
+    async def watch(self) -> None:
+        """Log when readiness changes, and how long the event loop was held up. Runs until cancelled."""
+        loop = asyncio.get_running_loop()
+        before: str | None = ""
+        while True:
+            reason = self.why_not_ready()
+            if (reason is None) != (before is None):
+                ready = reason is None
+                log("ready" if ready else "not ready", level=logging.INFO if ready else logging.WARNING,
+                    **({} if ready else {"reason": reason}))  # fmt: skip
+                before = reason
+            for _ in range(20):
+                wanted = loop.time() + _LOOK_EVERY_S / 20
+                await asyncio.sleep(_LOOK_EVERY_S / 20)
+                self.longest_stall_s = max(self.longest_stall_s, loop.time() - wanted)
+
+    def routes(self) -> list[Route]:
+        """For the router."""
+        return [
+            Route("/health", self.ready, methods=["GET"]),
+            Route("/health/live", self.live, methods=["GET"]),
+            Route("/health/ready", self.ready, methods=["GET"]),
+        ]
+
+    async def live(self, request: Request) -> Response:
+        """200 as long as the event loop turns."""
+        del request
+        return Response(to_json({"status": "live"}), media_type="application/json")
+
+    async def ready(self, request: Request) -> Response:
+        """200 when ready, else 503 with the reason."""
+        del request
+        reason = self.why_not_ready()
+        if reason is None:
+            return Response(to_json({"status": "ready"}), media_type="application/json")
+        return Response(
+            to_json({"status": "not ready", "error": reason, "error_type": "Unhealthy"}),
+            503,
+            {"Retry-After": "5"},
+            "application/json",
+        )

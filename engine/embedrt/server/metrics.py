@@ -1,0 +1,116 @@
+"""Prometheus metrics. Several workers write into one folder, and any of them answers for all."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from embedrt.server.call import Call
+from embedrt.server.models import Models
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own; set for workers by the supervisor
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TOKENS = (8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM, files mapped by several processes included."""
+    return int(_proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def num_threads() -> int:
+    """Threads of this process."""
+    return int(_proc("stat").rpartition(")")[2].split()[17])
+
+
+def _proc(name: str) -> str:
+    return Path(f"/proc/self/{name}").read_text(encoding="ascii", errors="replace")
+
+
+class Metrics:
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody reads
+        self._registry = CollectorRegistry()
+        self._shared = FOLDER_VARIABLE in os.environ
+        self._lock = threading.Lock()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"embedrt_{name}", text, labels, registry=self._registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"embedrt_{name}", text, labels, registry=self._registry, buckets=buckets)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"embedrt_{name}", text, labels, registry=self._registry, multiprocess_mode="livesum")
+
+        self._requests = counter("requests", "Requests answered.", "route", "status")
+        self._errors = counter("errors", "Requests that got an error, by kind.", "kind")
+        self._texts = counter("texts", "Texts embedded.", "model")
+        self._tokens = counter("tokens", "Tokens embedded, without padding.", "model")
+        self._truncated = counter("truncated_texts", "Texts cut at the model's limit.", "model")
+        self._padding = counter("padding_tokens", "Tokens of padding that the executor ran.", "model")
+        self._duration = histogram("request_seconds", "Time of a request.", _SECONDS, "route")
+        self._phase = histogram("phase_seconds", "Time of a request's phases.", _SECONDS, "phase")
+        self._batch_tokens = histogram("batch_tokens", "Tokens of a batch, without padding.", _TOKENS, "model")
+        self._batch_seconds = histogram("batch_seconds", "Time of a batch.", _SECONDS, "model")
+        self._share = gauge("batch_padding_share", "Padding of the last batch, as a share of what was run.", "model")
+        self._waiting = gauge("queue_tokens", "Tokens that wait.", "model")
+        self._waiting_requests = gauge("queue_requests", "Requests that wait.", "model")
+        self._running = gauge("executor_running_seconds", "Time that the running batch has taken so far.", "model")
+        self._resident = gauge("resident_memory_bytes", "Resident memory.")
+        self._threads = gauge("threads", "Threads.")
+
+    def on_batch(self, model: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float) -> None:
+        """A batch has run (told by the engine, in its thread)."""
+        del num_texts
+        self._batch_tokens.labels(model).observe(num_tokens)
+        self._batch_seconds.labels(model).observe(seconds)
+        self._padding.labels(model).inc(padded_tokens - num_tokens)
+        self._share.labels(model).set(1 - num_tokens / padded_tokens)
+
+    def on_request(self, route: str, call: Call, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(route, str(call.status)).inc()
+        self._duration.labels(route).observe(seconds)
+        if call.error:
+            self._errors.labels(call.error).inc()
+        for phase, spent in call.phases.items():
+            self._phase.labels(phase).observe(spent)
+        if call.model:
+            self._texts.labels(call.model).inc(call.num_texts)
+            self._tokens.labels(call.model).inc(call.num_tokens)
+            self._truncated.labels(call.model).inc(call.num_truncated)
+
+    def refresh(self, models: Models) -> None:
+        """Bring the gauges up to date."""
+        for engine in models:
+            self._waiting.labels(engine.name).set(engine.waiting_tokens)
+            self._waiting_requests.labels(engine.name).set(engine.waiting_requests)
+            self._running.labels(engine.name).set(engine.running_for())
+        self._resident.set(resident_bytes())
+        self._threads.set(num_threads())
+
+    def page(self, models: Models) -> bytes:
+        """The text of /metrics, of all workers."""
+        with self._lock:
+            self.refresh(models)
+            if not self._shared:
+                return generate_latest(self._registry)
+            every = CollectorRegistry()
+            multiprocess.MultiProcessCollector(every)  # type: ignore[no-untyped-call]
+            return generate_latest(every)

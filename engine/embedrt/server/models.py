@@ -1,0 +1,167 @@
+"""The models that are served: their names, and how they are loaded and proven."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embedrt.bundle import Bundle, open_bundle
+from embedrt.embedder import Embedder
+from embedrt.errors import ExecutorError, OptionError
+from embedrt.machine import available_threads
+from embedrt.options import Kind
+from embedrt.parity.files import read_parity_files
+from embedrt.server.engine import BatchListener, ModelEngine
+from embedrt.server.errors import ServeError
+from embedrt.server.fairlock import FairLock
+from embedrt.server.policy import QueueLimits
+from embedrt.server.settings import Settings
+
+_KINDS: dict[str, Kind] = {"query": "query", "document": "document"}
+# A variant may differ from the reference as much as it did when the bundle was made, and by rounding besides.
+_COSINE_SLACK = 1e-4
+_COSINE_WITHOUT_REPORT = 0.99
+
+
+@dataclass(frozen=True)
+class NamedBundle:
+    """A bundle and the name that clients call it by."""
+
+    name: str
+    bundle: Bundle
+
+
+def open_bundles(specs: tuple[str, ...]) -> list[NamedBundle]:
+    """Open "PATH" or "NAME=PATH" each.
+
+    Raises:
+        OptionError: two have one name, or a name has a colon.
+        BundleError: a bundle cannot be used.
+    """
+    found: dict[str, NamedBundle] = {}
+    for spec in specs:
+        name, _, path = spec.rpartition("=") if not Path(spec).exists() else ("", "", spec)
+        bundle = open_bundle(path)
+        name = name or bundle.manifest.name
+        if ":" in name:
+            raise OptionError(f"the name {name!r} has a colon, which clients use for {name}:query; give NAME=PATH")
+        if name in found:
+            raise OptionError(f"two models are called {name!r}; give NAME=PATH")
+        found[name] = NamedBundle(name, bundle)
+    return list(found.values())
+
+
+class Models:
+    """Engines by name. Empty until `load` has run, which may be in another thread."""
+
+    def __init__(self) -> None:
+        self._engines: dict[str, ModelEngine] = {}
+        self.loaded = False
+        self.created = int(time.time())
+
+    def __iter__(self) -> Iterator[ModelEngine]:
+        return iter(tuple(self._engines.values()))
+
+    @property
+    def names(self) -> list[str]:
+        """What clients may call, the default first: NAME, and NAME:query, NAME:document where those differ."""
+        every = []
+        for engine in self:
+            prompts = engine.embedder.bundle.manifest.prompts.texts
+            every += [engine.name] + [f"{engine.name}:{kind}" for kind in _KINDS] * bool(prompts)
+        return every
+
+    def find(self, name: str | None) -> tuple[ModelEngine, Kind]:
+        """The engine and the sort of text that `name` says; the default model for None.
+
+        Raises:
+            ServeError: there is none of that name, or nothing is loaded yet.
+        """
+        if not self._engines:
+            raise ServeError("not_ready", "the models are still loading", headers={"Retry-After": "5"})
+        if name is None:
+            return next(iter(self._engines.values())), "encode"
+        base, _, kind = name.partition(":")
+        engine = self._engines.get(base) or self._by_source(base)
+        if engine is None or (":" in name and kind not in _KINDS):
+            raise ServeError("model_not_found", f"there is no model {name!r}; there are: {', '.join(self.names)}",
+                             param="model")  # fmt: skip
+        return engine, _KINDS.get(kind, "encode")
+
+    def _by_source(self, name: str) -> ModelEngine | None:
+        """The first model whose source has that name, as in "intfloat/multilingual-e5-large"."""
+        return next((engine for engine in self if engine.embedder.bundle.manifest.source.model == name), None)
+
+    def load(
+        self, bundles: list[NamedBundle], settings: Settings, pool: Executor, listener: BatchListener | None
+    ) -> None:
+        """Load and warm up every model; on any failure none is served.
+
+        Raises:
+            EmbedrtError: a model cannot be loaded, or does not give the vectors its bundle keeps.
+        """
+        threads = max(1, (settings.threads or available_threads()) // settings.workers)
+        turn: AbstractContextManager[object] | None = None
+        if len(bundles) > 1 and settings.share_threads:
+            turn = FairLock()
+        elif len(bundles) > 1:
+            threads = max(1, threads // len(bundles))
+        for named in bundles:
+            embedder = Embedder(
+                named.bundle,
+                variant=settings.variant,
+                device=settings.device,
+                executor=settings.executor,
+                isa=settings.isa,
+                num_threads=threads,
+                verify_hashes=settings.verify_hashes,
+            )
+            warm_up(embedder, settings.batch_tokens)
+            limits = QueueLimits(
+                batch_tokens=settings.batch_tokens,
+                batch_texts=embedder.batch_limits.max_texts,
+                overhead_tokens=embedder.batch_limits.overhead_tokens if embedder.batch_limits.pads else None,
+                queue_tokens=settings.queue_tokens,
+            )
+            self._engines[named.name] = ModelEngine(
+                named.name, embedder, limits, pool=pool, turn=turn, listener=listener
+            )
+        self.loaded = True
+
+    def stop(self) -> None:
+        """Stop every engine."""
+        for engine in self:
+            engine.stop()
+        self._engines.clear()
+
+
+def warm_up(embedder: Embedder, batch_tokens: int) -> None:
+    """Embed a few of the bundle's parity texts and compare with the vectors it keeps; then run one full batch.
+
+    Raises:
+        ExecutorError: a vector is not what it was when the bundle was made.
+    """
+    manifest = embedder.bundle.manifest
+    if embedder.pooling == manifest.pipeline.pooling:
+        kept = read_parity_files(embedder.bundle)
+        count = min(4, len(kept.texts))
+        got = embedder.encode_detailed(list(kept.texts[:count])).embeddings
+        parity = manifest.variants[embedder.variant].parity
+        least = parity.cosine_min - _COSINE_SLACK if parity is not None else _COSINE_WITHOUT_REPORT
+        for i, (vector, wanted) in enumerate(zip(got, kept.vectors, strict=False)):
+            norms = float(np.linalg.norm(vector)) * float(np.linalg.norm(wanted))
+            cosine = float(vector @ wanted) / max(norms, 1e-12)
+            if cosine < least:
+                raise ExecutorError(
+                    f"{manifest.name} {embedder.variant}: warm-up text {i} has cosine {cosine:.6f} with the vector "
+                    f"that the bundle keeps, and {least:.6f} is wanted; run 'embedrt verify {embedder.bundle.root}'"
+                )
+    width = min(embedder.max_tokens, batch_tokens)
+    full = [np.zeros(width, np.int32)] * max(1, batch_tokens // width)
+    embedder.embed_tokens(full, embedder.resolve(prompt=""))

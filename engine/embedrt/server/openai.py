@@ -1,0 +1,102 @@
+"""OpenAI's embeddings API: POST /v1/embeddings and GET /v1/models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from embedrt.server.answers import to_base64, to_json, truncation_field, write_rows
+from embedrt.server.call import call_of
+from embedrt.server.errors import ServeError
+from embedrt.server.prepare import Work
+from embedrt.server.service import Inputs, Service, json_response, resolve, sort_inputs
+
+
+class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Texts or token ids to embed. `input_type`, `task` and `truncate` are additions to OpenAI's fields."""
+
+    input: Inputs
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
+    user: str | None = None  # accepted and ignored, as OpenAI's is for its own ends
+    input_type: Literal["query", "document", "passage"] | None = None
+    task: str | None = None  # fills the query prompt's {task}
+    truncate: bool | None = None
+
+
+class OpenAIApi:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """For the router."""
+        return [
+            Route("/v1/embeddings", self.embeddings, methods=["POST"]),
+            Route("/v1/models", self.models, methods=["GET"]),
+            Route("/v1/models/{name:path}", self.model, methods=["GET"]),
+        ]
+
+    async def embeddings(self, request: Request) -> Response:
+        """Embed."""
+        service, call = self._service, call_of(request)
+        body = await service.read(request, EmbeddingsRequest)
+        engine, kind = service.models.find(body.model)
+        if body.input_type is not None:
+            asked: Any = "document" if body.input_type == "passage" else body.input_type
+            if kind not in ("encode", asked):
+                raise ServeError("invalid", f"model says {kind} and input_type says {asked}", param="input_type")
+            kind = asked
+        dimensions = service.check_dimensions(engine, body.dimensions)
+        options = resolve(engine, kind=kind, task=body.task, truncate_dim=dimensions)
+        inputs, _ = sort_inputs(body.input, engine, options.prompt, "input")
+        work = Work(inputs, options, truncate=service.truncate(body.truncate), deadline=service.deadline(request))
+        answer = await service.embed(request, engine, work)
+        as_base64 = body.encoding_format == "base64"
+
+        def shape(index: int, vector: Any) -> object:
+            embedding = to_base64(vector) if as_base64 else vector
+            return {"object": "embedding", "index": index, "embedding": embedding}
+
+        with call.timed("write"):
+            rows = await write_rows(answer, engine.embedder, options, shape)
+            usage = {"prompt_tokens": answer.used_tokens, "total_tokens": answer.used_tokens}
+            tail = {
+                "model": body.model or engine.name,
+                "usage": usage,
+                "identity": answer.identity,
+                "truncated": truncation_field(answer),
+            }
+            content = b"".join([b'{"object":"list","data":[', *rows, b"],", to_json(tail)[1:]])
+        return Response(content, media_type="application/json")
+
+    async def models(self, request: Request) -> Response:
+        """The names that `model` may have."""
+        del request
+        return json_response({"object": "list", "data": [self._entry(name) for name in self._service.models.names]})
+
+    async def model(self, request: Request) -> Response:
+        """One of them."""
+        name = request.path_params["name"]
+        self._service.models.find(name)
+        return json_response(self._entry(name))
+
+    def _entry(self, name: str) -> dict[str, object]:
+        engine, kind = self._service.models.find(name)
+        embedder = engine.embedder
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._service.models.created,
+            "owned_by": embedder.bundle.manifest.source.model,
+            "identity": embedder.identity_for(embedder.resolve(kind=kind)),
+            "variant": embedder.variant,
+            "dimension": embedder.dimension,
+            "max_tokens": embedder.max_tokens,
+        }

@@ -1,0 +1,83 @@
+"""From a request's inputs to token ids that fit, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.errors import TokenLimitError
+from embedrt.options import EncodeOptions
+from embedrt.tokenization import TextTokenizer, check_text
+
+_SLICE_TEXTS = 256  # texts tokenized at once: a few milliseconds
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a request asks of a model: texts, or token ids in `inputs`, all of one sort."""
+
+    inputs: Sequence[str] | Sequence[list[int]]
+    options: EncodeOptions
+    truncate: bool = True
+    keep_end: bool = False  # of texts that are cut
+    deadline: float = math.inf  # time.monotonic()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Token ids of the different inputs; `row_of[i]` is the place of input i among them."""
+
+    token_ids: list[NDArray[np.int32]]
+    row_of: list[int]
+    num_tokens: list[int]  # per input, before cutting
+
+
+async def prepare(tokenizer: TextTokenizer, pool: Executor, work: Work) -> Prepared:
+    """Tokenize in slices, so that a small request gets its turn between those of a large one.
+
+    Equal inputs are embedded once, as the library does it.
+
+    Raises:
+        InputError: an input cannot be tokenized, or is too long and not to be cut.
+    """
+    place: dict[object, int] = {}
+    row_of = [place.setdefault(tuple(x) if isinstance(x, list) else x, len(place)) for x in work.inputs]
+    first = [0] * len(place)  # an input of each row, for messages
+    for i in range(len(row_of) - 1, -1, -1):
+        first[row_of[i]] = i
+    token_ids: list[NDArray[np.int32]] = []
+    counts: list[int] = []
+    loop = asyncio.get_running_loop()
+    for k in range(0, len(first), _SLICE_TEXTS):
+        part = first[k : k + _SLICE_TEXTS]
+        ids, lengths = await loop.run_in_executor(pool, _tokenize, tokenizer, work, part)
+        token_ids += ids
+        counts += lengths
+    return Prepared(token_ids, row_of, [counts[row] for row in row_of])
+
+
+def _tokenize(
+    tokenizer: TextTokenizer, work: Work, indices: Sequence[int]
+) -> tuple[list[NDArray[np.int32]], list[int]]:
+    """Ids of the inputs at `indices`, cut, and their lengths before that."""
+    texts: list[str] = []
+    every: list[list[int]] = []
+    for i in indices:
+        given = work.inputs[i]
+        if isinstance(given, str):
+            texts.append(work.options.prompt + check_text(given, i))
+        else:
+            every.append(tokenizer.with_special(given))
+    if texts:
+        every = tokenizer.ids(texts)
+    if not work.truncate:
+        for i, ids in zip(indices, every, strict=True):
+            if len(ids) > tokenizer.max_tokens:
+                raise TokenLimitError(f"has {len(ids)} tokens, the model takes {tokenizer.max_tokens}", index=i)
+    return [tokenizer.cut(ids, keep_end=work.keep_end) for ids in every], [len(ids) for ids in every]

@@ -1,0 +1,117 @@
+"""Run the server in this process: sockets, signals, and an end that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from embedrt.errors import OptionError
+from embedrt.server.app import make_app, make_service
+from embedrt.server.logs import log, setup_logging
+from embedrt.server.models import NamedBundle, open_bundles
+from embedrt.server.settings import Settings
+from embedrt.server.workers import Supervisor
+
+_BACKLOG = 2048
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn would end the process by the signal itself; we exit with 0."""
+        yield
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The socket to serve at.
+
+    Raises:
+        OptionError: the address cannot be used.
+    """
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(_BACKLOG)
+    except OSError as exc:
+        raise OptionError(f"cannot listen at {settings.host}:{settings.port}: {exc.strerror or exc}") from exc
+    listener.set_inheritable(True)
+    return listener
+
+
+def address_of(settings: Settings, listener: socket.socket) -> str:
+    """Where clients reach the server."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'https' if settings.ssl_certfile else 'http'}://{host}:{listener.getsockname()[1]}"
+
+
+def announce(settings: Settings, listener: socket.socket) -> None:
+    """Say where the server is, and warn when everybody may use it."""
+    log("listening", address=address_of(settings, listener), workers=settings.workers)
+    if settings.host not in _LOOPBACK and not (settings.api_keys or settings.api_key_file):
+        log("open to the network without API keys: set api_key_file, or host 127.0.0.1", level=30, host=settings.host)
+
+
+def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedBundle]) -> int:
+    """Serve until told to stop; the exit code: 0, or 1 when a model could not be loaded."""
+    service = make_service(settings)
+    failures: list[str] = []
+
+    def fail(reason: str) -> None:
+        log("cannot serve", level=40, reason=reason)
+        failures.append(reason)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        make_app(service, bundles, fail),
+        loop="auto",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(settings.grace_s)),
+        ssl_certfile=settings.ssl_certfile or None,
+        ssl_keyfile=settings.ssl_keyfile or None,
+    )
+    server = _Server(config)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            if not service.health.draining:
+                service.health.draining = True
+                log("stopping", drain_s=settings.drain_s, grace_s=settings.grace_s)
+                loop.call_later(settings.drain_s, setattr, server, "should_exit", True)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        await server.serve(sockets=[listener])
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(main())
+    log("stopped", longest_stall_ms=round(service.health.longest_stall_s * 1e3, 1))
+    return 1 if failures else 0
+
+
+def serve(settings: Settings) -> int:
+    """Open the bundles, listen, and serve with one process or several; the exit code."""
+    setup_logging(settings.log_format, settings.log_level)
+    bundles = open_bundles(settings.bundles)
+    with listen(settings) as listener:
+        announce(settings, listener)
+        if settings.workers > 1:
+            return Supervisor(settings, listener).run()
+        return serve_here(settings, listener, bundles)

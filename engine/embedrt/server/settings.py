@@ -1,0 +1,58 @@
+"""Every setting of the server: one table from which flags, environment, TOML keys and help come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8")
+DEVICE_CHOICES = ("auto", "cpu", "cuda")
+EXECUTOR_CHOICES = ("auto", "native", "onnxruntime")
+SECRET = frozenset({"api_keys"})
+
+
+def _setting(default: Any, text: str, *, minimum: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": text, "minimum": minimum, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `embedrt serve` can be told. Lists are comma-separated in flags and environment."""
+
+    bundles: tuple[str, ...] = _setting((), "bundles to serve: PATH, or NAME=PATH; the first is the default model")
+    host: str = _setting("127.0.0.1", "address to listen at; 0.0.0.0 for all")
+    port: int = _setting(8080, "port to listen at; 0 takes a free one", minimum=0)
+    workers: int = _setting(1, "processes behind the port, each with the models", minimum=1)
+    variant: str = _setting("auto", "precision of the models", choices=VARIANT_CHOICES)
+    device: str = _setting("auto", "where to compute", choices=DEVICE_CHOICES)
+    executor: str = _setting("auto", "what computes; auto: native kernels where they fit", choices=EXECUTOR_CHOICES)
+    isa: str = _setting("auto", "instruction set of the native kernels")
+    threads: int = _setting(0, "threads to compute with, over all workers; 0: what affinity and quota allow", minimum=0)
+    share_threads: bool = _setting(True, "several models take turns with all threads, instead of dividing them")
+    verify_hashes: bool = _setting(True, "compare the bundles' files with their hashes when loading")
+    batch_tokens: int = _setting(256, "padded tokens of one batch", minimum=1)
+    queue_tokens: int = _setting(1_000_000, "tokens that may wait per model; beyond them requests get 429", minimum=1)
+    body_mb: float = _setting(32.0, "largest request body in MB", minimum=0.001)
+    inflight_mb: float = _setting(256.0, "request bodies held at once in MB; beyond them 429", minimum=0.001)
+    request_timeout_s: float = _setting(300.0, "time of a request that says no X-Request-Timeout", minimum=0.001)
+    body_timeout_s: float = _setting(30.0, "time in which a request's body must have come", minimum=0.001)
+    stall_timeout_s: float = _setting(
+        60.0, "an executor that takes longer for one batch turns readiness off", minimum=0.001
+    )
+    grace_s: float = _setting(30.0, "after SIGTERM, time to finish what is in flight", minimum=0.0)
+    drain_s: float = _setting(0.0, "after SIGTERM, time not ready but still accepting, for load balancers", minimum=0.0)
+    truncate: bool = _setting(True, "cut texts over the model's limit where the request does not say")
+    matryoshka: tuple[str, ...] = _setting((), "models whose vectors may be shortened by 'dimensions'; * for all")
+    api_keys: tuple[str, ...] = _setting((), "keys of which clients must show one")
+    api_key_file: str = _setting("", "file with one key a line; read again when it changes")
+    cors_origins: tuple[str, ...] = _setting((), "origins whose pages may call; * for all")
+    playground: bool = _setting(True, "serve the playground at / and the API's description at /docs")
+    log_format: str = _setting("text", "how logs are written", choices=("text", "json"))
+    log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
+    ssl_certfile: str = _setting("", "certificate for TLS")
+    ssl_keyfile: str = _setting("", "its key")
+    otlp_endpoint: str = _setting("", "send traces there by OTLP over HTTP; needs embedrt[otel]")
+
+
+NAMES = tuple(entry.name for entry in fields(Settings))
+DEFAULTS = Settings()

@@ -1,0 +1,239 @@
+"""text-embeddings-inference's API: /embed, /embed_all, /similarity, /tokenize, /decode, /info, and POST / as /embed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from embedrt.errors import EmbedrtError
+from embedrt.options import Kind
+from embedrt.server.answers import as_matrix, write_rows
+from embedrt.server.call import call_of
+from embedrt.server.engine import ModelEngine
+from embedrt.server.errors import ServeError, translate
+from embedrt.server.prepare import Work
+from embedrt.server.service import Inputs, Service, TokenId, json_response, resolve, sort_inputs
+from embedrt.tokenization import check_text
+from embedrt.version import __version__
+
+Direction = Literal["left", "right", "Left", "Right"]
+Dimensions = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+
+class EmbedRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Inputs of /embed. `model` is an addition: the first bundle's is the default."""
+
+    inputs: Inputs
+    normalize: bool | None = True
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+    dimensions: Dimensions | None = None
+    model: str | None = None
+
+
+class EmbedAllRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Inputs of /embed_all."""
+
+    inputs: Inputs
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+    model: str | None = None
+
+
+class SimilarityInput(msgspec.Struct, forbid_unknown_fields=True):
+    """One text and those it is compared with."""
+
+    source_sentence: str
+    sentences: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class SimilarityParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """How the texts are embedded."""
+
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+
+
+class SimilarityRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Inputs of /similarity."""
+
+    inputs: SimilarityInput
+    parameters: SimilarityParameters | None = None
+    model: str | None = None
+
+
+class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Inputs of /tokenize."""
+
+    inputs: str | list[str]
+    add_special_tokens: bool = True
+    prompt_name: str | None = None
+    model: str | None = None
+
+
+class DecodeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Token ids of one text or of several."""
+
+    ids: list[TokenId | list[TokenId]]
+    skip_special_tokens: bool = True
+    model: str | None = None
+
+
+def _vector(_: int, row: Any) -> object:
+    return row
+
+
+class TeiApi:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """For the router."""
+        return [
+            Route("/", self.embed, methods=["POST"]),
+            Route("/embed", self.embed, methods=["POST"]),
+            Route("/embed_all", self.embed_all, methods=["POST"]),
+            Route("/similarity", self.similarity, methods=["POST"]),
+            Route("/tokenize", self.tokenize, methods=["POST"]),
+            Route("/decode", self.decode, methods=["POST"]),
+            Route("/info", self.info, methods=["GET"]),
+        ]
+
+    async def embed(self, request: Request) -> Response:
+        """A vector per input."""
+        body = await self._service.read(request, EmbedRequest)
+        engine, kind = self._service.models.find(body.model)
+        if body.normalize is False and _normalizes(engine):
+            raise ServeError("invalid", f"the pipeline of {engine.name} normalizes its vectors; leave normalize out",
+                             param="normalize")  # fmt: skip
+        dimensions = self._service.check_dimensions(engine, body.dimensions)
+        wanted = {"normalize_embeddings": body.normalize is not False and not _normalizes(engine)}
+        return await self._embed(request, engine, kind, body, wanted | {"truncate_dim": dimensions})
+
+    async def embed_all(self, request: Request) -> Response:
+        """A vector per token."""
+        body = await self._service.read(request, EmbedAllRequest)
+        engine, kind = self._service.models.find(body.model)
+        return await self._embed(request, engine, kind, body, {"output_value": "token_embeddings"})
+
+    async def _embed(
+        self,
+        request: Request,
+        engine: ModelEngine,
+        kind: Kind,
+        body: EmbedRequest | EmbedAllRequest,
+        wanted: dict[str, Any],
+    ) -> Response:
+        options = resolve(engine, kind=kind, prompt_name=body.prompt_name, **wanted)
+        inputs, _ = sort_inputs(body.inputs, engine, options.prompt, "inputs")
+        work = Work(
+            inputs,
+            options,
+            truncate=self._service.truncate(body.truncate),
+            keep_end=_keeps_end(body.truncation_direction),
+            deadline=self._service.deadline(request),
+        )
+        answer = await self._service.embed(request, engine, work)
+        with call_of(request).timed("write"):
+            rows = await write_rows(answer, engine.embedder, options, _vector)
+            content = b"".join([b"[", *rows, b"]"])
+        return Response(content, media_type="application/json")
+
+    async def similarity(self, request: Request) -> Response:
+        """Similarity of one text with each of several, by the model's own function."""
+        body = await self._service.read(request, SimilarityRequest)
+        engine, kind = self._service.models.find(body.model)
+        given = body.parameters or SimilarityParameters()
+        options = resolve(engine, kind=kind, prompt_name=given.prompt_name)
+        work = Work(
+            [body.inputs.source_sentence, *body.inputs.sentences],
+            options,
+            truncate=self._service.truncate(given.truncate),
+            keep_end=_keeps_end(given.truncation_direction),
+            deadline=self._service.deadline(request),
+        )
+        answer = await self._service.embed(request, engine, work)
+        with call_of(request).timed("write"):
+            vectors = as_matrix(answer, engine.embedder, options)
+            scores = engine.embedder.similarity(vectors[:1], vectors[1:])[0]
+            return json_response(np.ascontiguousarray(scores))
+
+    async def tokenize(self, request: Request) -> Response:
+        """The tokens of each text, not cut."""
+        body = await self._service.read(request, TokenizeRequest)
+        engine, kind = self._service.models.find(body.model)
+        prompt = resolve(engine, kind=kind, prompt_name=body.prompt_name).prompt
+        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        try:
+            for i, text in enumerate(texts):
+                check_text(text, i)
+        except EmbedrtError as exc:
+            raise translate(exc) from exc
+
+        def pieces() -> list[Any]:
+            tokenizer = engine.embedder.tokenizer
+            return [tokenizer.pieces(prompt + text, special=body.add_special_tokens) for text in texts]
+
+        return json_response(await self._service.off_loop(pieces))
+
+    async def decode(self, request: Request) -> Response:
+        """The text of token ids."""
+        body = await self._service.read(request, DecodeRequest)
+        engine, _ = self._service.models.find(body.model)
+        lists, _ = sort_inputs(body.ids, engine, "", "ids")  # type: ignore[arg-type]  # no texts among them
+
+        def texts() -> list[str]:
+            tokenizer = engine.embedder.tokenizer
+            return [tokenizer.decode(ids, skip_special=body.skip_special_tokens) for ids in lists]
+
+        return json_response(await self._service.off_loop(texts))
+
+    async def info(self, request: Request) -> Response:
+        """What is served, in TEI's fields and our own."""
+        engine, _ = self._service.models.find(request.query_params.get("model"))
+        settings, embedder = self._service.settings, engine.embedder
+        manifest = embedder.bundle.manifest
+        return json_response(
+            {
+                "model_id": manifest.source.model,
+                "model_sha": manifest.source.revision,
+                "model_dtype": {"fp32": "float32", "fp16": "float16"}.get(embedder.variant, embedder.variant),
+                "model_type": {"embedding": {"pooling": "+".join(embedder.pooling)}},
+                "max_concurrent_requests": None,
+                "max_input_length": embedder.max_tokens,
+                "max_batch_tokens": settings.batch_tokens,
+                "max_batch_requests": None,
+                "max_client_batch_size": None,
+                "auto_truncate": settings.truncate,
+                "tokenization_workers": self._service.tokenization_workers,
+                "version": __version__,
+                "sha": None,
+                "docker_label": None,
+                "name": engine.name,
+                "identity": embedder.identity,
+                "dimension": embedder.dimension,
+                "prompts": manifest.prompts.texts,
+                "default_prompt": manifest.prompts.default_name,
+                "executor": embedder.executor_description,
+                "models": self._service.models.names,
+            }
+        )
+
+
+def _normalizes(engine: ModelEngine) -> bool:
+    stages = engine.embedder.bundle.manifest.pipeline.stages
+    return bool(stages) and stages[-1].kind == "normalize"
+
+
+def _keeps_end(direction: str | None) -> bool:
+    return direction is not None and direction.lower() == "left"

@@ -1,0 +1,125 @@
+"""Several processes behind one port: started, watched, replaced when they die, stopped together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+
+from embedrt.server.logs import log, setup_logging
+from embedrt.server.metrics import FOLDER_VARIABLE
+from embedrt.server.settings import Settings
+
+_RESTART_PAUSE_S = 0.5  # times 2 for every death in a row, up to a minute
+_LONGEST_PAUSE_S = 60.0
+_LIVED_WELL_S = 60.0
+_CANNOT_SERVE = 1  # exit code of a worker that could not load a model
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    started: float
+    restart_at: float | None = None  # set when it has died
+
+
+def run_worker(settings: Settings, listener: socket.socket) -> None:
+    """A worker's whole life; exits with its code."""
+    from embedrt.server.models import open_bundles
+    from embedrt.server.run import serve_here
+
+    setup_logging(settings.log_format, settings.log_level)
+    threading.Thread(target=_end_with_parent, name="embedrt-parent", daemon=True).start()
+    raise SystemExit(serve_here(settings, listener, open_bundles(settings.bundles)))
+
+
+def _end_with_parent() -> None:
+    """A supervisor that was killed cannot stop its workers: they stop themselves."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Supervisor:
+    """Keeps `settings.workers` processes serving one listening socket.
+
+    All of them accept from the same socket, so a connection that waits when a worker dies goes to another one.
+    """
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+        self._stopping = False
+        self._next_pause_s = _RESTART_PAUSE_S
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; 0 when every worker ended well."""
+        with tempfile.TemporaryDirectory(prefix="embedrt-metrics-") as folder:
+            os.environ[FOLDER_VARIABLE] = folder  # the workers' metrics; read when they import prometheus-client
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._stop)
+            self._workers = [self._start() for _ in range(self._settings.workers)]
+            while not self._stopping:
+                wait([worker.process.sentinel for worker in self._workers], timeout=0.2)
+                if all(worker.process.exitcode == _CANNOT_SERVE for worker in self._workers):
+                    return _CANNOT_SERVE  # they said why; starting them again would not help
+                self._replace_dead()
+            self._listener.close()
+            for worker in self._workers:  # SIGTERM, which a worker takes as `serve_here` does
+                worker.process.terminate()
+            return self._end()
+
+    def _start(self) -> _Worker:
+        process = self._context.Process(target=run_worker, args=(self._settings, self._listener), name="embedrt-worker")
+        process.start()
+        log("worker started", pid=process.pid)
+        return _Worker(process, time.monotonic())
+
+    def _replace_dead(self) -> None:
+        now = time.monotonic()
+        for k, worker in enumerate(self._workers):
+            if worker.process.is_alive() or self._stopping:
+                continue
+            if worker.restart_at is None:
+                worker.restart_at = now + self._pause_after(worker, now - worker.started)
+            if worker.restart_at <= now:
+                self._workers[k] = self._start()
+
+    def _pause_after(self, worker: _Worker, lived_s: float) -> float:
+        """Seconds until a worker that died is replaced: none after a good life, else more each time."""
+        from prometheus_client import multiprocess
+
+        process = worker.process
+        multiprocess.mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+        if process.exitcode == _CANNOT_SERVE:
+            pause = _LONGEST_PAUSE_S
+        elif lived_s > _LIVED_WELL_S:
+            pause, self._next_pause_s = 0.0, _RESTART_PAUSE_S
+        else:
+            pause, self._next_pause_s = self._next_pause_s, min(_LONGEST_PAUSE_S, 2 * self._next_pause_s)
+        log("worker died", level=40, pid=process.pid, exit_code=process.exitcode, restart_in_s=pause)
+        return pause
+
+    def _stop(self, number: int, frame: object) -> None:
+        del number, frame
+        self._stopping = True
+
+    def _end(self) -> int:
+        deadline = time.monotonic() + self._settings.drain_s + self._settings.grace_s + 5
+        for worker in self._workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                log("worker did not stop in time and is killed", level=40, pid=worker.process.pid)
+                worker.process.kill()
+                worker.process.join()
+        return 0 if all(worker.process.exitcode == 0 for worker in self._workers) else 1

@@ -1,0 +1,101 @@
+"""Settings from flags, environment and file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedrt.errors import EmbedrtError, FileFormatError, OptionError
+from embedrt.server.config import load_settings, to_toml
+from embedrt.server.settings import NAMES
+
+
+def load(tmp_path: Path, toml: str = "", environ: dict[str, str] | None = None, **flags: Any) -> Any:
+    """Load with these sources."""
+    file = tmp_path / "serve.toml"
+    file.write_text(toml)
+    return load_settings({"bundles": ("b",), **flags}, environ or {}, file)
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path):
+    toml = 'port = 1\nhost = "file"\nbatch_tokens = 11\nlog-format = "json"\n'
+    environ = {"EMBEDRT_PORT": "2", "EMBEDRT_HOST": "environment", "PATH": "/bin", "EMBEDRT_DEBUG": "1"}
+    loaded = load(tmp_path, toml, environ, port="3")
+    settings = loaded.settings
+    assert (settings.port, settings.host, settings.batch_tokens, settings.log_format) == (3, "environment", 11, "json")
+    assert settings.workers == 1
+    origins = [loaded.origins[name] for name in ("port", "host", "batch_tokens", "workers")]
+    assert origins == ["flag", "environment", str(tmp_path / "serve.toml"), "default"]
+
+
+def test_lists_switches_and_numbers_from_the_environment(tmp_path: Path):
+    environ = {
+        "EMBEDRT_CORS_ORIGINS": "https://a, https://b",
+        "EMBEDRT_TRUNCATE": "off",
+        "EMBEDRT_BODY_MB": "0.5",
+        "EMBEDRT_BUNDLES": "x=y,z",
+    }
+    settings = load_settings({}, environ, None).settings
+    assert settings.cors_origins == ("https://a", "https://b")
+    assert settings.bundles == ("x=y", "z")
+    assert (settings.truncate, settings.body_mb) == (False, 0.5)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"toml": "prot = 1"}, "unknown setting 'prot'; did you mean 'port'"),
+    ({"environ": {"EMBEDRT_PROT": "1"}}, "unknown setting EMBEDRT_PROT; did you mean 'EMBEDRT_PORT'"),
+    ({"environ": {"EMBEDRT_PORT_8080_TCP": "tcp://10.0.0.1:8080"}}, "enableServiceLinks"),
+    ({"environ": {"EMBEDRT_PORT": "tcp://10.0.0.1:8080"}}, "environment: port must be a whole number"),
+    ({"toml": "port = 1.5"}, "must be a whole number, not 1.5"),
+    ({"toml": "port = true"}, "must be a whole number, not True"),
+    ({"toml": 'truncate = "maybe"'}, "must be true or false, not 'maybe'"),
+    ({"toml": "truncate = 2"}, "must be true or false, not 2"),
+    ({"toml": "cors_origins = [1]"}, "must be a list of texts"),
+    ({"toml": "grace_s = nan"}, "must be a number"),
+    ({"workers": "0"}, "flag: workers must be at least 1, not 0"),
+    ({"variant": "int4"}, "must be one of auto, fp32, fp16, int8, not 'int4'"),
+    ({"port": "70000"}, "at most 65535"),
+    ({"ssl_certfile": "x"}, "go together"),
+    ({"bundles": ()}, "embedrt serve BUNDLE"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED, ids=[str(i) for i in range(len(REFUSED))])
+def test_what_is_refused_says_where_and_why(tmp_path: Path, given: dict[str, Any], message: str):
+    with pytest.raises(OptionError, match=message.replace("(", r"\(").replace(".", r"\.")):
+        load(tmp_path, **given)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path):
+    with pytest.raises(FileFormatError, match="is not TOML"):
+        load(tmp_path, "port = ")
+    with pytest.raises(EmbedrtError, match="No such file"):
+        load_settings({}, {}, tmp_path / "nowhere.toml")
+
+
+def test_what_is_printed_reads_back_equal_and_hides_the_keys(tmp_path: Path):
+    loaded = load(tmp_path, 'cors_origins = ["https://a"]', truncate=False, host="é", api_keys=("geheim",))
+    text = to_toml(loaded)
+    assert "geheim" not in text
+    assert set(tomllib.loads(text)) == set(NAMES) - {"api_keys"}
+    again = load(tmp_path, text, api_keys=("geheim",)).settings
+    assert again == loaded.settings
+
+
+def test_the_command_prints_its_configuration(cli: Any, tmp_path: Path):
+    (tmp_path / "s.toml").write_text("port = 99\n")
+    shown = cli.ok("serve", "some-bundle", "--config", tmp_path / "s.toml", "--no-truncate", "--print-config").stdout
+    assert 'bundles = ["some-bundle"]  # flag' in shown
+    assert f"port = 99  # {tmp_path / 's.toml'}" in shown
+    assert "truncate = false  # flag" in shown
+    assert "unknown setting" in cli.fails("serve", "b", "--config", _with(tmp_path, "x = 1"))
+    assert "makes a bundle" in cli.fails("serve", tmp_path / "nothing")
+    assert "No such option" in cli.fails("serve", "b", "--prot", "1", code=2)
+
+
+def _with(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "bad.toml").write_text(text)
+    return tmp_path / "bad.toml"

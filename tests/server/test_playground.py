@@ -1,0 +1,146 @@
+"""The playground in a real headless Chromium (Debian: apt-get install chromium chromium-driver)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from embedrt import Embedder
+from tests.server.serving import Served, serving
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+# A folder to look at the pages in, for people.
+SCREENSHOTS = os.environ.get("EMBEDRT_TEST_SCREENSHOTS")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1500", "--lang=en"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The playground, opened anew."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str, language: str = "en") -> None:
+        self.driver = driver
+        driver.get(url)
+        driver.execute_script(f"localStorage.setItem('language', '{language}')")
+        driver.get(url)
+        self.wait(lambda: self.all("#model option") or self.one("#error").is_displayed())
+
+    def wait(self, condition: object) -> None:
+        WebDriverWait(self.driver, 15, 0.05).until(lambda _: condition())
+
+    def one(self, css: str):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css: str):
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def write(self, css: str, text: str) -> None:
+        self.driver.execute_script("arguments[0].value = arguments[1]", self.one(css), text)
+
+    def press(self, css: str) -> None:
+        self.one(css).click()
+        self.wait(lambda: self.one("#compare").is_enabled())
+
+    def shoot(self, name: str) -> None:
+        if SCREENSHOTS:
+            self.driver.save_screenshot(str(Path(SCREENSHOTS) / f"{name}.png"))
+
+    def complaints(self) -> list[str]:
+        """What the console says, but for answers that the test asked for."""
+        return [e["message"] for e in self.driver.get_log("browser") if "status of 4" not in e["message"]]
+
+
+def test_matrix_map_and_tokens(browser: webdriver.Chrome, served: Served, library: Embedder):
+    page = Page(browser, served.url)
+    texts = ["the water", "water", "stone house", "", "a light river", "stone " * 40]
+    page.write("#texts", "\n".join(texts))
+    page.press("#compare")
+    texts = [text.strip() for text in texts if text]
+    vectors = library.encode_detailed(texts).embeddings
+    shown = [cell.text for cell in page.all("#matrix td")]
+    wanted = library.similarity(vectors, vectors)
+    assert [float(cell) for cell in shown] == pytest.approx(wanted.ravel(), abs=0.0051)
+    assert len(page.all("#map circle")) == len(texts)
+    assert len({dot.get_attribute("data-cluster") for dot in page.all("#map circle")}) >= 2
+    rows = page.all("#tokens tbody tr")
+    assert [row.find_element(By.CSS_SELECTOR, ".count").text for row in rows] == ["4", "3", "4", "5", "42 · cut at 32"]
+    assert len(page.all("#tokens tbody tr:last-child .token.lost")) == 42 - 32  # the closing token stays
+    assert f"{len(texts)} texts" in page.one("#status").text
+    page.shoot("compared")
+    assert page.complaints() == []
+
+
+def test_prompts_change_what_is_embedded(browser: webdriver.Chrome, served: Served, library: Embedder):
+    page = Page(browser, served.url)
+    page.write("#texts", "the water\nstone")
+    page.one("input[value=':query']").click()
+    page.press("#compare")
+    vectors = library.encode_query(["the water", "stone"])
+    assert float(page.all("#matrix td")[1].text) == pytest.approx(float(vectors[0] @ vectors[1]), abs=0.0051)
+    assert page.one("#tokens tbody tr .count").text == str(library.count_tokens("in water : the water"))
+
+
+def test_search_puts_the_nearest_line_first(browser: webdriver.Chrome, served: Served, library: Embedder):
+    page = Page(browser, served.url)
+    lines = ["the water", "stone house", "a light river", "bread and paper"]
+    page.write("#texts", "\n".join(lines))
+    page.write("#query", "house of stone")
+    page.press("#search button")
+    scores = library.similarity(library.encode_query(["house of stone"]), library.encode_document(lines))[0]
+    order = [lines[i] for i in (-scores).argsort()]
+    assert [hit.text for hit in page.all("#hits span")] == order
+    page.shoot("searched")
+    assert page.complaints() == []
+
+
+def test_korean(browser: webdriver.Chrome, served: Served):
+    page = Page(browser, served.url, language="ko")
+    assert page.one("#compare").text == "비교하기"
+    page.press("#compare")
+    assert "토큰" in page.one("#status").text
+    page.shoot("korean")
+    Select(page.one("#language")).select_by_value("en")
+    assert page.one("#compare").text == "Compare"
+    words = page.driver.execute_async_script(
+        "import('./static/words.js').then(m => arguments[0](Object.values(m.WORDS).map(Object.keys)))"
+    )
+    assert sorted(words[0]) == sorted(words[1]), "a word lacks its translation"
+
+
+def test_errors_and_keys_are_shown(browser: webdriver.Chrome, lookup_bundle: Path):
+    with serving(lookup_bundle, api_keys=("secret",)) as server:
+        page = Page(browser, server.url)
+        assert page.one("#error").text == "This server wants an API key."
+        page.one("#key").send_keys("secret\t")
+        page.wait(lambda: page.all("#model option"))
+        page.write("#texts", " \n ")
+        page.press("#compare")
+        assert page.one("#error").text == "Write at least one text."
+        page.write("#texts", "<img src=x onerror=alert(1)>\nstone")
+        page.press("#compare")
+        assert not page.all("#matrix img, #tokens img")
+        assert len(page.all("#matrix td")) == 4
+
+
+def test_the_api_page(browser: webdriver.Chrome, served: Served):
+    browser.get(f"{served.url}/docs")
+    WebDriverWait(browser, 15).until(lambda d: len(d.find_elements(By.CSS_SELECTOR, "#operations section")) > 10)
+    assert "POST /v1/embeddings" in browser.find_element(By.TAG_NAME, "main").text

@@ -1,0 +1,61 @@
+"""The OpenAPI description against the running server, by schemathesis, and against what clients are told."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import (
+    load_all_checks,
+    not_a_server_error,
+)
+from schemathesis.specs.openapi import checks
+
+from embedrt.server.openapi import describe_api
+from tests.server.serving import Served
+
+schema = schemathesis.openapi.from_dict(describe_api())
+load_all_checks()
+CHECKS = (
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    checks.unsupported_method,
+)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=8,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
+)
+def test_the_server_does_what_the_description_says(case, served: Served):
+    if case.headers:  # a millisecond is a valid time, and 504 its right answer; test_behaviour.py has that
+        case.headers.pop("X-Request-Timeout", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the generator, about itself
+        case.call_and_validate(base_url=served.url, checks=CHECKS)
+
+
+def test_every_route_is_described(served: Served):
+    described = set(served.get("/openapi.json").json()["paths"])
+    assert served.get("/docs").status_code == 200
+    for path in ("/v1/embeddings", "/v1/models", "/embed", "/embed_all", "/similarity", "/tokenize", "/decode"):
+        assert path in described
+    pages = {"/docs", "/openapi.json"}
+    routes = {route.path.replace(":path", "") for route in served.routes if not route.path.startswith("/static")}
+    assert routes - pages == described
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embed"])
+def test_errors_are_described(path: str):
+    responses = describe_api()["paths"][path]["post"]["responses"]
+    assert {"200", "400", "401", "404", "408", "413", "422", "429", "500", "503", "504"} == set(responses)
