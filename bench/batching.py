@@ -1,6 +1,6 @@
 """Which batching constants are fastest: real tokens per second over token budgets and overheads.
 
-    python -m bench.batching BUNDLE [--variant int8] [--seconds 60]
+    python -m bench.batching BUNDLE [--variant int8] [--seconds 60] [--share 0.5]
 
 The texts have the lengths of XQuAD's paragraphs and questions (see `bench.texts`), in arrival order, cut at the
 model's limit. Every pair of constants runs once per round and the rounds are interleaved, so that what else the
@@ -20,7 +20,7 @@ from bench.texts import ragged_sets
 from embedrt import Embedder
 from embedrt.batching import BatchLimits
 
-BUDGETS = (256, 512, 1024, 2048, 4096)
+BUDGETS = (512, 1024, 2048)
 OVERHEADS = (0, 12, 24, 48, 96)
 Table = dict[tuple[int, int], float]  # (budget, overhead) -> real tokens/s
 
@@ -34,7 +34,7 @@ def measure(embedder: Embedder, texts: Sequence[str], num_tokens: int, seconds: 
     try:
         while time.perf_counter() < end or rounds < 3:
             for (budget, overhead), times in taken.items():
-                limits = BatchLimits(budget_tokens=budget, overhead_tokens=overhead)
+                limits = replace(runner.limits, budget_tokens=budget, overhead_tokens=overhead)
                 embedder._runner = replace(runner, limits=limits)
                 start = time.perf_counter()
                 embedder.encode_detailed(texts)
@@ -61,14 +61,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
     parser.add_argument("--variant", default="int8")
+    parser.add_argument("--executor", default="onnxruntime", help="the one that pads, unless told otherwise")
     parser.add_argument("--seconds", type=float, default=60, help="per set of texts, about")
-    parser.add_argument("--share", type=float, default=1.0, help="of the texts; less for a large model")
+    parser.add_argument("--set", choices=("paragraphs", "questions"), action="append", help="[default: both]")
+    parser.add_argument("--share", type=float, default=0.5, help="of the texts (64 paragraphs, 256 questions)")
     given = parser.parse_args()
-    with Embedder(given.bundle, variant=given.variant) as embedder:
+    with Embedder(given.bundle, variant=given.variant, executor=given.executor) as embedder:
         sets = ragged_sets(
             lambda texts: embedder.count_tokens(list(texts)), embedder.max_tokens, english=True, share=given.share
         )
         for ragged in sets:
+            if given.set and ragged.name.removeprefix("xquad-") not in given.set:
+                continue
             print(f"\n{ragged.name} ({ragged.source}): {len(ragged.texts)} texts, {ragged.num_tokens:,} tokens, "
                   f"{embedder.executor_description}, {given.variant}\n")  # fmt: skip
             print(render(measure(embedder, ragged.texts, ragged.num_tokens, given.seconds)), flush=True)

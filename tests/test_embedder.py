@@ -293,3 +293,24 @@ def test_a_flipped_bit_is_found_while_loading(tiny_bundle: Path, tmp_path: Path)
         Embedder(copy, variant="fp32")
     Embedder(copy, variant="fp32", verify_hashes=False).close()
     Embedder(copy, variant="int8").close()
+
+
+def test_sentence_transformers_older_name_of_the_inputs(embedder: Embedder) -> None:
+    np.testing.assert_array_equal(embedder.encode(sentences=["fox"]), embedder.encode(["fox"]))
+    np.testing.assert_array_equal(embedder.encode_query(sentences="fox"), embedder.encode_query("fox"))
+    for given in ({}, {"inputs": "fox", "sentences": "fox"}):
+        with pytest.raises(InputTypeError, match="once"):
+            embedder.encode(**given)
+
+
+def test_names_of_sentence_transformers_lead_to_ours(embedder: Embedder) -> None:
+    with pytest.raises(AttributeError, match="here it is max_tokens"):
+        embedder.max_seq_length  # noqa: B018
+    assert not hasattr(embedder, "no_such_name")
+
+
+def test_similarities_of_pairs(embedder: Embedder) -> None:
+    a, b = embedder.encode(["fox", "dog"]), embedder.encode(["dog", "dog"])
+    np.testing.assert_allclose(embedder.similarity_pairwise(a, b), np.diag(embedder.similarity(a, b)), rtol=1e-5)
+    with pytest.raises(OptionError, match="1 and 2 vectors"):
+        embedder.similarity_pairwise(a[:1], b)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sentence_transformers import util
 
-from embedrt.similarity import SIMILARITIES
+from embedrt.similarity import SIMILARITIES, pairwise
 
 REFERENCES = {
     "cosine": util.cos_sim,
@@ -47,3 +47,10 @@ def test_cosine_of_a_zero_vector_is_zero() -> None:
 
 def test_names_are_those_of_sentence_transformers() -> None:
     assert set(SIMILARITIES) == set(REFERENCES)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_pairs_are_the_diagonal(name: str) -> None:
+    rng = np.random.default_rng(5)
+    a, b = (rng.standard_normal((4, 6)).astype(np.float32) for _ in range(2))
+    np.testing.assert_allclose(pairwise(name, a, b), np.diag(SIMILARITIES[name](a, b)), rtol=1e-5)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, pars
 from embedrt.pooling import l2_normalize, load_head
 from embedrt.precision import quantize
 from embedrt.results import EncodedBlock, EncodeResult, TruncationWarning, truncation_message, truncations
-from embedrt.similarity import SIMILARITIES
+from embedrt.similarity import SIMILARITIES, pairwise
 from embedrt.streaming import read_blocks, stream_blocks
 from embedrt.tokenization import TextTokenizer, check_text
 from embedrt.windows import Window, WindowRunner
@@ -34,6 +34,20 @@ from embedrt.windows import Window, WindowRunner
 # Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
 _WINDOW_TEXTS = 2048
 _VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}
+
+_RENAMED = {
+    "get_sentence_embedding_dimension": "dimension",
+    "get_embedding_dimension": "dimension",
+    "max_seq_length": "max_tokens",
+    "get_max_seq_length": "max_tokens",
+    "prompts": "bundle.manifest.prompts",
+    "default_prompt_name": "bundle.manifest.prompts.default_name",
+    "similarity_fn_name": "bundle.manifest.similarity",
+    "encode_multi_process": "encode, or encode_stream: one process uses every core",
+}
+"""Names of sentence-transformers -> ours, for the error of who looks for one."""
+
+Texts: TypeAlias = str | Sequence[str]
 
 
 class Embedder:
@@ -124,11 +138,14 @@ class Embedder:
         """
         return identity_of(self.bundle.manifest, self.variant, self.pooling, self._options(options, kind, task))
 
-    def encode(self, inputs: str | Sequence[str], **options: Unpack[EncodeKwargs]) -> Any:
+    def encode(
+        self, inputs: Texts | None = None, *, sentences: Texts | None = None, **options: Unpack[EncodeKwargs]
+    ) -> Any:
         """Embed one text or several.
 
         Args:
             inputs: a string or a sequence of strings.
+            sentences: the same, by sentence-transformers' older name.
             prompt_name: which of the bundle's prompts to put before every text.
             prompt: a text to put before every text; wins over `prompt_name`.
             batch_size: at most so many texts in one run (a token budget decides as well).
@@ -148,21 +165,28 @@ class Embedder:
             OptionError: an option is unknown or does not fit.
             NonFiniteError: a vector came out with NaN or infinity.
         """
-        return self._warned(self._encode(inputs, self._options(options, "encode", None)), inputs)
+        return self._encode_warned(_either(inputs, sentences), self._options(options, "encode", None))
 
     def encode_query(
-        self, inputs: str | Sequence[str], *, task: str | None = None, **options: Unpack[EncodeKwargs]
+        self,
+        inputs: Texts | None = None,
+        *,
+        sentences: Texts | None = None,
+        task: str | None = None,
+        **options: Unpack[EncodeKwargs],
     ) -> Any:
         """As `encode`, with the model's query prompt if it has one; `task` fills its `{task}`."""
-        return self._warned(self._encode(inputs, self._options(options, "query", task)), inputs)
+        return self._encode_warned(_either(inputs, sentences), self._options(options, "query", task))
 
-    def encode_document(self, inputs: str | Sequence[str], **options: Unpack[EncodeKwargs]) -> Any:
+    def encode_document(
+        self, inputs: Texts | None = None, *, sentences: Texts | None = None, **options: Unpack[EncodeKwargs]
+    ) -> Any:
         """As `encode`, with the model's document prompt if it has one."""
-        return self._warned(self._encode(inputs, self._options(options, "document", None)), inputs)
+        return self._encode_warned(_either(inputs, sentences), self._options(options, "document", None))
 
     def encode_detailed(
         self,
-        inputs: str | Sequence[str],
+        inputs: Texts,
         *,
         kind: Kind = "encode",
         task: str | None = None,
@@ -210,10 +234,14 @@ class Embedder:
 
     def similarity(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
         """Similarities (N, M) of vectors (N, D) and (M, D), by the model's own function; cosine if it names none."""
-        first, second = (np.atleast_2d(np.asarray(x, dtype=np.float32)) for x in (a, b))
-        if first.shape[1] != second.shape[1]:
-            raise OptionError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
-        return SIMILARITIES[self.bundle.manifest.similarity](first, second)
+        return SIMILARITIES[self.bundle.manifest.similarity](*_comparable(a, b))
+
+    def similarity_pairwise(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
+        """Similarities (N,) of row i of `a` with row i of `b`, both (N, D)."""
+        first, second = _comparable(a, b)
+        if len(first) != len(second):
+            raise OptionError(f"{len(first)} and {len(second)} vectors cannot be compared in pairs")
+        return pairwise(self.bundle.manifest.similarity, first, second)
 
     def tokenize(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Token ids of each text, special tokens included, not cut."""
@@ -228,13 +256,20 @@ class Embedder:
         """Free the model; calls after it raise ExecutorError."""
         self._executor.close()
 
+    if not TYPE_CHECKING:  # type checkers would take every name for an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Only reached for names that do not exist."""
+            hint = f"; here it is {_RENAMED[name]}" if name in _RENAMED else ""
+            raise AttributeError(f"Embedder has no attribute {name!r}{hint}", name=name, obj=self)
+
     def __enter__(self) -> Embedder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _encode(self, inputs: str | Sequence[str], options: EncodeOptions) -> EncodeResult:
+    def _encode(self, inputs: Texts, options: EncodeOptions) -> EncodeResult:
         texts = _as_list(inputs)
         for i, text in enumerate(texts):
             check_text(text, None if isinstance(inputs, str) else i)
@@ -288,7 +323,8 @@ class Embedder:
             raise OptionError("integer precisions need ranges, and the bundle has them for its own pooling only")
         return vectors
 
-    def _warned(self, result: EncodeResult, inputs: str | Sequence[str]) -> Any:
+    def _encode_warned(self, inputs: Texts, options: EncodeOptions) -> Any:
+        result = self._encode(inputs, options)
         if result.truncated:
             count = 1 if isinstance(inputs, str) else len(inputs)
             warnings.warn(truncation_message(result.truncated, count), TruncationWarning, stacklevel=3)
@@ -312,6 +348,20 @@ class Embedder:
                 )
             finally:
                 hashed.result()  # a damaged file is a clearer reason than what onnxruntime makes of it
+
+
+def _comparable(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    first, second = (np.atleast_2d(np.asarray(x, dtype=np.float32)) for x in (a, b))
+    if first.shape[1] != second.shape[1]:
+        raise OptionError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
+    return first, second
+
+
+def _either(inputs: Texts | None, sentences: Texts | None) -> Texts:
+    """What was given, under either name."""
+    if (inputs is None) == (sentences is None):
+        raise InputTypeError("give a string or a sequence of strings, once: as inputs, or as sentences")
+    return inputs if inputs is not None else sentences  # type: ignore[return-value]
 
 
 def _as_list(inputs: object) -> list[str]:

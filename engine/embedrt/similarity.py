@@ -38,3 +38,13 @@ SIMILARITIES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "euclidean": euclidean,
     "manhattan": manhattan,
 }
+
+
+def pairwise(name: str, a: Floats, b: Floats) -> Floats:
+    """The function `name` of SIMILARITIES for each row of `a` with the same row of `b`, (N, D) each: (N,)."""
+    if name == "cosine":
+        a, b = l2_normalize(a), l2_normalize(b)
+    if name in ("cosine", "dot"):
+        return np.asarray((a * b).sum(axis=1), dtype=np.float32)
+    order = {"euclidean": 2, "manhattan": 1}[name]
+    return np.asarray(-np.linalg.norm(a - b, ord=order, axis=1), dtype=np.float32)
