@@ -16,7 +16,7 @@ BENCH_FLAGS ?=
 DIST ?= dist
 LINTED := engine export tests bench .ci
 
-.PHONY: help venv install demo test test-slow check format bench bench-quick bench-server bench-kernels native dist lock clean
+.PHONY: help venv install demo test test-slow check format bench bench-quick bench-server bench-kernels native sanitize emulate dist lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -56,6 +56,29 @@ native: ## Build the native module into the package, as it lies here
 	cmake -S engine/native -B build/native -DCMAKE_BUILD_TYPE=Release
 	cmake --build build/native --parallel
 	cmake --install build/native --prefix engine
+
+# Python is not instrumented, so the sanitizers' libraries are loaded before it. Tests that need torch are left out.
+SANITIZED := -p no:cacheprovider --confcutdir=tests/native -q \
+	-k "not onnxruntime and not left_to and not option and not many_loads"
+GCC_FILE = $(shell gcc -print-file-name=$(1))
+sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), and run its tests in them
+	@for kind in address,undefined thread; do \
+	  folder=build/sanitize-$${kind%%,*}; \
+	  CXX=g++ cmake -S engine/native -B $$folder -DEMBEDRT_SANITIZE=$$kind -DCMAKE_BUILD_TYPE=RelWithDebInfo; \
+	  cmake --build $$folder; \
+	done
+	OPENBLAS_NUM_THREADS=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$(call GCC_FILE,libasan.so) $(call GCC_FILE,libstdc++.so.6)" \
+	  EMBEDRT_TEST_LIBRARY=build/sanitize-address/_native.so $(BIN)/python -m pytest $(SANITIZED) tests/native
+	OPENBLAS_NUM_THREADS=1 TSAN_OPTIONS=die_after_fork=0 LD_PRELOAD="$(call GCC_FILE,libtsan.so) $(call GCC_FILE,libstdc++.so.6)" \
+	  EMBEDRT_TEST_LIBRARY=build/sanitize-thread/_native.so $(BIN)/python -m pytest $(SANITIZED) \
+	  tests/native/test_executor.py
+
+# Slow, and only to test: the avx512vnni kernels on a machine without the instructions.
+emulate: $(VENV)/.stamp-dev ## Run the native tests with emulated AVX512 (needs SIMDe, Debian's libsimde-dev)
+	cmake -S engine/native -B build/emulated -DEMBEDRT_EMULATE_AVX512=ON
+	cmake --build build/emulated --parallel
+	EMBEDRT_TEST_LIBRARY=build/emulated/_native.so $(BIN)/python -m pytest tests/native
 
 bench-kernels: $(VENV)/.stamp-dev ## Verify and time the native kernels, and profile whole calls
 	$(BIN)/python -m bench.native $(BENCH_FLAGS)

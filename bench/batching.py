@@ -34,7 +34,7 @@ def measure(embedder: Embedder, texts: Sequence[str], num_tokens: int, seconds: 
     try:
         while time.perf_counter() < end or rounds < 3:
             for (budget, overhead), times in taken.items():
-                limits = BatchLimits(budget_tokens=budget, overhead_tokens=overhead)
+                limits = replace(runner.limits, budget_tokens=budget, overhead_tokens=overhead)
                 embedder._runner = replace(runner, limits=limits)
                 start = time.perf_counter()
                 embedder.encode_detailed(texts)
@@ -61,11 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
     parser.add_argument("--variant", default="int8")
+    parser.add_argument("--executor", default="onnxruntime", help="the one that pads, unless told otherwise")
     parser.add_argument("--seconds", type=float, default=60, help="per set of texts, about")
     parser.add_argument("--set", choices=("paragraphs", "questions"), action="append", help="[default: both]")
     parser.add_argument("--share", type=float, default=0.5, help="of the texts (64 paragraphs, 256 questions)")
     given = parser.parse_args()
-    with Embedder(given.bundle, variant=given.variant) as embedder:
+    with Embedder(given.bundle, variant=given.variant, executor=given.executor) as embedder:
         sets = ragged_sets(
             lambda texts: embedder.count_tokens(list(texts)), embedder.max_tokens, english=True, share=given.share
         )

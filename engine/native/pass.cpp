@@ -36,7 +36,7 @@ void grow(Array<T>& array, size_t count) {
 }  // namespace
 
 Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch& batch, Profile* profile)
-    : encoder_(encoder), model_(encoder.model_), k_(encoder.kernels_), w_(workspace), pool_(pool), batch_(batch),
+    : model_(encoder.model_), k_(encoder.kernels_), w_(workspace), pool_(pool), batch_(batch),
       profile_(profile), hidden_(model_.hidden), inner_(model_.intermediate), num_rows_(batch.num_tokens()),
       columns_(num_rows_ < COLUMN_ROWS * pool.size() && pool.size() > 1) {
     const auto tokens = static_cast<size_t>(num_rows_), texts = static_cast<size_t>(batch.num_texts);

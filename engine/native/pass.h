@@ -63,7 +63,6 @@ class Pass {
     void barrier(Stopwatch& watch);
     std::atomic<int>& counter(size_t index, int step) { return counters_[2 * index + static_cast<size_t>(step)]; }
 
-    const Encoder& encoder_;
     const Model& model_;
     const Kernels& k_;
     Workspace& w_;

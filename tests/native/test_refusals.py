@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,37 +158,32 @@ def test_wrong_batches_are_refused(bundle: Bundle, ids: list[int], offsets: list
     executor.close()
 
 
-def test_auto_falls_back_to_onnxruntime_and_says_why(
-    make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = make_bundle("bert", variants=("fp32", "int8"))
-    with Embedder(root, variant="fp32", num_threads=1) as embedder:
+def test_auto_falls_back_to_onnxruntime_and_says_why(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Embedder(tiny_bundle, variant="fp32", num_threads=1) as embedder:
         assert embedder.executor == "onnxruntime"
         assert "int8 variant, not fp32" in embedder.executor_reason
     monkeypatch.setattr(native, "LIBRARY", Path("/nowhere/_native.so"))
-    with Embedder(root, variant="int8", num_threads=1) as embedder:
+    with Embedder(tiny_bundle, variant="int8", num_threads=1) as embedder:
         assert embedder.executor == "onnxruntime"
         assert "not installed" in embedder.executor_reason
     with pytest.raises(DependencyError, match="no C\\+\\+ compiler"):
-        Embedder(root, variant="int8", executor="native", num_threads=1)
+        Embedder(tiny_bundle, variant="int8", executor="native", num_threads=1)
 
 
 def test_a_portable_machine_is_left_to_onnxruntime(
-    make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, native_isas: dict[str, bool]
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, native_isas: dict[str, bool]
 ) -> None:
-    root = make_bundle("bert", variants=("fp32", "int8"))
     only = {name: name == native.PORTABLE for name in native_isas}
     monkeypatch.setattr("embedrt.executors.choice.available_isas", lambda _: only)
-    with Embedder(root, variant="int8", num_threads=1) as embedder:
+    with Embedder(tiny_bundle, variant="int8", num_threads=1) as embedder:
         assert embedder.executor == "onnxruntime"
         assert "none of its instruction sets" in embedder.executor_reason
 
 
 def test_unknown_executors_and_instruction_sets_are_options_errors(
-    make_bundle: Callable[..., Path], native_isas: dict[str, bool]
+    tiny_bundle: Path, native_isas: dict[str, bool]
 ) -> None:
-    root = make_bundle("bert", variants=("fp32", "int8"))
     with pytest.raises(OptionError, match="executor must be one of auto, native, onnxruntime, not 'tvm'"):
-        Embedder(root, executor="tvm")
+        Embedder(tiny_bundle, executor="tvm")
     with pytest.raises(OptionError, match=r"isa must be one of auto, .*avx2, portable, not 'mmx'"):
-        Embedder(root, variant="int8", isa="mmx")
+        Embedder(tiny_bundle, variant="int8", isa="mmx")

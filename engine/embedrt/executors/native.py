@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -110,8 +112,8 @@ class NativeExecutor:
         self._library = load_library()
         self._hidden_size = config.hidden_size
         self._num_threads = num_threads
-        arrays = _map_tensors(bundle, bundle.variant(variant).tensors)
-        tensors = _as_tensors(arrays)
+        mapped = _map_tensors(bundle, bundle.variant(variant).tensors)
+        tensors = _as_tensors(mapped.arrays)
         self._encoder: ctypes.c_void_p | None = ctypes.c_void_p()
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         code = self._library.embedrt_create(
@@ -122,7 +124,8 @@ class NativeExecutor:
             error,
             ctypes.c_size_t(_ERROR_BYTES),
         )
-        self._arrays = arrays  # the embeddings are read where they are mapped
+        self._mapped: _Mapped | None = mapped  # the embeddings are read where they are mapped
+        mapped.forget_pages()
         if code != _OK:
             self._encoder = None
             raise _error(code, error.value.decode(errors="replace"))
@@ -178,7 +181,7 @@ class NativeExecutor:
         encoder, self._encoder = self._encoder, None
         if encoder is not None:
             self._library.embedrt_destroy(encoder)
-            self._arrays = {}
+            self._mapped = None
 
     def __del__(self) -> None:
         if getattr(self, "_encoder", None) is not None:
@@ -206,9 +209,23 @@ def _config(bundle: Bundle, variant: str, num_threads: int, isa: str) -> _Config
     )
 
 
-def _map_tensors(bundle: Bundle, entries: tuple[TensorEntry, ...]) -> dict[str, NDArray[Any]]:
-    """Read-only views of the tensors that the module knows the types of; each file is mapped once."""
-    files: dict[str, NDArray[np.uint8]] = {}
+@dataclass(frozen=True)
+class _Mapped:
+    """Files by path, and read-only views of their tensors by name."""
+
+    files: dict[str, mmap.mmap]
+    arrays: dict[str, NDArray[Any]]
+
+    def forget_pages(self) -> None:
+        """Give back what packing has read; what is read again comes out of the page cache."""
+        for file in self.files.values():
+            if hasattr(mmap, "MADV_DONTNEED"):
+                file.madvise(mmap.MADV_DONTNEED)
+
+
+def _map_tensors(bundle: Bundle, entries: tuple[TensorEntry, ...]) -> _Mapped:
+    """The tensors that the module knows the types of; each file is mapped once."""
+    files: dict[str, mmap.mmap] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for entry in entries:
         if entry.dtype not in _DTYPES:
@@ -216,17 +233,18 @@ def _map_tensors(bundle: Bundle, entries: tuple[TensorEntry, ...]) -> dict[str, 
         if entry.path not in files:
             files[entry.path] = _map_file(bundle.path(entry.path))
         arrays[entry.name] = _view(files[entry.path], entry)
-    return arrays
+    return _Mapped(files, arrays)
 
 
-def _map_file(path: Path) -> NDArray[np.uint8]:
+def _map_file(path: Path) -> mmap.mmap:
     try:
-        return np.memmap(path, np.uint8, "r")
+        with path.open("rb") as stream:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as exc:  # ValueError: an empty file
         raise BundleIntegrityError(f"{path} cannot be mapped: {exc}; copy or export the bundle again") from exc
 
 
-def _view(file: NDArray[np.uint8], entry: TensorEntry) -> NDArray[Any]:
+def _view(file: mmap.mmap, entry: TensorEntry) -> NDArray[Any]:
     dtype = np.dtype(entry.dtype)
     size = dtype.itemsize * int(np.prod(entry.shape, dtype=np.int64))
     inside = entry.offset >= 0 and entry.offset + entry.size <= len(file)
@@ -235,7 +253,7 @@ def _view(file: NDArray[np.uint8], entry: TensorEntry) -> NDArray[Any]:
             f"{entry.path}: tensor {entry.name}, {entry.dtype} {entry.shape} at {entry.offset}, does not fit its "
             f"{entry.size} bytes or the file's {len(file)}; copy or export the bundle again"
         )
-    return file[entry.offset : entry.offset + entry.size].view(dtype).reshape(entry.shape)
+    return np.frombuffer(file, dtype, size // dtype.itemsize, entry.offset).reshape(entry.shape)
 
 
 def _as_tensors(arrays: Mapping[str, NDArray[Any]]) -> ctypes.Array[_Tensor]:
