@@ -220,7 +220,7 @@ def test_texts_over_the_limit_and_vectors_with_nan_are_skipped_by_line(cli, look
     result = cli.ok("embed", lookup_bundle, source, "-o", tmp_path / "out.npy", *options)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy.rows.npy"), [0, 3])
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected(lookup_bundle, ["light", "stone"]), atol=1e-6)
-    assert "2 texts were skipped" in result.stderr
+    assert "2 texts skipped" in result.stderr
     assert "line 2: has 52 tokens, the model takes 32" in result.stderr
     assert "line 3: its vector holds NaN" in result.stderr
     error = cli.fails("embed", lookup_bundle, source, "-o", tmp_path / "b.npy")
