@@ -314,3 +314,9 @@ def test_similarities_of_pairs(embedder: Embedder) -> None:
     np.testing.assert_allclose(embedder.similarity_pairwise(a, b), np.diag(embedder.similarity(a, b)), rtol=1e-5)
     with pytest.raises(OptionError, match="1 and 2 vectors"):
         embedder.similarity_pairwise(a[:1], b)
+
+
+def test_the_callers_floating_point_mode_stays_as_it_was(embedder: Embedder) -> None:
+    """ONNX Runtime's set_denormal_as_zero would set it for the thread that makes a session."""
+    embedder.encode("fox")
+    assert np.float32(1e-40) * np.float32(1) != 0

@@ -176,8 +176,6 @@ def _make_session(path: Path, device: str, num_threads: int) -> Any:
     options.enable_mem_pattern = False
     # Threads spin while a run lasts, and sleep as soon as it ends: an idle embedder takes no CPU.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Denormals slow some CPUs a hundredfold and mean nothing in an embedding.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # Without VNNI, AVX2's u8 x s8 sums saturate at 16 bits; this makes ONNX Runtime take the exact, slower path there.
     options.add_session_config_entry("session.x64quantprecision", "1")
     providers: list[Any] = ["CPUExecutionProvider"]
