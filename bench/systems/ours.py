@@ -14,14 +14,17 @@ from embedrt.pooling import l2_normalize, pool
 
 
 class Ours:
-    """`option` is the variant."""
+    """`option` is the variant, and after a slash the executor where it is not the automatic one."""
 
     def __init__(self, option: str) -> None:
         self.option = option
 
     def load(self, artifact: Path, model: Path, threads: int) -> None:
         del model
-        self._embedder = Embedder(artifact, variant=self.option, device="cpu", num_threads=threads)
+        variant, _, executor = self.option.partition("/")
+        self._embedder = Embedder(
+            artifact, variant=variant, device="cpu", executor=executor or "auto", num_threads=threads
+        )
 
     def encode_ids(self, rows: Rows) -> Vectors:
         """The way `encode` goes from the executor on: run, pool, normalize."""

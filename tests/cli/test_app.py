@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -128,7 +129,9 @@ def test_ctrl_c_keeps_what_is_done(lookup_bundle, tmp_path):
     """Interrupted while it waits for more of its input."""
     out, state = tmp_path / "out.npy", tmp_path / "out.npy.part.json"
     command = [sys.executable, "-m", "embedrt", "embed", str(lookup_bundle), "-", "-o", str(out), "--block-size", "8"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    # a parent in the background ignores SIGINT, and children inherit that
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed) as child:
         child.stdin.write(b"water\n" * 40)
         child.stdin.flush()
         deadline = time.monotonic() + 60
