@@ -280,10 +280,14 @@ def test_int8_keeps_products_float32_until_the_target_is_met(graphs: Any, calibr
     assert all(types[name] == onnx.TensorProto.FLOAT for name in names)
 
 
-def gemm_encoder(**attributes: Any) -> tuple[EncoderGraph, np.ndarray, np.ndarray]:
-    """A table and one Gemm (none of the encoders above exports one): the graph, its weight (96, 64) and bias."""
+def gemm_encoder(loud: float = 1, **attributes: Any) -> tuple[EncoderGraph, np.ndarray, np.ndarray]:
+    """A table and one Gemm (none of the encoders above exports one): the graph, table @ weight (V, 96) and the bias.
+
+    Every third token has a channel that is `loud` times as large: no fixed scale evens that out.
+    """
     rng = np.random.default_rng(5)
     table, weight, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((VOCAB, 64), (96, 64), (96,)))
+    table[::3, 7] *= loud
     stored = weight if attributes.get("transB") else np.ascontiguousarray(weight.T)
     constants = {"table": table, "weight": stored, "bias": bias,
                  "flat": np.array([-1, 64]), "width": np.array([96])}  # fmt: skip
@@ -313,6 +317,21 @@ def test_gemm_is_quantized_with_its_bias(calibration: Any, tmp_path: Path, attri
     (hidden,) = run(session(model, tmp_path), [list(range(5, 45))])
     # 8 bits of each: 64 products with errors of up to 1/254 of the largest of a row and of a column
     assert np.abs(hidden - expected[5:45]).max() < 0.02 * np.abs(expected).max()
+
+
+def test_channels_that_stretch_the_rows_stay_float32_in_unfused_graphs(calibration: Any, tmp_path: Path) -> None:
+    graph, products, bias = gemm_encoder(loud=60)
+    errors = []
+    for count in (0, 4):
+        model, _report = to_int8(graph, calibration, recipe=Int8Recipe(ffn_outliers=count, max_wide=0))
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        (hidden,) = run(session(model, folder), [list(range(5, 45))])
+        errors.append(np.linalg.norm(hidden - (products + bias)[5:45]))
+        channels = [numpy_helper.to_array(t).tolist() for t in model.graph.initializer if "outlier_channels" in t.name]
+        assert len(channels) == bool(count)
+    assert 7 in channels[0]
+    assert errors[1] < errors[0] / 2  # 2.5 times less; the rounding of the weights stays
 
 
 def test_gemm_with_a_bias_of_its_own_for_each_row_is_left_alone() -> None:

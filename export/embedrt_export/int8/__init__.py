@@ -70,13 +70,15 @@ def _prepare_fused(
 def _prepare_generic(
     graph: EncoderGraph, stats: dict[str, InputStats], recipe: Int8Recipe, say: Progress
 ) -> tuple[Emit, dict[str, float]]:
-    prepared = {}
-    for number, (name, seen) in enumerate(stats.items(), 1):
-        say(f"quantizing product {number} of {len(stats)}")
-        prepared[name] = generic.prepare(graph.model, name, seen, recipe)
-    linears = {name: linear for name, (linear, _error) in prepared.items()}
-    errors = {name: error for name, (_linear, error) in prepared.items()}
-    return lambda wide: generic.emit(graph.model, linears, wide), errors
+    readers: dict[str, list[str]] = {}
+    for product, value in generic.product_values(graph.model).items():
+        readers.setdefault(value, []).append(product)
+    groups: dict[str, generic.Group] = {}
+    for number, (value, products) in enumerate(readers.items(), 1):
+        say(f"quantizing the readers of value {number} of {len(readers)}")
+        groups[value] = generic.prepare(graph.model, products, stats[products[0]], recipe)
+    errors = {name: error for group in groups.values() for name, error in group.errors.items()}
+    return lambda wide: generic.emit(graph.model, groups, wide), errors
 
 
 def _widen(

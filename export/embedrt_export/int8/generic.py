@@ -1,12 +1,14 @@
 """The int8 graph of an encoder that is not fused: every large MatMul or Gemm with a constant weight, nothing else.
 
 Rows are quantized as in the fused graph (u8 around 128, one scale per token row), weights per output channel. Values
-between the products are the exporter's own, so there is no smoothing: what a row's largest channel costs is paid.
+between the products are the exporter's own, so nothing can be folded into what made them: where a value is smoothed and
+centred, the graph does it, x -> (x - shift) / scale, once for all the products that read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -15,13 +17,19 @@ from onnx import NodeProto, TensorProto
 
 from embedrt_export.int8.builder import Builder
 from embedrt_export.int8.calibration import InputStats
-from embedrt_export.int8.linear import CENTRE, Fold, Linear, local_error, make_linear
+from embedrt_export.int8.linear import CENTRE, Fold, Linear, choose_fold, local_error, make_linear
 from embedrt_export.int8.recipe import Int8Recipe
+from embedrt_export.int8.smoothing import stretching_channels
+from embedrt_export.int8.weights import Int8Weight
 from embedrt_export.roles import Tensors
 
 Array = NDArray[np.float32]
 
+Channels = NDArray[np.int64]
+
 MIN_WEIGHTS = 1 << 12  # smaller products gain nothing
+MIN_GAIN = 2.0  # outliers are kept float32 where the rows' mean squared peak falls by this factor without them
+MAX_OUTLIER_SHARE = 8  # and never more than every eighth channel
 
 
 def product_values(model: onnx.ModelProto) -> dict[str, str]:
@@ -30,35 +38,90 @@ def product_values(model: onnx.ModelProto) -> dict[str, str]:
     return {node.name: node.input[0] for node in model.graph.node if _fits(node, tensors)}
 
 
-def prepare(model: onnx.ModelProto, name: str, stats: InputStats, recipe: Int8Recipe) -> tuple[Linear, float]:
-    """The product `name` with its int8 weight, and its local relative error."""
+@dataclass(frozen=True)
+class Group:
+    """The products that read one value (T, K), and what is done to the value for them."""
+
+    width: int  # K
+    main: Channels  # those that are int8
+    outliers: Channels  # those that stay float32
+    fold: Fold  # of the main ones
+    linears: dict[str, Linear]  # by product, over the main channels
+    rest: dict[str, Array]  # by product, (c, N): what the outliers are multiplied with
+    errors: dict[str, float]  # by product, local and relative
+
+
+def prepare(model: onnx.ModelProto, names: Sequence[str], stats: InputStats, recipe: Int8Recipe) -> Group:
+    """Fold the value that the products `names` read, and quantize their weights."""
     tensors = Tensors(model)
-    node = next(node for node in model.graph.node if node.name == name)
-    weight, bias = _weight_and_bias(node, tensors)
-    fold = Fold.identity(len(weight))
-    linear = make_linear(weight, bias, fold, stats, recipe)
-    return linear, local_error(stats.sample, fold, linear)
+    nodes = {node.name: node for node in model.graph.node}
+    parts = {name: _weight_and_bias(nodes[name], tensors) for name in names}
+    width = len(stats.low)
+    outliers = _outliers(stats, [weight for weight, _bias in parts.values()], recipe)
+    main = np.setdiff1d(np.arange(width), outliers)
+    if len(outliers):
+        stats = stats.channels(main)
+    fold = choose_fold(stats, [weight[main] for weight, _bias in parts.values()], recipe)
+    linears = {name: make_linear(weight[main], bias, fold, stats, recipe) for name, (weight, bias) in parts.items()}
+    errors = {name: local_error(stats.sample, fold, linear) for name, linear in linears.items()}
+    rest = {name: weight[outliers] for name, (weight, _bias) in parts.items()}
+    return Group(width, main, outliers, fold, linears, rest, errors)
 
 
-def emit(model: onnx.ModelProto, linears: Mapping[str, Linear], wide: frozenset[str] = frozenset()) -> onnx.ModelProto:
-    """The graph with the products of `linears` in int8, but for those in `wide`."""
+def _outliers(stats: InputStats, weights: list[Array], recipe: Int8Recipe) -> Channels:
+    """Channels that stretch the rows even when they are smoothed; none where that is not worth a float32 product."""
+    if not recipe.ffn_outliers or recipe.ffn_outliers * MAX_OUTLIER_SHARE > len(stats.low):
+        return np.empty(0, np.int64)
+    fold = choose_fold(stats, weights, replace(recipe, optimize=False))
+    rows = (stats.sample - fold.shift) / fold.scale
+    chosen = stretching_channels(rows, recipe.ffn_outliers)
+    peaks = np.square(rows).max(axis=1).mean()
+    left = np.square(np.delete(rows, chosen, axis=1)).max(axis=1).mean()
+    return chosen if peaks > MIN_GAIN * left else np.empty(0, np.int64)
+
+
+def emit(model: onnx.ModelProto, groups: Mapping[str, Group], wide: frozenset[str] = frozenset()) -> onnx.ModelProto:
+    """The graph with the products of `groups` (by the value read) in int8, but for those in `wide`."""
     out = Builder(model)
     rows: dict[str, tuple[str, str]] = {}
     for node in model.graph.node:
-        linear = linears.get(node.name)
-        if linear is None or node.name in wide:
+        group = groups.get(node.input[0]) if node.input else None
+        if group is None or node.name not in group.linears or node.name in wide:
             out.copy(node)
             continue
-        value = node.input[0]
-        if value not in rows:  # products that read the same value share its rows
-            flat = out.add("Reshape", [value, out.constant("const.flat", np.array([-1, len(linear.weight)]), value)],
-                           f"{value}.flat")  # fmt: skip
-            rows[value] = out.rows8(flat, len(linear.weight), value)
-        y = out.product(*rows[value], linear.quantized, CENTRE, node.name)
-        if np.any(linear.bias):
+        value, linear = node.input[0], group.linears[node.name]
+        if value not in rows:
+            rows[value] = _rows(out, value, group)
+        y = out.product(*rows[value], _expanded(linear.quantized, group), CENTRE, node.name)
+        if len(group.outliers):
+            inputs = [f"{value}.outliers", out.tensor(f"{node.name}.rest", group.rest[node.name]),
+                      out.tensor(f"{node.name}.bias", linear.bias)]  # fmt: skip
+            y = out.add("Add", [y, out.add("Gemm", inputs, f"{node.name}.wide")], f"{node.name}.biased")
+        elif np.any(linear.bias):
             y = out.add("Add", [y, out.tensor(f"{node.name}.bias", linear.bias)], f"{node.name}.biased")
         _restore_shape(out, value, y, linear.weight.shape[1], node)
     return out.finish()
+
+
+def _rows(out: Builder, value: str, group: Group) -> tuple[str, str]:
+    """u8 rows of the value, folded, and their scales; outliers are zero there and stand beside, as they are."""
+    x = out.add("Reshape", [value, out.constant("const.flat", np.array([-1, group.width]), value)], f"{value}.flat")
+    if len(group.outliers):
+        out.add("Gather", [x, out.tensor(f"{value}.outlier_channels", group.outliers)], f"{value}.outliers", axis=1)
+    shift, inverse = np.zeros(group.width, np.float32), np.zeros(group.width, np.float32)
+    shift[group.main], inverse[group.main] = group.fold.shift, 1 / group.fold.scale
+    if np.any(shift):
+        x = out.add("Sub", [x, out.tensor(f"{value}.shift", shift)], f"{value}.centred")
+    if np.any(inverse != 1):
+        x = out.add("Mul", [x, out.tensor(f"{value}.inverse_scale", inverse)], f"{value}.smoothed")
+    return out.rows8(x, group.width, value)
+
+
+def _expanded(weight: Int8Weight, group: Group) -> Int8Weight:
+    """The weight (K, N) with zeros for the outliers."""
+    whole = np.zeros((group.width, weight.weight.shape[1]), np.int8)
+    whole[group.main] = weight.weight
+    return Int8Weight(whole, weight.scale)
 
 
 def _restore_shape(out: Builder, value: str, y: str, width: int, node: NodeProto) -> None:

@@ -17,7 +17,9 @@ class Int8Recipe:
     optimize: bool = True  # improve smoothing and shift by descent on the rounding error
     weight_ratio: float = 1.0  # what weight rounding counts there, against the activations'
     shift: bool = True  # centre each channel on the middle of its range; exact, folded into the next bias
-    ffn_outliers: int = 32  # neurons per layer whose outputs stay float32, chosen by how they stretch the rows
+    # neurons per layer whose outputs stay float32, chosen by how they stretch the rows; in unfused graphs, channels of
+    # each value where that pays
+    ffn_outliers: int = 32
     gptq: bool = True  # round weights so that each row's error compensates the earlier ones'
     gptq_damping: float = 0.01  # share of the mean diagonal added to the Hessian
     bias_correction: bool = True  # add the mean error of the rounded weights to the bias
