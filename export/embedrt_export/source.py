@@ -161,15 +161,15 @@ def _check_safetensors(file: Path) -> None:
     """The header says how long the file must be (safetensors' format: u64 length, JSON, then the data)."""
     if not file.is_file():
         raise SourceError(f"{file} is missing; download the model again")
-    header, size = _header(file), file.stat().st_size
-    with file.open("rb") as stream:
-        head = int.from_bytes(stream.read(8), "little")
-    end = 8 + head + max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+    header, start = _header(file)
+    size = file.stat().st_size
+    end = start + max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
     if end != size:
         raise SourceError(f"{file} is truncated: it has {size} bytes and should have {end}; download it again")
 
 
-def _header(file: Path) -> dict[str, Any]:
+def _header(file: Path) -> tuple[dict[str, Any], int]:
+    """The header, and where the data begins behind it."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = int.from_bytes(stream.read(8), "little")
@@ -179,13 +179,13 @@ def _header(file: Path) -> dict[str, Any]:
             header: dict[str, Any] = json.loads(stream.read(head))
         except ValueError as exc:
             raise SourceError(f"{file} has a damaged header; download it again") from exc
-    return header
+    return header, 8 + head
 
 
 def weight_names(source: ModelSource) -> frozenset[str]:
     """Names of the encoder's tensors in its safetensors files; empty for other formats."""
     root = _encoder_root(source.path) if source.is_pipeline else source.path
-    return frozenset(name for file in root.glob("*.safetensors") for name in _header(file) if name != "__metadata__")
+    return frozenset(name for file in root.glob("*.safetensors") for name in _header(file)[0] if name != "__metadata__")
 
 
 def free_bytes(folder: Path) -> int:
