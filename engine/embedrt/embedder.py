@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits
-from embedrt.bundle import PARITY_VECTORS, POOLING_MODES, Bundle, open_bundle
-from embedrt.errors import InputTypeError, OptionError
+from embedrt.bundle import PARITY_VECTORS, Bundle, open_bundle
+from embedrt.errors import OptionError
 from embedrt.executors import Executor
-from embedrt.executors.choice import Chosen, check_executor, load_executor
+from embedrt.executors.choice import Chosen, check_executor, choose_variant, load_executor
 from embedrt.executors.onnxruntime import choose_device
+from embedrt.inputs import Texts, checked_texts, distinct_windows, given_texts
 from embedrt.machine import available_threads
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, parse_options
-from embedrt.pooling import l2_normalize, load_head
+from embedrt.pooling import l2_normalize, load_head, parse_pooling
 from embedrt.precision import quantize
+from embedrt.progress import progress_bar
 from embedrt.results import EncodedBlock, EncodeResult, TruncationWarning, truncation_message, truncations
-from embedrt.similarity import SIMILARITIES, pairwise
+from embedrt.similarity import SIMILARITIES, comparable, pairwise
 from embedrt.streaming import read_blocks, stream_blocks
-from embedrt.tokenization import TextTokenizer, check_text
-from embedrt.windows import Window, WindowRunner
+from embedrt.tokenization import TextTokenizer
+from embedrt.windows import WindowRunner
 
 # Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
 _WINDOW_TEXTS = 2048
-_VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}
 
 _RENAMED = {
     "get_sentence_embedding_dimension": "dimension",
@@ -46,8 +46,6 @@ _RENAMED = {
     "encode_multi_process": "encode, or encode_stream: one process uses every core",
 }
 """Names of sentence-transformers -> ours, for the error of who looks for one."""
-
-Texts: TypeAlias = str | Sequence[str]
 
 
 class Embedder:
@@ -90,7 +88,7 @@ class Embedder:
         self.variant = choose_variant(self.bundle, variant, self.device)
         self.num_threads = num_threads if num_threads is not None else available_threads()
         manifest = self.bundle.manifest
-        self.pooling = manifest.pipeline.pooling if pooling is None else _modes(pooling)
+        self.pooling = manifest.pipeline.pooling if pooling is None else parse_pooling(pooling)
         self._head = load_head(self.bundle, replace(manifest.pipeline, pooling=self.pooling))
         self._tokenizer = TextTokenizer(self.bundle.path(manifest.tokenizer), manifest.max_tokens)
         chosen = self._load_executor(executor, isa, verify_hashes)
@@ -175,7 +173,7 @@ class Embedder:
             OptionError: an option is unknown or does not fit.
             NonFiniteError: a vector came out with NaN or infinity.
         """
-        return self._encode_warned(_either(inputs, sentences), self._options(options, "encode", None))
+        return self._encode_warned(given_texts(inputs, sentences), self._options(options, "encode", None))
 
     def encode_query(
         self,
@@ -186,13 +184,13 @@ class Embedder:
         **options: Unpack[EncodeKwargs],
     ) -> Any:
         """As `encode`, with the model's query prompt if it has one; `task` fills its `{task}`."""
-        return self._encode_warned(_either(inputs, sentences), self._options(options, "query", task))
+        return self._encode_warned(given_texts(inputs, sentences), self._options(options, "query", task))
 
     def encode_document(
         self, inputs: Texts | None = None, *, sentences: Texts | None = None, **options: Unpack[EncodeKwargs]
     ) -> Any:
         """As `encode`, with the model's document prompt if it has one."""
-        return self._encode_warned(_either(inputs, sentences), self._options(options, "document", None))
+        return self._encode_warned(given_texts(inputs, sentences), self._options(options, "document", None))
 
     def encode_detailed(
         self,
@@ -244,18 +242,18 @@ class Embedder:
 
     def similarity(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
         """Similarities (N, M) of vectors (N, D) and (M, D), by the model's own function; cosine if it names none."""
-        return SIMILARITIES[self.bundle.manifest.similarity](*_comparable(a, b))
+        return SIMILARITIES[self.bundle.manifest.similarity](*comparable(a, b))
 
     def similarity_pairwise(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
         """Similarities (N,) of row i of `a` with row i of `b`, both (N, D)."""
-        first, second = _comparable(a, b)
+        first, second = comparable(a, b)
         if len(first) != len(second):
             raise OptionError(f"{len(first)} and {len(second)} vectors cannot be compared in pairs")
         return pairwise(self.bundle.manifest.similarity, first, second)
 
     def tokenize(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Token ids of each text, special tokens included, not cut."""
-        return self._tokenizer.ids([check_text(text, i) for i, text in enumerate(_as_list(texts))])
+        return self._tokenizer.ids(checked_texts(texts))
 
     def count_tokens(self, texts: str | Sequence[str]) -> Any:
         """Tokens of each text before cutting, special tokens included: an int for a string, else a list."""
@@ -302,25 +300,14 @@ class Embedder:
         self.close()
 
     def _encode(self, inputs: Texts, options: EncodeOptions) -> EncodeResult:
-        texts = _as_list(inputs)
-        for i, text in enumerate(texts):
-            check_text(text, None if isinstance(inputs, str) else i)
-        first: dict[str, int] = {}  # each different text is embedded once
-        for i, text in enumerate(texts):
-            first.setdefault(text, i)
-        unique = tuple(first)
-        windows = (
-            Window(unique[k : k + _WINDOW_TEXTS], tuple(first[text] for text in unique[k : k + _WINDOW_TEXTS]))
-            for k in range(0, len(unique), _WINDOW_TEXTS)
-        )
+        texts = checked_texts(inputs)
+        windows, order = distinct_windows(texts, _WINDOW_TEXTS)
         rows: list[NDArray[Any]] = []
         counts: list[int] = []
-        with _bar(options.show_progress_bar, len(unique)) as advance:
+        with progress_bar("Embedding", max(order, default=-1) + 1, shown=options.show_progress_bar) as advance:
             for _, done in self._runner.run(windows, options, advance):
                 rows += done.rows
                 counts += done.num_tokens
-        place = {text: k for k, text in enumerate(unique)}
-        order = [place[text] for text in texts]
         num_tokens = tuple(counts[k] for k in order)
         return EncodeResult(
             embeddings=self._finish([rows[k] for k in order], options, single=isinstance(inputs, str)),
@@ -380,51 +367,3 @@ class Embedder:
                 )
             finally:
                 hashed.result()  # a damaged file is a clearer reason than what onnxruntime makes of it
-
-
-def _comparable(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    first, second = (np.atleast_2d(np.asarray(x, dtype=np.float32)) for x in (a, b))
-    if first.shape[1] != second.shape[1]:
-        raise OptionError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
-    return first, second
-
-
-def _either(inputs: Texts | None, sentences: Texts | None) -> Texts:
-    """What was given, under either name."""
-    if (inputs is None) == (sentences is None):
-        raise InputTypeError("give a string or a sequence of strings, once: as inputs, or as sentences")
-    return inputs if inputs is not None else sentences  # type: ignore[return-value]
-
-
-def _as_list(inputs: object) -> list[str]:
-    if isinstance(inputs, str):
-        return [inputs]
-    if isinstance(inputs, (bytes, bytearray)) or not isinstance(inputs, Iterable):
-        raise InputTypeError(f"inputs must be a string or a sequence of strings, not {type(inputs).__name__}")
-    return list(inputs)
-
-
-def _modes(pooling: str) -> tuple[str, ...]:
-    modes = tuple(pooling.split("+"))
-    for mode in modes:
-        if mode not in POOLING_MODES:
-            raise OptionError(f"pooling must be of {', '.join(POOLING_MODES)} (several joined by '+'), not {mode!r}")
-    return modes
-
-
-def choose_variant(bundle: Bundle, variant: str, device: str) -> str:
-    """The variant that "auto" means on `device` ("cpu" or "cuda"); any other name if the bundle has it."""
-    if variant != "auto":
-        bundle.variant(variant)
-        return variant
-    return next(name for name in _VARIANT_ORDER[device] if name in bundle.manifest.variants)
-
-
-def _bar(shown: bool, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    if not shown:
-        return nullcontext(lambda _: None)
-    from rich.console import Console
-
-    from embedrt.progress import RichProgress
-
-    return RichProgress(Console(stderr=True)).step("Embedding", total)

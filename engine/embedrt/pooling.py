@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import Bundle, Pipeline
+from embedrt.bundle import POOLING_MODES, Bundle, Pipeline
 from embedrt.errors import OptionError
 
 Floats = NDArray[np.float32]
@@ -35,6 +35,19 @@ _POOLERS: dict[str, Callable[[Floats, int], Floats]] = {
     "weightedmean": _weighted_mean,
     "lasttoken": lambda rows, _: rows[-1],
 }
+
+
+def parse_pooling(text: str) -> tuple[str, ...]:
+    """Names of poolings out of "cls", "mean+max" and the like, in their order.
+
+    Raises:
+        OptionError: one of them does not exist.
+    """
+    modes = tuple(text.split("+"))
+    for mode in modes:
+        if mode not in POOLING_MODES:
+            raise OptionError(f"pooling must be of {', '.join(POOLING_MODES)} (several joined by '+'), not {mode!r}")
+    return modes
 
 
 def pool(hidden: Floats, offsets: NDArray[np.int32], modes: tuple[str, ...], skip: int = 0) -> Floats:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn
 
-__all__ = ["NullProgress", "Progress", "RichProgress"]
+__all__ = ["NullProgress", "Progress", "RichProgress", "progress_bar"]
 
 
 class Progress(Protocol):
@@ -97,6 +97,15 @@ class RichProgress:
         if self._unit is None:
             return [*columns, TimeElapsedColumn()]
         return [*columns, _rate_column(self._unit), *([TimeRemainingColumn()] if total is not None else [])]
+
+
+def progress_bar(title: str, total: int, *, shown: bool) -> AbstractContextManager[Callable[[int], None]]:
+    """One step on stderr, or nothing at all unless `shown`; the value is `advance(units)`."""
+    if not shown:
+        return NullProgress().step(title, total)
+    from rich.console import Console
+
+    return RichProgress(Console(stderr=True)).step(title, total)
 
 
 def _rate_column(unit: str) -> ProgressColumn:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.errors import OptionError
 from embedrt.pooling import l2_normalize
 
 Floats = NDArray[np.float32]
@@ -38,6 +40,18 @@ SIMILARITIES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "euclidean": euclidean,
     "manhattan": manhattan,
 }
+
+
+def comparable(a: NDArray[Any], b: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Both as float32 rows (N, D) and (M, D); a vector (D,) is one row.
+
+    Raises:
+        OptionError: their dimensions differ.
+    """
+    first, second = (np.atleast_2d(np.asarray(x, dtype=np.float32)) for x in (a, b))
+    if first.shape[1] != second.shape[1]:
+        raise OptionError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
+    return first, second
 
 
 def pairwise(name: str, a: Floats, b: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Which executor runs a variant: the native one where it can, else ONNX Runtime, and why."""
+"""Which variant runs on a device, and which executor runs it: native where it can, else ONNX Runtime, and why."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from embedrt.executors.native import PORTABLE, NativeExecutor, available_isas, l
 from embedrt.executors.onnxruntime import OnnxRuntimeExecutor
 
 EXECUTORS = ("auto", "native", "onnxruntime")
+_VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,14 @@ class Chosen:
     executor: Executor
     name: str
     reason: str
+
+
+def choose_variant(bundle: Bundle, variant: str, device: str) -> str:
+    """The variant that "auto" means on `device` ("cpu" or "cuda"); any other name if the bundle has it."""
+    if variant != "auto":
+        bundle.variant(variant)
+        return variant
+    return next(name for name in _VARIANT_ORDER[device] if name in bundle.manifest.variants)
 
 
 def load_executor(bundle: Bundle, variant: str, *, device: str, num_threads: int, executor: str, isa: str) -> Chosen:
