@@ -16,13 +16,17 @@ from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, FileFormatError, OptionError
 from embedrt.progress import NullProgress
 
-PROBE = Probe(0.1, 0.2, 10, 20, 30)
+PROBE = Probe("onnxruntime", 0.1, 0.2, 10, 20, 30)
 
 
 @pytest.fixture
 def no_probe(monkeypatch):
     """Loading is not measured: a process each would take seconds."""
-    monkeypatch.setattr(run_module, "run_probe", lambda *_: PROBE)
+    monkeypatch.setattr(
+        run_module,
+        "run_probe",
+        lambda *_, executor, **__: replace(PROBE, executor="onnxruntime" if executor == "auto" else executor),
+    )
 
 
 def result(cell: Cell, p50: float) -> CellResult:
@@ -30,7 +34,7 @@ def result(cell: Cell, p50: float) -> CellResult:
 
 
 def report(*cells: CellResult, machine: str = "x", identity: str = "i", own: str | None = None) -> BenchReport:
-    loads = (LoadResult("int8", 2, (PROBE,)),)
+    loads = (LoadResult("int8", "native", 2, (PROBE,)),)
     return BenchReport(1, "now", {"cpu": machine}, "b", "m", {"int8": identity}, own, 1, cells, loads)
 
 
@@ -62,12 +66,23 @@ def test_texts_that_cannot_be_made(lookup_bundle):
 
 
 def test_every_configuration_is_measured_in_every_round(lookup_bundle, no_probe):
-    plan = BenchPlan(("fp32", "int8"), (1, 2), (1, 4), (8, 32), ("water", "a light", "in"), "cpu", 3, 0.01)
+    plan = BenchPlan(
+        ("fp32", "int8"),
+        (1, 2),
+        (1, 4),
+        (8, 32),
+        ("water", "a light", "in"),
+        "cpu",
+        ("auto", "onnxruntime"),
+        "auto",
+        3,
+        0.01,
+    )
     found = run_bench(open_bundle(lookup_bundle), plan, NullProgress())
     cells = [item.cell for item in found.cells]
     shapes = {(cell.batch, cell.tokens) for cell in cells}
     assert shapes == {(1, 8), (4, 8), (1, 32), (4, 32), (1, None), (None, None)}, "a batch of 4 has no 3 texts"
-    assert len(cells) == len(set(cells)) == 2 * 2 * 6
+    assert len(cells) == len(set(cells)) == 2 * 2 * 6, "auto is ONNX Runtime here, once"
     for item in found.cells:
         assert len(item.round_p50_ms) == 3
         assert item.calls >= 3
@@ -79,7 +94,7 @@ def test_every_configuration_is_measured_in_every_round(lookup_bundle, no_probe)
 def test_tokens_per_second_counts_real_tokens(lookup_bundle):
     """Own texts of 3 and 5 tokens, a call of each that takes 1 s: the median of 3 and 5 per second."""
     work = run_module._Work((["water"], ["a light stone"]), (3, 5))
-    assert run_module._result(Cell("int8", 1, 1, None), [[1.0, 1.0], [1.0, 1.0]], work).tokens_per_s == 4
+    assert run_module._result(Cell("int8", "native", 1, 1, None), [[1.0, 1.0], [1.0, 1.0]], work).tokens_per_s == 4
 
 
 def test_a_length_over_the_limit_is_refused(cli, lookup_bundle):
@@ -130,7 +145,14 @@ def test_own_texts(cli, lookup_bundle, tmp_path, no_probe):
 
 @pytest.mark.parametrize(
     "options",
-    [["--lengths", "x"], ["--batch-sizes", "0"], ["--variant", "fp64"], ["--plot", "a.gif"], ["--rounds", "0"]],
+    [
+        ["--lengths", "x"],
+        ["--batch-sizes", "0"],
+        ["--variant", "fp64"],
+        ["--plot", "a.gif"],
+        ["--rounds", "0"],
+        ["--executor", "gpu"],
+    ],
 )
 def test_usage(cli, lookup_bundle, options):
     cli.fails("bench", lookup_bundle, *options, code=2)
@@ -143,7 +165,7 @@ def test_the_earlier_run_is_read_before_anything_is_measured(cli, lookup_bundle,
 
 
 def test_comparison():
-    cell, other = Cell("int8", 2, 1, 16), Cell("int8", 2, 8, 16)
+    cell, other = Cell("int8", "native", 2, 1, 16), Cell("int8", "native", 2, 8, 16)
     found = compare(report(result(cell, 10), result(other, 1)), report(result(cell, 5)))
     assert [(ratio.cell, ratio.speedup) for ratio in found.ratios] == [(cell, 2.0)]
     assert found.warnings == ()
@@ -160,7 +182,7 @@ def test_comparison():
     [((10, 11, 12), (5, 6, 7), True), ((5, 6), (7, 9), True), ((10, 11, 12), (9, 10), False), ((4,), (4,), False)],
 )
 def test_a_change_is_clear_if_the_rounds_of_both_runs_lie_apart(before, now, clear):
-    cell = Cell("int8", 2, 1, 16)
+    cell = Cell("int8", "native", 2, 1, 16)
     runs = [report(replace(result(cell, 1), round_p50_ms=tuple(map(float, rounds)))) for rounds in (before, now)]
     assert compare(*runs).ratios[0].is_clear is clear
 
@@ -173,10 +195,12 @@ def test_a_report_of_another_format_is_refused(tmp_path):
 
 
 def test_the_probe_is_a_process_of_its_own(lookup_bundle):
-    found = run_probe(lookup_bundle, "int8", "cpu", 1, ["water", "light"])
+    options = {"device": "cpu", "executor": "onnxruntime", "isa": "auto", "num_threads": 1}
+    found = run_probe(lookup_bundle, "int8", texts=["water", "light"], **options)
     assert found.load_s > 0
+    assert found.executor == "onnxruntime"
     assert found.import_s > 0.001, "numpy and onnxruntime take more"
     assert 0 < found.rss_import_bytes <= found.rss_peak_bytes
     assert found.rss_loaded_bytes <= found.rss_peak_bytes
     with pytest.raises(ExecutorError, match="is not there"):
-        run_probe(lookup_bundle / "none", "int8", "cpu", 1, ["water"])
+        run_probe(lookup_bundle / "none", "int8", texts=["water"], **options)

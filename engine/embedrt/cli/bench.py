@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from embedrt.bundle import Bundle
-    from embedrt.commands.bench.report import BenchReport, Comparison
+    from embedrt.commands.bench.report import BenchReport, Cell, Comparison
     from embedrt.commands.bench.run import BenchPlan
 
 
@@ -29,6 +29,7 @@ _BUSY = 0.25  # load per CPU
     examples=(
         ("this machine, about a minute", "embedrt bench minilm"),
         ("two variants, one thread and four", "embedrt bench minilm --variant fp32,int8 --threads 1,4"),
+        ("both executors, side by side", "embedrt bench minilm --executor native,onnxruntime"),
         ("your own texts, kept for later", "embedrt bench minilm --texts queries.txt --json before.json"),
         ("after a change", "embedrt bench minilm --texts queries.txt --compare before.json"),
     ),
@@ -37,6 +38,9 @@ _BUSY = 0.25  # load per CPU
 @click.option("--variant", "variants", default="auto", show_default=True, metavar="LIST", envvar="EMBEDRT_VARIANT",
               callback=o.split_list(o.VARIANTS), help="Which variants, e.g. fp32,int8.")  # fmt: skip
 @o.device_option
+@click.option("--executor", "executors", default="auto", show_default=True, metavar="LIST", envvar="EMBEDRT_EXECUTOR",
+              callback=o.split_list(o.EXECUTORS), help="What computes, e.g. native,onnxruntime.")  # fmt: skip
+@o.isa_option
 @click.option("--threads", callback=o.split_numbers, metavar="LIST", envvar="EMBEDRT_THREADS",
               help="Thread counts, e.g. 1,4.  [default: what affinity and cgroup quota allow]")  # fmt: skip
 @click.option("--lengths", callback=o.split_numbers, metavar="LIST",
@@ -94,7 +98,7 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
 def _plan(bundle: Bundle, given: dict[str, Any]) -> BenchPlan:
     from embedrt.commands.bench.run import MAX_OWN_TEXTS, BenchPlan, default_lengths
     from embedrt.commands.source import open_source
-    from embedrt.embedder import choose_variant
+    from embedrt.executors.choice import choose_variant
     from embedrt.executors.onnxruntime import choose_device
     from embedrt.machine import available_threads
 
@@ -116,6 +120,8 @@ def _plan(bundle: Bundle, given: dict[str, Any]) -> BenchPlan:
         lengths=lengths,
         own_texts=tuple(own[:MAX_OWN_TEXTS]),
         device=device,
+        executors=given["executors"],
+        isa=given["isa"],
         rounds=given["rounds"],
         seconds=given["seconds"],
     )
@@ -140,11 +146,12 @@ def _print_report(report: BenchReport, console: Console) -> None:
         ("variant", "left"), ("threads", "right"), ("texts x tokens", "right"), ("p50 ms", "right"),
         ("p95 ms", "right"), ("p99 ms", "right"), ("tokens/s", "right"), ("calls", "right"),
     )  # fmt: skip
+    several = len({cell.executor for cell in (result.cell for result in report.cells)}) > 1
     for result in report.cells:
         cell = result.cell
         few = "*" if result.calls < FEW_CALLS else " "
         table.add_row(
-            cell.variant, str(cell.threads), cell.label, _ms(result.p50_ms), _ms(result.p95_ms),
+            _name(cell, several), str(cell.threads), cell.label, _ms(result.p50_ms), _ms(result.p95_ms),
             f"{_ms(result.p99_ms)}{few}", f"{result.tokens_per_s:,.0f}", f"{result.calls:,}",
         )  # fmt: skip
     console.print(table)
@@ -152,15 +159,16 @@ def _print_report(report: BenchReport, console: Console) -> None:
         console.print(f"[dim]* from fewer than {FEW_CALLS} calls: little more than the slowest (--seconds)[/]")
     console.print()
     loads = compact_table(
-        ("variant", "left"), ("threads", "right"), ("import s", "right"), ("load s", "right"),
+        ("variant", "left"), ("executor", "left"), ("threads", "right"), ("import s", "right"), ("load s", "right"),
         ("RSS loaded", "right"), ("RSS peak", "right"),
     )  # fmt: skip
     for load in report.loads:
         imported, loaded = (statistics.median(getattr(p, name) for p in load.probes) for name in ("import_s", "load_s"))
         resident, peak = (max(getattr(p, name) for p in load.probes) for name in ("rss_loaded_bytes", "rss_peak_bytes"))
         loads.add_row(
-            load.variant, str(load.threads), f"{imported:.2f}", f"{loaded:.2f}", size_text(resident), size_text(peak)
-        )
+            load.variant, load.executor, str(load.threads), f"{imported:.2f}", f"{loaded:.2f}",
+            size_text(resident), size_text(peak),
+        )  # fmt: skip
     console.print(loads)
 
 
@@ -179,16 +187,22 @@ def _print_comparison(comparison: Comparison, console: Console) -> None:
         ("variant", "left"), ("threads", "right"), ("texts x tokens", "right"), ("earlier p50 ms", "right"),
         ("now", "right"), ("speed", "right"),
     )  # fmt: skip
+    several = len({ratio.cell.executor for ratio in comparison.ratios}) > 1
     for ratio in comparison.ratios:
         cell = ratio.cell
         style = ("green" if ratio.speedup > 1 else "red") if ratio.is_clear else "dim"
         table.add_row(
-            cell.variant, str(cell.threads), cell.label, _ms(ratio.earlier_p50_ms), _ms(ratio.now_p50_ms),
+            _name(cell, several), str(cell.threads), cell.label, _ms(ratio.earlier_p50_ms), _ms(ratio.now_p50_ms),
             Text(f"{ratio.speedup:.2f}x{' ' if ratio.is_clear else '~'}", style),
         )  # fmt: skip
     console.print(table)
     if not all(ratio.is_clear for ratio in comparison.ratios):
         console.print("[dim]~ within what the rounds of one run differ by[/]")
+
+
+def _name(cell: Cell, several: bool) -> str:
+    """The variant; with what computes it where there are several of these. Short, for 80 columns."""
+    return f"{cell.variant} {'ort' if cell.executor == 'onnxruntime' else cell.executor}" if several else cell.variant
 
 
 def _ms(value: float) -> str:

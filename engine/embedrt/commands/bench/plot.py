@@ -21,7 +21,7 @@ def draw(report: BenchReport, path: Path) -> None:
     from matplotlib import ticker
 
     cells = report.cells[::-1]  # bars are drawn from the bottom
-    names = [f"{r.cell.variant}, {_threads(r.cell.threads)}, {r.cell.label}" for r in cells]
+    names = [f"{r.cell.variant} {r.cell.executor}, {_threads(r.cell.threads)}, {r.cell.label}" for r in cells]
     inks = [_INKS.get(r.cell.variant, _INKS["fp32"]) for r in cells]
     places = range(len(cells))
     figure = figure_class(figsize=(10, 1.6 + 0.32 * len(cells)), dpi=150, layout="constrained")

@@ -1,7 +1,7 @@
 """Load time and memory of a model, measured in a process of its own.
 
-The process gets BUNDLE VARIANT DEVICE THREADS as arguments and a JSON list of texts on stdin, and writes one JSON
-object to stdout.
+The process gets BUNDLE VARIANT DEVICE EXECUTOR ISA THREADS as arguments and a JSON list of texts on stdin, and writes
+one JSON object to stdout.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ main(sys.argv[1:], imported - start)
 class Probe:
     """What a fresh process saw. Bytes of resident memory; 0 where the system does not tell."""
 
+    executor: str  # what runs the variant: "native" or "onnxruntime"
     import_s: float  # of embedrt with numpy, tokenizers, onnxruntime
     load_s: float  # Embedder(...) and a first short text; files in the page cache, hashes not read
     rss_import_bytes: int
@@ -37,13 +38,15 @@ class Probe:
     rss_peak_bytes: int  # after the largest batch of the benchmark
 
 
-def run_probe(bundle: Path, variant: str, device: str, num_threads: int, texts: list[str]) -> Probe:
+def run_probe(
+    bundle: Path, variant: str, *, device: str, executor: str, isa: str, num_threads: int, texts: list[str]
+) -> Probe:
     """Load the variant in a new process, and embed `texts` there.
 
     Raises:
         ExecutorError: the process failed.
     """
-    command = [sys.executable, "-c", _PROGRAM, str(bundle), variant, device, str(num_threads)]
+    command = [sys.executable, "-c", _PROGRAM, str(bundle), variant, device, executor, isa, str(num_threads)]
     done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
@@ -66,11 +69,19 @@ def main(argv: list[str], import_s: float) -> None:
     from embedrt.embedder import Embedder
 
     rss_import = memory()[0]
-    bundle, variant, device, threads = argv
+    bundle, variant, device, executor, isa, threads = argv
     start = time.perf_counter()
-    embedder = Embedder(bundle, variant=variant, device=device, num_threads=int(threads), verify_hashes=False)
+    embedder = Embedder(
+        bundle,
+        variant=variant,
+        device=device,
+        executor=executor,
+        isa=isa,
+        num_threads=int(threads),
+        verify_hashes=False,
+    )
     embedder.encode("a")
     load_s = time.perf_counter() - start
     rss_loaded = memory()[0]
     embedder.encode(json.load(sys.stdin))
-    print(json.dumps(asdict(Probe(import_s, load_s, rss_import, rss_loaded, memory()[1]))))
+    print(json.dumps(asdict(Probe(embedder.executor, import_s, load_s, rss_import, rss_loaded, memory()[1]))))

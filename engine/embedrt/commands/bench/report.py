@@ -19,6 +19,7 @@ class Cell:
     """One configuration. `tokens` None means the user's own texts; `batch` None all of them in one call."""
 
     variant: str
+    executor: str  # "native" or "onnxruntime"
     threads: int
     batch: int | None  # texts per call
     tokens: int | None  # per text, special tokens included
@@ -48,6 +49,7 @@ class LoadResult:
     """Loading, in processes of its own."""
 
     variant: str
+    executor: str
     threads: int
     probes: tuple[Probe, ...]
 

@@ -41,15 +41,17 @@ class BenchPlan:
     lengths: tuple[int, ...]  # tokens; may be empty when there are own texts
     own_texts: tuple[str, ...]
     device: str
+    executors: tuple[str, ...]  # as Embedder takes them
+    isa: str
     rounds: int
     seconds: float  # of measuring, over all; each configuration runs at least once a round
 
-    def cells(self, variant: str, threads: int) -> list[Cell]:
-        """The configurations of one loaded model."""
-        cells = [Cell(variant, threads, batch, tokens) for tokens in self.lengths for batch in self.batches]
+    def cells(self, model: tuple[str, str, int]) -> list[Cell]:
+        """The configurations of one loaded model: (variant, executor that runs it, threads)."""
+        cells = [Cell(*model, batch, tokens) for tokens in self.lengths for batch in self.batches]
         if self.own_texts:
             sizes = [batch for batch in self.batches if batch <= len(self.own_texts)]
-            cells += [Cell(variant, threads, batch, None) for batch in (*sizes, None)]
+            cells += [Cell(*model, batch, None) for batch in (*sizes, None)]
         return cells
 
 
@@ -74,27 +76,28 @@ def run_bench(bundle: Bundle, plan: BenchPlan, progress: Progress) -> BenchRepor
         EmbedrtError: the model cannot be loaded or run.
     """
     work = _prepare(bundle, plan)
-    models = [(variant, threads) for variant in plan.variants for threads in plan.threads]
-    largest, loads = _largest(work), []
-    with progress.step("load", len(models) * _PROBES) as advance:
-        for variant, threads in models:
-            probes = []
-            for _ in range(_PROBES):
-                probes.append(run_probe(bundle.root, variant, plan.device, threads, largest))
-                advance(1)
-            loads.append(LoadResult(variant, threads, tuple(probes)))
-    cells = [cell for model in models for cell in plan.cells(*model)]
+    loads = _load(bundle, plan, _largest(work), progress)
+    # "auto" and the name that it means are one
+    models = list(dict.fromkeys((load.variant, load.executor, load.threads) for load in loads))
+    cells = [cell for model in models for cell in plan.cells(model)]
     times: dict[Cell, list[list[float]]] = {cell: [] for cell in cells}
     identities: dict[str, str] = {}
     slice_s = plan.seconds / (len(cells) * plan.rounds)
     with progress.step("measure", len(cells) * plan.rounds) as advance:
         for number in range(plan.rounds):
-            for variant, threads in _shuffled(models, number):
+            for model in _shuffled(models, number):
+                variant, executor, threads = model
                 with Embedder(
-                    bundle, variant=variant, device=plan.device, num_threads=threads, verify_hashes=False
+                    bundle,
+                    variant=variant,
+                    device=plan.device,
+                    executor=executor,
+                    isa=plan.isa if executor == "native" else "auto",
+                    num_threads=threads,
+                    verify_hashes=False,
                 ) as embedder:
                     identities[variant] = embedder.identity
-                    for cell in _shuffled(plan.cells(variant, threads), number):
+                    for cell in _shuffled(plan.cells(model), number):
                         times[cell].append(_time(embedder, work[cell.tokens, cell.batch], slice_s))
                         advance(1)
     return BenchReport(
@@ -109,6 +112,30 @@ def run_bench(bundle: Bundle, plan: BenchPlan, progress: Progress) -> BenchRepor
         cells=tuple(_result(cell, times[cell], work[cell.tokens, cell.batch]) for cell in cells),
         loads=tuple(loads),
     )
+
+
+def _load(bundle: Bundle, plan: BenchPlan, texts: list[str], progress: Progress) -> list[LoadResult]:
+    """Load every model in processes of its own; `texts` is the largest batch."""
+    models = [(v, e, n) for v in plan.variants for e in plan.executors for n in plan.threads]
+    loads = []
+    with progress.step("load", len(models) * _PROBES) as advance:
+        for variant, executor, threads in models:
+            probes = []
+            for _ in range(_PROBES):
+                probes.append(
+                    run_probe(
+                        bundle.root,
+                        variant,
+                        device=plan.device,
+                        executor=executor,
+                        isa=plan.isa,
+                        num_threads=threads,
+                        texts=texts,
+                    )
+                )
+                advance(1)
+            loads.append(LoadResult(variant, probes[0].executor, threads, tuple(probes)))
+    return loads
 
 
 def machine_facts() -> dict[str, str]:
