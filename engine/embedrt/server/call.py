@@ -80,6 +80,18 @@ class Call:
         yield
         self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - begin
 
+    def facts(self) -> dict[str, str | int | float]:
+        """What log lines and traces say of it: model, counts, and milliseconds per phase."""
+        counted: dict[str, str | int | float] = {}
+        if self.model:
+            counted = {
+                "model": self.model,
+                "texts": self.num_texts,
+                "tokens": self.num_tokens,
+                "truncated": self.num_truncated,
+            }
+        return counted | {f"{name}_ms": round(spent * 1e3, 2) for name, spent in self.phases.items()}
+
     def headers(self) -> dict[str, str]:
         """What every answer says: identity, counts, and milliseconds per phase; TEI's headers beside them."""
         total = time.monotonic() - self.started

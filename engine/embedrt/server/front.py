@@ -89,18 +89,10 @@ class Front:
         if not LOGGER.isEnabledFor(level):
             return
         facts: dict[str, Any] = {"method": scope["method"], "route": path, "status": call.status}
-        if call.model:
-            facts |= {
-                "model": call.model,
-                "texts": call.num_texts,
-                "tokens": call.num_tokens,
-                "truncated": call.num_truncated,
-            }
         if call.error:
             facts["error"] = call.error
         facts["ms"] = round(seconds * 1e3, 2)
-        facts |= {f"{name}_ms": round(spent * 1e3, 2) for name, spent in call.phases.items()}
-        log("request", level=level, **facts, id=call.request_id)
+        log("request", level=level, **facts, **call.facts(), id=call.request_id)
 
 
 def error_response(request: Request, error: ServeError) -> Response:

@@ -45,15 +45,9 @@ class Traces:
             "http.response.status_code": call.status,
             "embedrt.request_id": call.request_id,
         }
-        if call.model:
-            attributes |= {
-                "embedrt.model": call.model,
-                "embedrt.identity": call.identity,
-                "embedrt.texts": call.num_texts,
-                "embedrt.tokens": call.num_tokens,
-                "embedrt.truncated": call.num_truncated,
-            }
-        attributes |= {f"embedrt.{phase}_ms": spent * 1e3 for phase, spent in call.phases.items()}
+        if call.identity:
+            attributes["embedrt.identity"] = call.identity
+        attributes |= {f"embedrt.{name}": value for name, value in call.facts().items()}
         span = self._tracer.start_span(
             f"{method} {route}",
             context=self._extract(carrier),
