@@ -59,6 +59,9 @@ class Embedder:
         isa: instruction set of the native executor; "auto" is the best that this machine has.
         num_threads: threads of the executor; default what CPU affinity and cgroup quota allow.
         pooling: another pooling than the bundle's, e.g. "cls"; several joined by "+". Part of the identity.
+        packed_cache: keep what the native executor packs in a file in the bundle's folder `.packed` (or in that of
+            EMBEDRT_PACKED_DIR): later loads are faster, and processes share the memory. Where it cannot be written,
+            weights are packed as ever.
         verify_hashes: compare each file that is used with its sha256; False checks sizes only and loads faster.
 
     Raises:
@@ -78,6 +81,7 @@ class Embedder:
         isa: str = "auto",
         num_threads: int | None = None,
         pooling: str | None = None,
+        packed_cache: bool = False,
         verify_hashes: bool = True,
     ) -> None:
         if num_threads is not None and num_threads < 1:
@@ -91,7 +95,7 @@ class Embedder:
         self.pooling = manifest.pipeline.pooling if pooling is None else parse_pooling(pooling)
         self._head = load_head(self.bundle, replace(manifest.pipeline, pooling=self.pooling))
         self._tokenizer = TextTokenizer(self.bundle.path(manifest.tokenizer), manifest.max_tokens)
-        chosen = self._load_executor(executor, isa, verify_hashes)
+        chosen = self._load_executor(executor, isa, packed_cache, verify_hashes)
         self._executor: Executor = chosen.executor
         self.executor = chosen.name  # "native" or "onnxruntime"
         self.executor_reason = chosen.reason
@@ -352,7 +356,7 @@ class Embedder:
     def _options(self, given: EncodeKwargs, kind: Kind, task: str | None) -> EncodeOptions:
         return parse_options(given, kind, task, self.bundle.manifest.prompts, self.dimension)
 
-    def _load_executor(self, executor: str, isa: str, verify_hashes: bool) -> Chosen:
+    def _load_executor(self, executor: str, isa: str, packed_cache: bool, verify_hashes: bool) -> Chosen:
         """Load the graph while the files are hashed: hashing releases the GIL, and loading takes longer."""
         with ThreadPoolExecutor(1, thread_name_prefix="embedrt-hash") as beside:
             hashed = beside.submit(self.bundle.check_hashes if verify_hashes else self.bundle.check_sizes, self.variant)
@@ -364,6 +368,8 @@ class Embedder:
                     num_threads=self.num_threads,
                     executor=executor,
                     isa=isa,
+                    packed_cache=packed_cache,
+                    check_packed=verify_hashes,
                 )
             finally:
                 hashed.result()  # a damaged file is a clearer reason than what onnxruntime makes of it

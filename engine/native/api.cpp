@@ -86,12 +86,28 @@ int32_t embedrt_isa_available(int32_t i) {
     return kernels != nullptr && machine_has(*kernels) ? 1 : 0;
 }
 
+const char* embedrt_isa_chosen(const char* isa) {
+    try {
+        return choose_kernels(isa).name;
+    } catch (const std::exception&) {
+        return nullptr;
+    }
+}
+
 int32_t embedrt_create(const embedrt_config* config, const embedrt_tensor* tensors, int64_t num_tensors,
-                       embedrt_encoder** out, char* error, size_t error_size) {
+                       const void* packed, int64_t packed_size, embedrt_encoder** out, char* error,
+                       size_t error_size) {
     *out = nullptr;
     return guarded(error, error_size, [&] {
-        *out = new embedrt_encoder{Encoder(*config, tensors, static_cast<size_t>(num_tensors))};
+        const PackedBefore before{static_cast<const char*>(packed), static_cast<size_t>(packed_size)};
+        *out = new embedrt_encoder{Encoder(*config, tensors, static_cast<size_t>(num_tensors), before)};
     });
+}
+
+const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size) {
+    const PackedBefore packed = encoder->encoder.packed();
+    *size = static_cast<int64_t>(packed.size);
+    return packed.data;
 }
 
 int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, int32_t num_texts,

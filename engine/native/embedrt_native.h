@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 1
+#define EMBEDRT_ABI 2
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1 };
@@ -45,8 +45,18 @@ int32_t embedrt_abi(void);
 const char* embedrt_isa_name(int32_t i);
 int32_t embedrt_isa_available(int32_t i);
 
+/* Packs the weights for the instruction set; or, if `packed` is not NULL, uses what `embedrt_packed` gave for the same
+ * tensors, config, instruction set and build. It must begin at a multiple of 64 bytes and is kept as long as the encoder
+ * lives. */
 int32_t embedrt_create(const embedrt_config* config, const embedrt_tensor* tensors, int64_t num_tensors,
-                       embedrt_encoder** out, char* error, size_t error_size);
+                       const void* packed, int64_t packed_size, embedrt_encoder** out, char* error,
+                       size_t error_size);
+
+/* The packed weights, for as long as the encoder lives. */
+const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size);
+
+/* The name of the instruction set that `isa` ("auto" or a name) means here, or NULL if there is none such. */
+const char* embedrt_isa_chosen(const char* isa);
 
 /* Hidden states of `num_texts` texts, text i being ids[offsets[i]] to ids[offsets[i + 1]]: (T, H), or (num_texts, H) if
  * `first_token_only`. Several threads may call at once; they take turns. */

@@ -46,13 +46,13 @@ void check(const Batch& batch) {
 
 }  // namespace
 
-Encoder::Encoder(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors)
+Encoder::Encoder(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors, PackedBefore before)
     : kernels_(choose_kernels(config.isa)), num_threads_(config.num_threads) {
     if (num_threads_ < 1 || num_threads_ > MAX_THREADS)
         throw Refusal("threads must be 1 to " + std::to_string(MAX_THREADS) + ", not " + std::to_string(num_threads_));
     first_ = std::make_unique<Runner>(num_threads_, getpid());
     runner_.store(first_.get(), std::memory_order_release);
-    model_ = load_model(config, tensors, num_tensors, kernels_, first_->pool);
+    model_ = load_model(config, tensors, num_tensors, before, kernels_, first_->pool);
 }
 
 // In a forked child the threads are gone and the lock may be held for ever: it gets a runner of its own, and what it

@@ -33,7 +33,7 @@ struct Workspace {
 
 class Encoder {
    public:
-    Encoder(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors);
+    Encoder(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors, PackedBefore before);
 
     // (T, H), or (num_texts, H) if first_only. Calls take turns. Throws std::invalid_argument for ids that do not exist
     // and texts that are too long.
@@ -41,6 +41,7 @@ class Encoder {
 
     const Kernels& kernels() const { return kernels_; }
     const Profile& profile() const { return profile_; }
+    PackedBefore packed() const { return {model_.packed_data, model_.packed_size}; }
 
    private:
     friend class Pass;

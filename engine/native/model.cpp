@@ -1,7 +1,9 @@
 #include "model.h"
 
 #include <cmath>
+#include <cstdint>
 #include <map>
+#include <stdexcept>
 
 #include "pack.h"
 #include "refusal.h"
@@ -55,8 +57,9 @@ int multiple_of_16(const std::string& what, int64_t value) {
 
 class Loader {
    public:
-    Loader(const embedrt_config& config, const Tensors& tensors, const Kernels& kernels, Pool& pool)
-        : config_(config), tensors_(tensors), packer_(kernels), pool_(pool) {}
+    Loader(const embedrt_config& config, const Tensors& tensors, PackedBefore before, const Kernels& kernels,
+           Pool& pool)
+        : config_(config), tensors_(tensors), before_(before), packer_(kernels), pool_(pool) {}
 
     Model load() {
         read_config();
@@ -64,11 +67,25 @@ class Loader {
         model_.layers.resize(static_cast<size_t>(config_.num_layers));
         for (int i = 0; i < config_.num_layers; i++)
             read_layer(model_.layers[static_cast<size_t>(i)], "layers." + std::to_string(i) + ".");
-        model_.packed = packer_.finish(pool_);
+        finish();
         return std::move(model_);
     }
 
    private:
+    void finish() {
+        model_.packed_size = packer_.size();
+        if (before_.data == nullptr) {
+            model_.packed = packer_.finish(pool_);
+            model_.packed_data = model_.packed.data();
+            return;
+        }
+        if (before_.size != packer_.size() || reinterpret_cast<uintptr_t>(before_.data) % 64 != 0)
+            throw std::invalid_argument("the packed weights have " + std::to_string(before_.size) + " bytes, wanted " +
+                                        std::to_string(packer_.size()) + " from a multiple of 64");
+        packer_.take(before_.data);
+        model_.packed_data = before_.data;
+    }
+
     void read_config() {
         model_.hidden = multiple_of_16("the hidden size", config_.hidden_size);
         if (config_.num_layers < 1 || config_.num_layers > 1000) throw Refusal("there are no layers");
@@ -168,6 +185,7 @@ class Loader {
 
     const embedrt_config& config_;
     const Tensors& tensors_;
+    PackedBefore before_;
     Packer packer_;
     Pool& pool_;
     Model model_;
@@ -175,10 +193,10 @@ class Loader {
 
 }  // namespace
 
-Model load_model(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors,
+Model load_model(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors, PackedBefore before,
                  const Kernels& kernels, Pool& pool) {
     const Tensors by_name(tensors, num_tensors);
-    return Loader(config, by_name, kernels, pool).load();
+    return Loader(config, by_name, before, kernels, pool).load();
 }
 
 }  // namespace embedrt

@@ -46,13 +46,22 @@ struct Model {
     const float* type = nullptr;      // row 0, or null
     Norm embeddings_norm;
     std::vector<Layer> layers;
-    Array<char> packed;  // what the layers point into
+    Array<char> packed;  // what the layers point into, where this process packed it
+    size_t packed_size = 0;
+    const char* packed_data = nullptr;
 
     int first_position() const { return pad_position < 0 ? 0 : pad_position + 1; }
 };
 
-// Checks names, types and shapes, and packs. Throws Refusal where the model is not of this executor's kind.
-Model load_model(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors,
+// Weights that were packed before, to be used where they lie; null: none.
+struct PackedBefore {
+    const char* data = nullptr;
+    size_t size = 0;
+};
+
+// Checks names, types and shapes, and packs, or takes what was packed before. Throws Refusal where the model is not of
+// this executor's kind, std::invalid_argument where `before` has not the size that packing would give.
+Model load_model(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors, PackedBefore before,
                  const Kernels& kernels, Pool& pool);
 
 // One weight packed for `kernels`: int8 if `scale` is given, else float32. `storage` holds what the matrix points to.

@@ -32,6 +32,17 @@ std::vector<Span> spans(const std::vector<Source>& sources, int first, int width
     return out;
 }
 
+constexpr size_t PIECE = size_t{2} << 20;
+
+// body(0) to body(count - 1), on all threads.
+template <class Body>
+void share(Pool& pool, size_t count, const Body& body) {
+    std::atomic<size_t> next{0};
+    pool.run([&](int) {
+        for (size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) body(i);
+    });
+}
+
 }  // namespace
 
 size_t Packer::reserve(size_t bytes) {
@@ -53,7 +64,7 @@ void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero
     matrix.i8.k = matrix.f32.k = k;
     matrix.i8.n = matrix.f32.n = n;
     const bool keeps_zero = kernels_.row_bytes == 1;
-    placed_.push_back([=, &matrix](char* base) {
+    placed_.push_back([=, &matrix](const char* base) {
         matrix.i8.data = reinterpret_cast<const int8_t*>(base + data);
         matrix.f32.data = reinterpret_cast<const float*>(base + data);
         matrix.i8.bias = matrix.f32.bias = reinterpret_cast<const float*>(base + bias);
@@ -67,10 +78,10 @@ void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero
 
 void Packer::vector(const float*& out, const float* data, int count) {
     const size_t at = reserve(static_cast<size_t>(count) * sizeof(float));
-    placed_.push_back([&out, at, data, count](char* base) {
-        float* to = reinterpret_cast<float*>(base + at);
+    placed_.push_back([&out, at](const char* base) { out = reinterpret_cast<const float*>(base + at); });
+    jobs_.push_back([&out, data, count] {
+        auto* to = const_cast<float*>(out);
         for (int i = 0; i < count; i++) to[i] = data ? data[i] : 1.0f;
-        out = to;
     });
 }
 
@@ -80,16 +91,8 @@ void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources
     const size_t panel_at = first * static_cast<size_t>(k);
     auto* bias = const_cast<float*>(matrix.f32.bias) + first;
     auto* scale = const_cast<float*>(matrix.i8.scale) + first;
-    std::memset(bias, 0, static_cast<size_t>(width) * 4);
-    std::memset(scale, 0, static_cast<size_t>(width) * 4);
     std::vector<int32_t> sums(static_cast<size_t>(width), 0);
-    const auto parts = spans(sources, static_cast<int>(first), width);
-    if (parts.size() != 1 || parts.front().count != width) {
-        char* data = matrix.wide ? reinterpret_cast<char*>(const_cast<float*>(matrix.f32.data) + panel_at)
-                                 : reinterpret_cast<char*>(const_cast<int8_t*>(matrix.i8.data) + panel_at);
-        std::memset(data, 0, static_cast<size_t>(width) * static_cast<size_t>(k) * (matrix.wide ? 4 : 1));
-    }
-    for (const Span& span : parts) {
+    for (const Span& span : spans(sources, static_cast<int>(first), width)) {
         const Source& source = *span.source;
         const size_t stride = static_cast<size_t>(source.n);
         for (int n = 0; n < span.count; n++) {
@@ -120,14 +123,26 @@ void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources
 
 Array<char> Packer::finish(Pool& pool) {
     Array<char> storage(size_);
-    for (const auto& place : placed_) place(storage.data());
-    std::atomic<size_t> next{0};
-    pool.run([&](int) {
-        for (size_t i = next.fetch_add(1); i < jobs_.size(); i = next.fetch_add(1)) jobs_[i]();
+    place(storage.data());
+    // Zeros first: columns that do not exist, and whatever else nothing is written to, so that it can be kept in a file.
+    const size_t pieces = (size_ + PIECE - 1) / PIECE;
+    share(pool, pieces, [&](size_t i) {
+        const size_t first = i * PIECE;
+        std::memset(storage.data() + first, 0, size_ - first < PIECE ? size_ - first : PIECE);
     });
-    placed_.clear();
+    share(pool, jobs_.size(), [&](size_t i) { jobs_[i](); });
     jobs_.clear();
     return storage;
+}
+
+void Packer::take(const char* packed) {
+    place(packed);
+    jobs_.clear();
+}
+
+void Packer::place(const char* base) {
+    for (const auto& set : placed_) set(base);
+    placed_.clear();
 }
 
 Matrix pack_matrix(const Kernels& kernels, int k, int n, int zero, const void* weight, const float* scale,

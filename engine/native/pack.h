@@ -21,7 +21,7 @@ struct Source {
     float factor = 1.0f;
 };
 
-// Collects what is to be packed, allocates once, and packs on all threads.
+// Collects what is to be packed, allocates once, and packs on all threads; or takes what was packed before.
 class Packer {
    public:
     explicit Packer(const Kernels& kernels) : kernels_(kernels) {}
@@ -31,16 +31,21 @@ class Packer {
     // A copy of `count` floats, or ones if `data` is null.
     void vector(const float*& out, const float* data, int count);
 
+    // Bytes of all that was collected.
+    size_t size() const { return size_; }
     Array<char> finish(Pool& pool);
+    // Nothing is written: `packed` holds what `finish` made of the same collection for the same kernels.
+    void take(const char* packed);
 
    private:
     size_t reserve(size_t bytes);
+    void place(const char* base);
     void pack_panel(const Matrix& matrix, const std::vector<Source>& sources, int panel, int zero) const;
 
     const Kernels& kernels_;
     size_t size_ = 0;
-    std::vector<std::function<void(char*)>> placed_;  // sets the pointers
-    std::vector<std::function<void()>> jobs_;
+    std::vector<std::function<void(const char*)>> placed_;  // sets the pointers
+    std::vector<std::function<void()>> jobs_;               // writes what they point to
 };
 
 }  // namespace embedrt

@@ -48,6 +48,10 @@ isa_option = click.option(
     "--isa", default="auto", metavar="NAME", envvar="EMBEDRT_ISA", show_default=True,
     help="Instruction set of the native executor: avx512vnni, avx2, portable.",
 )  # fmt: skip
+packed_cache_option = click.option(
+    "--packed-cache/--no-packed-cache", default=False, envvar="EMBEDRT_PACKED_CACHE",
+    help="Keep what the native executor packs in a file beside the bundle: faster loads, shared memory.",
+)  # fmt: skip
 column_option = click.option(
     "--column", help="Column or JSON field with the texts.  [default: 'text', or the only one]"
 )
@@ -59,13 +63,15 @@ input_format_option = click.option(
 
 
 def engine_options(function: F) -> F:
-    """--variant, --device, --executor, --isa, --threads."""
-    return stack(function, variant_option, device_option, executor_option, isa_option, threads_option)
+    """--variant, --device, --executor, --isa, --threads, --packed-cache."""
+    return stack(
+        function, variant_option, device_option, executor_option, isa_option, threads_option, packed_cache_option
+    )
 
 
 def engine(given: dict[str, Any]) -> dict[str, Any]:
     """What `engine_options` were given, as Embedder takes them."""
-    names = ("variant", "device", "executor", "isa")
+    names = ("variant", "device", "executor", "isa", "packed_cache")
     return {"num_threads": given["threads"], **{name: given[name] for name in names}}
 
 

@@ -31,7 +31,17 @@ def choose_variant(bundle: Bundle, variant: str, device: str) -> str:
     return next(name for name in _VARIANT_ORDER[device] if name in bundle.manifest.variants)
 
 
-def load_executor(bundle: Bundle, variant: str, *, device: str, num_threads: int, executor: str, isa: str) -> Chosen:
+def load_executor(
+    bundle: Bundle,
+    variant: str,
+    *,
+    device: str,
+    num_threads: int,
+    executor: str,
+    isa: str,
+    packed_cache: bool = False,
+    check_packed: bool = True,
+) -> Chosen:
     """Load the executor that `executor` means.
 
     Args:
@@ -40,6 +50,7 @@ def load_executor(bundle: Bundle, variant: str, *, device: str, num_threads: int
         num_threads: of the executor.
         executor: "native", "onnxruntime", or "auto": native where it runs this variant here, else ONNX Runtime.
         isa: of the native executor: "auto", or one of `available_isas`.
+        packed_cache, check_packed: as NativeExecutor takes them.
 
     Raises:
         OptionError: no such executor.
@@ -52,13 +63,16 @@ def load_executor(bundle: Bundle, variant: str, *, device: str, num_threads: int
         return Chosen(_onnxruntime(bundle, variant, device, num_threads), "onnxruntime", "asked for")
     try:
         _check(device, isa, forced=executor == "native")
-        native = NativeExecutor(bundle, variant, num_threads=num_threads, isa=isa)
+        native = NativeExecutor(
+            bundle, variant, num_threads=num_threads, isa=isa, packed_cache=packed_cache, check_packed=check_packed
+        )
     except (UnsupportedByNativeError, DependencyError) as exc:
         if executor == "native":
             raise
         reason = f"the native executor does not run this: {exc}"
         return Chosen(_onnxruntime(bundle, variant, device, num_threads), "onnxruntime", reason)
-    return Chosen(native, "native", "asked for" if executor == "native" else "the fastest for this variant here")
+    why = "asked for" if executor == "native" else "the fastest for this variant here"
+    return Chosen(native, "native", f"{why}; weights {native.packed_reason}" if packed_cache else why)
 
 
 def check_executor(executor: str) -> None:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from embedrt.bundle import Architecture, Bundle, TensorEntry
 from embedrt.errors import BundleIntegrityError, DependencyError, ExecutorError, UnsupportedByNativeError
 from embedrt.executors import TokenBatch
+from embedrt.executors.packed import PackedFile, data_size, packed_file
 
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 VARIANT = "int8"
 PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX Runtime
 
-_ABI = 1
+_ABI = 2
 _OK, _UNSUPPORTED = 0, 1
 _DTYPES = {"float32": 0, "int8": 1}
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1, "relu": 2}
@@ -76,6 +77,8 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
         raise DependencyError(f"the native module {path} has ABI {abi}, wanted {_ABI}; install embedrt again")
     library.embedrt_isa_name.restype = ctypes.c_char_p
     library.embedrt_isa_of.restype = ctypes.c_char_p
+    library.embedrt_isa_chosen.restype = ctypes.c_char_p
+    library.embedrt_packed.restype = ctypes.c_void_p
     return library
 
 
@@ -100,8 +103,21 @@ def available_isas(library: ctypes.CDLL) -> dict[str, bool]:
 class NativeExecutor:
     """Runs the int8 variant of a BERT-family bundle."""
 
-    def __init__(self, bundle: Bundle, variant: str, *, num_threads: int, isa: str = "auto") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: str,
+        *,
+        num_threads: int,
+        isa: str = "auto",
+        packed_cache: bool = False,
+        check_packed: bool = True,
+    ) -> None:
         """Map the variant's weights and pack them for `isa`: "auto", or a name of `available_isas`.
+
+        Args:
+            packed_cache: keep what was packed in a file (`embedrt.executors.packed`), and use it where it is.
+            check_packed: compare the data of that file with their sha256.
 
         Raises:
             UnsupportedByNativeError: the variant, model or machine is not of the kind that the module runs.
@@ -113,23 +129,68 @@ class NativeExecutor:
         self._hidden_size = config.hidden_size
         self._num_threads = num_threads
         mapped = _map_tensors(bundle, bundle.variant(variant).tensors)
-        tensors = _as_tensors(mapped.arrays)
-        self._encoder: ctypes.c_void_p | None = ctypes.c_void_p()
+        self._mapped: _Mapped | None = mapped  # the embeddings are read where they are mapped
+        self._packed: mmap.mmap | None = None  # the rest, where it was packed before
+        self._encoder: ctypes.c_void_p | None = None
+        self.packed_reason = "packed at every load"
+        chosen = self._library.embedrt_isa_chosen(config.isa)
+        try:
+            if packed_cache and chosen is not None:
+                file = packed_file(bundle, variant, chosen.decode(), Path(self._library._name))
+                self._create_kept(config, file, check_packed)
+            else:
+                self._encoder = self._create(config, None)
+        finally:
+            mapped.forget_pages()
+        self.isa: str = self._library.embedrt_isa_of(self._encoder).decode()
+
+    def _create(self, config: _Config, packed: mmap.mmap | None) -> ctypes.c_void_p:
+        """An encoder that packs, or that uses what was packed before."""
+        assert self._mapped is not None
+        tensors = _as_tensors(self._mapped.arrays)
+        data = None if packed is None else np.frombuffer(packed, np.uint8, data_size(packed))
+        encoder = ctypes.c_void_p()
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         code = self._library.embedrt_create(
             ctypes.byref(config),
             tensors,
             ctypes.c_int64(len(tensors)),
-            ctypes.byref(self._encoder),
+            ctypes.c_void_p(None if data is None else data.ctypes.data),
+            ctypes.c_int64(0 if data is None else len(data)),
+            ctypes.byref(encoder),
             error,
             ctypes.c_size_t(_ERROR_BYTES),
         )
-        self._mapped: _Mapped | None = mapped  # the embeddings are read where they are mapped
-        mapped.forget_pages()
         if code != _OK:
-            self._encoder = None
             raise _error(code, error.value.decode(errors="replace"))
-        self.isa: str = self._library.embedrt_isa_of(self._encoder).decode()
+        return encoder
+
+    def _create_kept(self, config: _Config, file: PackedFile, check: bool) -> None:
+        """Use the file, and make it first where it is missing or stale; where that cannot be, pack in memory."""
+        self._packed = file.map(check=check)
+        try:
+            if self._packed is None:
+                with file.lock():
+                    self._packed = file.map(check=check)  # another process may have written it meanwhile
+                    if self._packed is None:
+                        self._encoder = self._create(config, None)
+                        file.write(self._packed_view())
+                        self._packed = file.map(check=False)
+        except OSError as exc:
+            self.packed_reason = f"packed at every load: {file.path} cannot be written: {exc.strerror or exc}"
+        if self._packed is not None:
+            before, self._encoder = self._encoder, self._create(config, self._packed)
+            if before is not None:
+                self._library.embedrt_destroy(before)
+            self.packed_reason = f"mapped from {file.path}"
+        elif self._encoder is None:
+            self._encoder = self._create(config, None)
+
+    def _packed_view(self) -> memoryview:
+        """The encoder's packed weights, for as long as it lives."""
+        size = ctypes.c_int64()
+        address = self._library.embedrt_packed(self._encoder, ctypes.byref(size))
+        return memoryview((ctypes.c_char * size.value).from_address(address)).cast("B")
 
     @property
     def pads(self) -> bool:
@@ -181,7 +242,7 @@ class NativeExecutor:
         encoder, self._encoder = self._encoder, None
         if encoder is not None:
             self._library.embedrt_destroy(encoder)
-            self._mapped = None
+            self._mapped = self._packed = None
 
     def __del__(self) -> None:
         if getattr(self, "_encoder", None) is not None:

@@ -1,0 +1,120 @@
+"""Packed weights kept in a file beside the bundle: a later load need not pack, and processes share the memory.
+
+The file holds what the native module packed, and a footer that says for what, and its sha256. It is written under
+another name first, so it is whole or absent; a file that does not fit is made anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from embedrt.bundle import Bundle
+
+FOLDER = ".packed"
+FOLDER_VARIABLE = "EMBEDRT_PACKED_DIR"  # another folder than the bundle's, which may be read-only
+
+_MAGIC = b"embedrt packed 1"
+_SLACK = 256  # the kernels read up to one vector past the end
+_FOOTER = struct.Struct(f"<{_SLACK}x16s64s64sQ")  # magic, key, sha256 of the data, bytes of the data
+_CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """Where the packed weights of one variant for one instruction set are kept."""
+
+    path: Path
+    key: str  # hex sha256 over everything that the bytes depend on
+
+    def map(self, *, check: bool) -> mmap.mmap | None:
+        """The file, mapped; None if it is not there, or not what `key` stands for.
+
+        Args:
+            check: compare the data with their sha256 too. Reads every byte.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):  # ValueError: an empty file
+            return None
+        if self._fits(mapped, check):
+            return mapped
+        mapped.close()
+        return None
+
+    def _fits(self, mapped: mmap.mmap, check: bool) -> bool:
+        size = data_size(mapped)
+        if size < 0:
+            return False
+        magic, key, digest, said = _FOOTER.unpack_from(mapped, size)
+        if (magic, key, said) != (_MAGIC, self.key.encode(), size):
+            return False
+        with memoryview(mapped) as data, data[:size] as weights:
+            return not check or _sha256(weights) == digest
+
+    def write(self, data: memoryview) -> None:
+        """Write the file whole or not at all. Call it with `lock` held.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.write(_FOOTER.pack(_MAGIC, self.key.encode(), _sha256(data), len(data)))
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(self.path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the file's lock, which ends with its process.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+
+def packed_file(bundle: Bundle, variant: str, isa: str, library: Path) -> PackedFile:
+    """The file for `variant` on `isa` as the native module at `library` packs it."""
+    entry = bundle.variant(variant)
+    parts = (_file_sha256(library), isa, asdict(bundle.manifest.architecture), asdict(entry))
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder is None:
+        return PackedFile(bundle.root / FOLDER / f"{variant}-{isa}.bin", key)
+    return PackedFile(Path(folder) / f"{key[:16]}-{isa}.bin", key)  # many bundles may share it
+
+
+def data_size(mapped: mmap.mmap) -> int:
+    """Bytes before the footer; negative for a file that is too short to have one."""
+    return len(mapped) - _FOOTER.size
+
+
+def _sha256(data: memoryview) -> bytes:
+    digest = hashlib.sha256()
+    for i in range(0, len(data), _CHUNK_BYTES):
+        digest.update(data[i : i + _CHUNK_BYTES])
+    return digest.hexdigest().encode()
+
+
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
