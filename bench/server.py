@@ -29,6 +29,7 @@ import numpy as np
 
 from bench.artifacts import ensure
 from bench.http_client import Connection, Shot, Tally, closed_loop, make_shot, open_loop
+from bench.http_probe import probing
 from bench.models import minilm
 from bench.texts import BUILTIN_TEXTS
 from embedrt import Embedder, open_bundle
@@ -131,7 +132,10 @@ def time_library(library: Embedder, texts: list[str], counts: list[int], seconds
 def run_closed(
     servers: list[Server], library: Embedder, texts: list[str], seconds: float, numbers: list[int]
 ) -> list[dict[str, Any]]:
-    """Throughput and latency at each number of clients, the library timed before and after each cell."""
+    """Throughput and latency at each number of clients, the library timed before and after each cell.
+
+    The stall is the longest that `/health` took meanwhile.
+    """
     counts = library.count_tokens(texts)
     limit = library.max_tokens
     counts = [min(count, limit) for count in counts]
@@ -140,15 +144,16 @@ def run_closed(
     for clients in numbers:
         for server in servers:
             before = time_library(library, texts, counts, seconds / 3)
-            tally = asyncio.run(closed_loop(server.port, shots, clients, seconds))
+            with probing(server.port) as probe:
+                tally = asyncio.run(closed_loop(server.port, shots, clients, seconds))
             after = time_library(library, texts, counts, seconds / 3)
             own = (before + after) / 2
             rate = tally.tokens / tally.seconds
             rows.append({"server": server.name, "clients": clients, "tokens_per_s": rate, "library": own,
-                         "share": rate / own, **_latency(tally, "mixed")})  # fmt: skip
+                         "share": rate / own, "stall_ms": probe.worst_ms, **_latency(tally, "mixed")})  # fmt: skip
             print(f"closed  {server.name:<14} {clients:>3} clients  {rate:>8.0f} tok/s  {rate / own:>5.0%} of the "
                   f"library's {own:.0f}  p50 {rows[-1]['p50_ms']:.1f} ms  p99 {rows[-1]['p99_ms']:.1f} ms  "
-                  f"failed {tally.failed}", flush=True)  # fmt: skip
+                  f"stall {probe.worst_ms:.0f} ms  failed {tally.failed}", flush=True)  # fmt: skip
     return rows
 
 
@@ -197,14 +202,16 @@ def run_fair(servers: list[Server], library: Embedder, num_texts: int) -> list[d
         library.encode("how much protein should a female eat")
         own.append((time.perf_counter() - begin) * 1e3)
     for server in servers:
-        idle, busy, whole = asyncio.run(case(server))
+        with probing(server.port) as probe:
+            idle, busy, whole = asyncio.run(case(server))
         row = {"server": server.name, "bulk_texts": num_texts, "bulk_ms": whole, "idle_ms": float(np.median(idle)),
                "library_ms": float(np.median(own)), "queries": len(busy), "p50_ms": float(np.median(busy)),
-               "p99_ms": float(np.quantile(busy, 0.99)), "worst_ms": max(busy)}  # fmt: skip
+               "p99_ms": float(np.quantile(busy, 0.99)), "worst_ms": max(busy), "stall_ms": probe.worst_ms}  # fmt: skip
         rows.append(row)
         print(f"fair    {server.name:<14} idle {row['idle_ms']:.1f} ms (library {row['library_ms']:.1f}); behind "
               f"{num_texts} texts ({whole / 1e3:.1f} s): p50 {row['p50_ms']:.1f}  p99 {row['p99_ms']:.1f}  worst "
-              f"{row['worst_ms']:.1f} ms over {len(busy)} queries", flush=True)  # fmt: skip
+              f"{row['worst_ms']:.1f} ms over {len(busy)} queries  stall {probe.worst_ms:.0f} ms",
+              flush=True)  # fmt: skip
     return rows
 
 
