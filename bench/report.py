@@ -106,7 +106,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "date": report.date, "command": report.command, "seconds": report.seconds, "cut_short": report.cut_short,
         "machine": asdict(report.machine), "peaks": asdict(report.peaks), "model": facts, "ragged_sets": sets,
         "groups": report.groups, "memory_budget_bytes": report.memory_budget, "systems": systems,
-        "not_timed": report.failures, "results": rows, "ratios": ratios(report),
+        "not_timed": report.failures, "results": rows, "ratios": ratios(report), "best_peers": best_peers(report),
     }  # fmt: skip
 
 
@@ -137,9 +137,37 @@ def ratios(report: Report) -> list[dict[str, Any]]:
     return found
 
 
+def best_peers(report: Report) -> list[dict[str, Any]]:
+    """embedrt int8 over the fastest peer of any accuracy, at each case; each ratio is from the peer's own group."""
+    arrival: Callable[[str], bool] = lambda b: b.startswith(("arrival", "own-32"))  # noqa: E731
+    cases: list[tuple[str, str, str, Callable[[str], bool]]] = [
+        ("shape", name, "", bool) for name in report.case_names("shape")
+    ]
+    cases += [("latency", name, "", bool) for name in report.case_names("latency")]
+    for name in report.case_names("ragged"):
+        cases += [("ragged", name, ", best batching", bool), ("ragged", name, ", arrival order", arrival)]
+    found = []
+    for kind, name, note, accept in cases:
+        rows = []
+        for peer in (key for key in report.systems if not key.startswith("ours")):
+            theirs = report.best(kind, name, peer, accept)
+            if theirs is None:
+                continue
+            same = [
+                s for s in report.series if s.system == _OURS[0] and s.case.name == name and s.group == theirs.group
+            ]
+            rows += [(theirs.seconds / min(s.seconds for s in same), peer)] if same else []
+        if rows:
+            ratio, peer = min(rows)
+            found.append({"kind": kind, "case": name + note, "peer": peer, "ratio": ratio,
+                          "peer_cosine_min": report.systems[peer].deviation.cosine_min})  # fmt: skip
+    return found
+
+
 def to_markdown(report: Report, plots: Sequence[str]) -> str:
     """The tables of a run."""
-    parts = [_head(report), _systems(report), _shapes(report), _ragged(report), _ratios(report), _notes(report)]
+    parts = [_head(report), _systems(report), _shapes(report), _ragged(report), _best_peers(report), _ratios(report)]
+    parts.append(_notes(report))
     parts += [f"![{name}]({name})" for name in plots]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -218,6 +246,15 @@ def _ratios(report: Report) -> str:
              "yes" if r["ratio"] >= r["expected"] else "no"] for r in found]  # fmt: skip
     head = ["case", "system", "against", "ratio of speeds", "expected", "reached"]
     return f"## Ratios (within one group of this run)\n\n{_table(head, rows)}"
+
+
+def _best_peers(report: Report) -> str:
+    rows = [
+        [r["case"], SYSTEMS[r["peer"]].title, f"{r['peer_cosine_min']:.5f}", f"{r['ratio']:.2f}"]
+        for r in best_peers(report)
+    ]
+    head = ["case", "fastest peer", "its cosine, min", "embedrt int8 is faster by"]
+    return f"## embedrt int8 against the fastest peer of any accuracy\n\n{_table(head, rows)}" if rows else ""
 
 
 def _notes(report: Report) -> str:
