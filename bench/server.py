@@ -44,6 +44,7 @@ class Server:
 
     name: str
     port: int
+    pid: int
 
 
 def mixed_texts(count: int, seed: int) -> list[str]:
@@ -71,7 +72,7 @@ def running(name: str, *command: str) -> Iterator[Server]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"{name} did not start") from None
                 time.sleep(0.1)
-        yield Server(name, port)
+        yield Server(name, port, process.pid)
     finally:
         process.terminate()
         process.wait(60)
