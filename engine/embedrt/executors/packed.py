@@ -6,7 +6,6 @@ another name first, so it is whole or absent; a file that does not fit is made a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import mmap
@@ -85,8 +84,12 @@ class PackedFile:
         """Hold the file's lock, which ends with its process.
 
         Raises:
-            OSError: the folder cannot be written to.
+            OSError: the folder cannot be written to, or the system has no such locks (Windows).
         """
+        try:
+            import fcntl
+        except ImportError as exc:
+            raise OSError("this system has no file locks that end with their process") from exc
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
