@@ -44,7 +44,7 @@ format: $(VENV)/.stamp-dev ## Format the sources
 	$(BIN)/ruff check --fix $(LINTED)
 	$(BIN)/ruff format $(LINTED)
 
-bench: $(VENV)/.stamp-bench ## Measure ours and the peers on XLM-R-large (an hour or so)
+bench: $(VENV)/.stamp-bench ## Measure ours and the peers on XLM-R-large (two hours or so)
 	$(BIN)/python -m bench $(BENCH_FLAGS)
 
 bench-quick: $(VENV)/.stamp-bench ## The same on MiniLM, in about 5 minutes

@@ -276,7 +276,7 @@ def _notes(report: Report) -> str:
         lines.append(f"- spread between rounds, (slowest - fastest) / median: half of the results under "
                      f"{spreads[len(spreads) // 2]:.0%}, all under {spreads[-1]:.0%}")  # fmt: skip
     if report.cut_short:
-        lines.append("- the time ran out before all rounds of all cases were done")
+        lines.append("- the run ended before all rounds of all cases were done")
     counts = sorted({len(s.turns) for s in report.series if s.case.kind != "ragged"})
     lines.append(f"- rounds of fixed shapes and one query: {', '.join(map(str, counts))}")
     lines += [f"- {one.spec.title}: {one.spec.detail}; {one.description}" for one in report.systems.values()]

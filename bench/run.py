@@ -96,6 +96,9 @@ class Runner:
                 self._note_memory(resident)
                 for name in [n for n in resident if n not in ANCHORS or n in self.measurement.failures]:
                     resident.pop(name).close()
+        except KeyboardInterrupt:  # hours may lie behind it: what was measured is reported
+            self.say("interrupted")
+            self.measurement.cut_short = True
         finally:
             for process in resident.values():
                 process.close()
