@@ -37,10 +37,11 @@ def write_plots(report: Report, out: Path, stem: str) -> list[Path]:
         _legend(figure)
         figure.suptitle(f"{report.facts.name}: tokens/s by batch x tokens, {report.machine.threads} threads")
         written += _save(figure, out, f"{stem}-shapes")
-    if report.sets:
-        figure, axes = plt.subplots(1, len(report.sets), figsize=(7 * len(report.sets), 4.8), squeeze=False)
-        for ax, texts in zip(axes.flat, report.sets, strict=True):
-            _bars(ax, report, "ragged", texts.name)
+    sets = report.case_names("ragged")  # those that were timed
+    if sets:
+        figure, axes = plt.subplots(1, len(sets), figsize=(7 * len(sets), 4.8), squeeze=False)
+        for ax, name in zip(axes.flat, sets, strict=True):
+            _bars(ax, report, "ragged", name)
         _legend(figure)
         figure.suptitle(f"{report.facts.name}: ragged sets, real tokens/s of the whole call, best batching of each")
         written += _save(figure, out, f"{stem}-ragged")

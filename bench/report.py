@@ -222,6 +222,8 @@ def _ragged(report: Report) -> str:
     parts = []
     for texts in report.sets:
         every = {s.case.batching for s in report.series if s.case.name == texts.name}
+        if not every:  # the run ended before
+            continue
         batchings = [b for b in ("own", "own-32", "own-8", "arrival-8", "arrival-32", "sorted-8", "sorted-32")
                      if b in every]  # fmt: skip
         rows = []
