@@ -39,7 +39,8 @@ class Ours:
         return vectors
 
     def describe(self) -> str:
-        return f"embedrt, {self._embedder.variant}, {self._embedder.executor_description}"
+        one = self._embedder
+        return f"embedrt, {one.variant}, {one.executor_description} ({one.executor_reason})"
 
     def close(self) -> None:
         self._embedder.close()

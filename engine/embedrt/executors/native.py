@@ -74,7 +74,10 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
     except (OSError, AttributeError) as exc:
         raise DependencyError(f"the native module {path} cannot be loaded: {exc}; install embedrt again") from exc
     if abi != _ABI:
-        raise DependencyError(f"the native module {path} has ABI {abi}, wanted {_ABI}; install embedrt again")
+        raise DependencyError(
+            f"the native module {path} has ABI {abi}, wanted {_ABI}; "
+            "install embedrt again (in a checkout, 'make native')"
+        )
     library.embedrt_isa_name.restype = ctypes.c_char_p
     library.embedrt_isa_of.restype = ctypes.c_char_p
     library.embedrt_isa_chosen.restype = ctypes.c_char_p
