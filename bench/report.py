@@ -63,6 +63,12 @@ class Report:
         found = [s for s in found if s.group == found[0].group]
         return min(found, key=lambda s: s.seconds, default=None)
 
+    def beside(self, series: Series, system: str) -> Series | None:
+        """The first series of `system` at the same kind of case and name, measured in the same group."""
+        wanted = (series.group, series.case.kind, series.case.name)
+        return next((s for s in self.series if s.system == system
+                     and (s.group, s.case.kind, s.case.name) == wanted), None)  # fmt: skip
+
     def share(self, series: Series) -> float | None:
         """Of the machine's limit for this arithmetic: peak operations, or the weights read once from memory."""
         spec = SYSTEMS[series.system]
@@ -128,10 +134,9 @@ def ratios(report: Report) -> list[dict[str, Any]]:
     for ours_name in _OURS:
         for kind, name, peer, accept, goal, title in wanted:
             theirs = report.best(kind, name, peer, accept)
-            ours = [s for s in report.series if s.system == ours_name and (s.case.kind, s.case.name) == (kind, name)]
-            ours = [s for s in ours if theirs is not None and s.group == theirs.group]
-            if theirs is not None and ours:
-                ratio = theirs.seconds / ours[0].seconds
+            ours = report.beside(theirs, ours_name) if theirs is not None else None
+            if theirs is not None and ours is not None:
+                ratio = theirs.seconds / ours.seconds
                 of = SYSTEMS[ours_name].title
                 found.append({"kind": kind, "case": name, "of": of, "against": title, "ratio": ratio, "expected": goal})
     return found
@@ -151,12 +156,9 @@ def best_peers(report: Report) -> list[dict[str, Any]]:
         rows = []
         for peer in (key for key in report.systems if not key.startswith("ours")):
             theirs = report.best(kind, name, peer, accept)
-            if theirs is None:
-                continue
-            same = [
-                s for s in report.series if s.system == _OURS[0] and s.case.name == name and s.group == theirs.group
-            ]
-            rows += [(theirs.seconds / min(s.seconds for s in same), peer)] if same else []
+            ours = report.beside(theirs, _OURS[0]) if theirs is not None else None
+            if theirs is not None and ours is not None:
+                rows.append((theirs.seconds / ours.seconds, peer))
         if rows:
             ratio, peer = min(rows)
             found.append({"kind": kind, "case": name + note, "peer": peer, "ratio": ratio,

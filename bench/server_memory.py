@@ -15,8 +15,6 @@ from pathlib import Path
 from bench.http_client import closed_loop
 from bench.server import mixed_texts, running, shots_of
 
-MIB = 1 << 20
-
 
 def processes_of(pid: int) -> list[int]:
     """The process and those under it, without multiprocessing's resource tracker."""
@@ -30,7 +28,7 @@ def processes_of(pid: int) -> list[int]:
 def memory_of(pid: int) -> tuple[float, float]:
     """RSS and PSS in MiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    sizes = {name: int(rest.split()[0]) * 1024 / MIB for name, rest in (line.split(":", 1) for line in lines)}
+    sizes = {name: int(rest.split()[0]) / 1024 for name, rest in (line.split(":", 1) for line in lines)}
     return sizes["Rss"], sizes["Pss"]
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from embedrt.bundle import Bundle
+from embedrt.bundle import Bundle, sha256_of
 
 FOLDER = ".packed"
 FOLDER_VARIABLE = "EMBEDRT_PACKED_DIR"  # another folder than the bundle's, which may be read-only
@@ -61,12 +61,11 @@ class PackedFile:
             return not check or _sha256(weights) == digest
 
     def write(self, data: memoryview) -> None:
-        """Write the file whole or not at all. Call it with `lock` held.
+        """Write the file whole or not at all. Call it with `lock` held, which makes the folder.
 
         Raises:
             OSError: it cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         try:
             with partial.open("wb") as stream:
@@ -99,7 +98,7 @@ class PackedFile:
 def packed_file(bundle: Bundle, variant: str, isa: str, library: Path) -> PackedFile:
     """The file for `variant` on `isa` as the native module at `library` packs it."""
     entry = bundle.variant(variant)
-    parts = (_file_sha256(library), isa, asdict(bundle.manifest.architecture), asdict(entry))
+    parts = (sha256_of(library), isa, asdict(bundle.manifest.architecture), asdict(entry))
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is None:
@@ -117,7 +116,3 @@ def _sha256(data: memoryview) -> bytes:
     for i in range(0, len(data), _CHUNK_BYTES):
         digest.update(data[i : i + _CHUNK_BYTES])
     return digest.hexdigest().encode()
-
-
-def _file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
