@@ -22,6 +22,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
+from embedrt.pooling import l2_normalize
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import RECIPES, to_int8
 from embedrt_export.int8.calibration import Session, pooled
@@ -57,12 +58,12 @@ def accuracy(file: Path) -> None:
     texts = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     calibration = [encoding.ids for encoding in tokenizer.encode_batch(calibration_texts())]
-    reference = pooled(Session(graph.model), ids)
+    reference = l2_normalize(pooled(Session(graph.model), ids))
     centre = reference.mean(axis=0)
     print("| recipe | cosine mean | 1st percentile | min | centered min | kept float32 |\n|---|---|---|---|---|---|")
     for name, recipe in RECIPES.items():
         model, report = to_int8(graph, calibration, recipe=recipe)
-        vectors = pooled(Session(model), ids)
+        vectors = l2_normalize(pooled(Session(model), ids))
         cosine = (vectors * reference).sum(axis=1)
         a, b = vectors - centre, reference - centre
         centered = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)

@@ -147,11 +147,11 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     notes = (*manifest.notes, *graph.notes)
     del reference
     gc.collect()
-    tokenizer = TextTokenizer(root / _TOKENIZER, manifest.max_tokens)
+    calibration = _calibration_ids(root, manifest, prompt, request)
     made = {}
     for variant in request.variants:
         with progress.step(f"make {variant}") as advance:
-            made[variant] = _MAKERS[variant](root, graph, tokenizer, request, advance)
+            made[variant] = _MAKERS[variant](root, graph, manifest, calibration, advance)
     del graph
     gc.collect()
     manifest = replace(manifest, variants=made, notes=notes, files=_shared_files(root))
@@ -183,9 +183,9 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
 
 
 def _make_fp32(
-    root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
+    root: Path, graph: EncoderGraph, manifest: Manifest, calibration: list[list[int]], advance: Callable[[int], None]
 ) -> Variant:
-    del tokenizer, request, advance
+    del manifest, calibration, advance
     recipe = {"weights": "float32", "on_cpu": rewritten(graph.model.graph.node)}
     nodes = for_cpu(graph.model.graph.node)
     on_cuda = graph.model if recipe["on_cpu"] else None
@@ -193,22 +193,26 @@ def _make_fp32(
 
 
 def _make_fp16(
-    root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
+    root: Path, graph: EncoderGraph, manifest: Manifest, calibration: list[list[int]], advance: Callable[[int], None]
 ) -> Variant:
-    del advance
-    on_cpu, on_cuda, recipe = to_fp16(graph, _calibration_ids(tokenizer, request))
+    del manifest, advance
+    on_cpu, on_cuda, recipe = to_fp16(graph, calibration)
     return _write_variant(root, "fp16", on_cpu, on_cuda, graph.fused, recipe)
 
 
 def _make_int8(
-    root: Path, graph: EncoderGraph, tokenizer: TextTokenizer, request: ExportRequest, advance: Callable[[int], None]
+    root: Path, graph: EncoderGraph, manifest: Manifest, calibration: list[list[int]], advance: Callable[[int], None]
 ) -> Variant:
-    model, recipe = to_int8(graph, _calibration_ids(tokenizer, request), progress=lambda _: advance(1))
+    first_token = manifest.pipeline.pooling == ("cls",)
+    model, recipe = to_int8(graph, calibration, first_token=first_token, progress=lambda _: advance(1))
     return _write_variant(root, "int8", model, None, graph.fused, recipe)
 
 
-def _calibration_ids(tokenizer: TextTokenizer, request: ExportRequest) -> list[list[int]]:
-    return [ids.tolist() for ids in tokenizer(read_calibration(request.calibration)).token_ids]
+def _calibration_ids(root: Path, manifest: Manifest, prompt: str, request: ExportRequest) -> list[list[int]]:
+    """The calibration texts as the model will see texts: behind its default prompt."""
+    tokenizer = TextTokenizer(root / _TOKENIZER, manifest.max_tokens)
+    texts = [prompt + text for text in read_calibration(request.calibration)]
+    return [ids.tolist() for ids in tokenizer(texts).token_ids]
 
 
 _MAKERS = {"fp32": _make_fp32, "fp16": _make_fp16, "int8": _make_int8}

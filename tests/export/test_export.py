@@ -190,6 +190,28 @@ def test_the_model_cards_recipe_and_the_cls_recipe_are_two_spaces(tmp_path: Path
         np.testing.assert_allclose(cls.encode(texts), _cls_by_hand(model, texts), atol=1e-5)
 
 
+def test_int8_is_calibrated_as_the_model_will_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the default prompt, and measured at the first token where that is the pooling."""
+    asked: list[tuple[list[list[int]], bool]] = []
+    original = EXPORT_MODULE.to_int8
+
+    def recording(graph: Any, calibration: list[list[int]], *, first_token: bool, progress: Any) -> Any:
+        asked.append((calibration, first_token))
+        return original(graph, calibration, first_token=first_token, progress=progress)
+
+    monkeypatch.setattr(EXPORT_MODULE, "to_int8", recording)
+    for pooling, prompts in (("cls", {"all": "the lazy dog: "}), ("mean", {"other": "the lazy dog: "})):
+        default = "all" if pooling == "cls" else None
+        model = tiny.save_pipeline(tmp_path / pooling, pooling=pooling, prompts=prompts, default_prompt_name=default)
+        export(model, tmp_path / f"{pooling}-bundle", variants=["int8"])
+    with Embedder(tmp_path / "cls-bundle") as embedder:
+        prefix = embedder.tokenize("the lazy dog: ")[:-1]
+    (with_prompt, first), (without, every) = asked
+    assert all(ids[: len(prefix)] == list(prefix) for ids in with_prompt)
+    assert not all(ids[: len(prefix)] == list(prefix) for ids in without)
+    assert (first, every) == (True, False)
+
+
 def _cls_by_hand(model: Path, texts: list[str]) -> Any:
     """`last_hidden_state[:, 0]` of prefixed texts, L2-normalized, in plain transformers."""
     import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.fp16 import survives_half, to_fp16
 from embedrt_export.graph import EncoderGraph, build_fp32, check_fused, count_operators, finish
 from embedrt_export.int8 import Int8Recipe, to_int8
-from embedrt_export.int8.calibration import batches
+from embedrt_export.int8.calibration import Session, batches, pooled
 from embedrt_export.int8.generic import product_values
 from embedrt_export.texts import calibration_texts
 from embedrt_export.weights import ALIGNMENT, read_tensor, save_graph
@@ -268,6 +269,24 @@ def test_int8_is_near_fp32_and_alone_equals_in_a_batch(
     assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in model.graph.initializer)
     assert report["kept_float32"] == []
     assert report["measured"][0]["cosine_min"] > 0.999
+
+
+@pytest.mark.parametrize("first_token", [False, True])
+@pytest.mark.parametrize("kind", ["roberta", "mpnet"])
+def test_int8_has_the_mean_error_of_its_vectors_taken_off(
+    graphs: Any, calibration: Any, kind: str, first_token: bool
+) -> None:
+    graph = graphs[kind][1]
+    seen = [ids for index, ids in enumerate(calibration) if index % 5]
+    exact = pooled(Session(graph.model), seen, first_token=first_token)
+    shifts = []
+    for correct in (False, True):
+        recipe = replace(QUICK, output_correction=correct)
+        model, _report = to_int8(graph, calibration, first_token=first_token, recipe=recipe)
+        errors = pooled(Session(model), seen, first_token=first_token) - exact
+        shifts.append(np.linalg.norm(errors.mean(axis=0)))
+    assert shifts[0] > 1e-4
+    assert shifts[1] < shifts[0] / 100
 
 
 def test_int8_keeps_products_float32_until_the_target_is_met(graphs: Any, calibration: Any) -> None:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from embedrt.errors import ExportError
 from embedrt_export.graph import EncoderGraph
@@ -22,6 +25,7 @@ __all__ = ["DEFAULT", "RECIPES", "Int8Recipe", "to_int8"]
 DEFAULT = RECIPES["default"]
 _HELD_OUT = 5  # every fifth calibration text takes no part in the calibration and is measured on
 
+Array = NDArray[np.float32]
 Progress = Callable[[str], None]
 Emit = Callable[[frozenset[str]], onnx.ModelProto]
 
@@ -30,12 +34,14 @@ def to_int8(
     graph: EncoderGraph,
     calibration: Sequence[Sequence[int]],
     *,
+    first_token: bool = False,
     recipe: Int8Recipe = DEFAULT,
     progress: Progress | None = None,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The int8 graph, and a report: settings, local errors, products kept float32 and what was measured.
 
-    `calibration` holds the token ids of each text, special tokens included, none empty.
+    `calibration` holds the token ids of each text, special tokens and the model's own prompt included, none empty.
+    Vectors are measured as means of a text's states, or with `first_token` as its first state.
 
     Raises:
         ExportError: there are fewer than 10 calibration texts.
@@ -51,7 +57,8 @@ def to_int8(
     stats = {product: by_value[value] for product, value in values.items()}
     prepare = _prepare_fused if graph.family else _prepare_generic
     emit, errors = prepare(graph, stats, recipe, say)
-    model, report = _widen(graph, emit, errors, held_out, recipe, say)
+    measure = _Measure(graph, seen, held_out, first_token)
+    model, report = _widen(measure, emit, errors, recipe, say)
     return model, {"settings": asdict(recipe), **report}
 
 
@@ -81,26 +88,66 @@ def _prepare_generic(
     return lambda wide: generic.emit(graph.model, groups, wide), errors
 
 
+class _Measure:
+    """Pooled vectors of an int8 graph against those of the fp32 graph."""
+
+    def __init__(
+        self, graph: EncoderGraph, seen: Sequence[Sequence[int]], held_out: Sequence[Sequence[int]], first_token: bool
+    ) -> None:
+        self._seen, self._held_out, self._first_token = seen, held_out, first_token
+        session = Session(graph.model)
+        self._means = self._pooled(session, seen).mean(axis=0)
+        self._reference = self._pooled(session, held_out)
+
+    def shift(self, model: onnx.ModelProto) -> Array:
+        """Mean error (H,) of the vectors of the texts that it was calibrated with."""
+        return np.asarray(self._pooled(Session(model), self._seen).mean(axis=0) - self._means)
+
+    def cosines(self, model: onnx.ModelProto) -> Array:
+        """Cosines (N,) of the held-out texts."""
+        vectors = self._pooled(Session(model), self._held_out)
+        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(self._reference, axis=1)
+        return np.asarray((vectors * self._reference).sum(axis=1) / lengths)
+
+    def _pooled(self, session: Session, texts: Sequence[Sequence[int]]) -> Array:
+        return pooled(session, texts, first_token=self._first_token)
+
+
 def _widen(
-    graph: EncoderGraph,
-    emit: Emit,
-    errors: dict[str, float],
-    held_out: Sequence[Sequence[int]],
-    recipe: Int8Recipe,
-    say: Progress,
+    measure: _Measure, emit: Emit, errors: dict[str, float], recipe: Int8Recipe, say: Progress
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Measure; while the target is missed, keep the product with the largest local error float32."""
-    reference = pooled(Session(graph.model), held_out)
     ranked = sorted(errors, key=lambda name: -errors[name])
     wide: list[str] = []
     history: list[dict[str, Any]] = []
     while True:
         say(f"measuring with {len(wide)} products kept float32")
         model = emit(frozenset(wide))
-        cosines = (pooled(Session(model), held_out) * reference).sum(axis=1)
+        if recipe.output_correction:
+            _subtract_from_output(model, measure.shift(model))
+        cosines = measure.cosines(model)
         history.append({"kept": len(wide), "cosine_min": float(cosines.min()), "cosine_mean": float(cosines.mean())})
         if cosines.min() >= recipe.target_cosine or len(wide) >= min(recipe.max_wide, len(ranked)):
             break
         wide.append(ranked[len(wide)])
     local = {name: round(error, 6) for name, error in errors.items()}
     return model, {"kept_float32": wide, "local_error": local, "measured": history}
+
+
+def _subtract_from_output(model: onnx.ModelProto, shift: Array) -> None:
+    """Take `shift` (H,) off every state the graph gives, in the bias of its last norm; nothing where there is none.
+
+    Bias correction (Nagel et al., 2019, arXiv:1906.04721) of the whole encoder at once: what all texts' vectors are
+    off by. The products' own corrections only see rounded weights, and tokens of every position alike.
+    """
+    producers = {output: node for node in model.graph.node for output in node.output}
+    node = producers[model.graph.output[0].name]
+    if node.op_type == "Reshape":
+        node = producers[node.input[0]]
+    if node.op_type != "LayerNormalization" or len(node.input) < 3:
+        return
+    name = node.input[2]
+    beta = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
+    if beta is None or sum(list(other.input).count(name) for other in model.graph.node) > 1:
+        return
+    beta.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(beta) - shift.astype(np.float32), name))

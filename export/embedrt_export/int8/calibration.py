@@ -105,15 +105,14 @@ def collect(model: onnx.ModelProto, values: dict[str, bool], sequences: Sequence
     return stats
 
 
-def pooled(session: Session, sequences: Sequence[Ids]) -> Array:
-    """Mean-pooled, normalized vectors (N, H), in the order given."""
+def pooled(session: Session, sequences: Sequence[Ids], *, first_token: bool = False) -> Array:
+    """The mean of each text's states, or with `first_token` the first one: (N, H), not normalized, in order."""
     vectors: list[Array] = []
     numbered = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for batch in batches([sequences[i] for i in numbered]):
-        outputs, mask = session.run(batch)
-        hidden = next(iter(outputs.values()))
-        sums = (hidden * mask[:, :, None]).sum(axis=1)
-        vectors.append(sums / np.linalg.norm(sums, axis=1, keepdims=True))
+        outputs, _mask = session.run(batch)
+        hidden = next(iter(outputs.values()))  # of equal lengths, so nothing is padding
+        vectors.append(hidden[:, 0] if first_token else hidden.mean(axis=1))
     result = np.empty((len(sequences), vectors[0].shape[1]), np.float32)
     result[numbered] = np.concatenate(vectors)
     return result

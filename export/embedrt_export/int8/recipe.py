@@ -23,6 +23,7 @@ class Int8Recipe:
     gptq: bool = True  # round weights so that each row's error compensates the earlier ones'
     gptq_damping: float = 0.01  # share of the mean diagonal added to the Hessian
     bias_correction: bool = True  # add the mean error of the rounded weights to the bias
+    output_correction: bool = True  # and the mean error of the pooled vectors to the last norm's
     embeddings_int8: bool = True  # token table int8 with one scale per row; False: float32
     target_cosine: float = 0.997
     max_wide: int = 4
@@ -31,6 +32,8 @@ class Int8Recipe:
 RECIPES = {
     "default": Int8Recipe(),
     "rounded": Int8Recipe(gptq=False),
-    "plain": Int8Recipe(smoothing=0.0, shift=False, gptq=False, bias_correction=False, max_wide=0),
+    "plain": Int8Recipe(
+        smoothing=0.0, shift=False, gptq=False, bias_correction=False, output_correction=False, max_wide=0
+    ),
 }
 """name -> recipe; "plain" is per-row quantization with nothing else, the baseline of the accuracy table."""
