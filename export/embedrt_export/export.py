@@ -6,13 +6,11 @@ import datetime
 import functools
 import gc
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import onnx
 import torch
 
 from embedrt.bundle import (
@@ -23,7 +21,6 @@ from embedrt.bundle import (
     BundleFile,
     Manifest,
     Source,
-    Variant,
     describe_file,
     dump_manifest,
 )
@@ -37,16 +34,14 @@ from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
 from embedrt_export.calibration import read_calibration
-from embedrt_export.cpu import for_cpu, rewritten
-from embedrt_export.fp16 import to_fp16
-from embedrt_export.graph import EncoderGraph, build_fp32
-from embedrt_export.int8 import to_int8
+from embedrt_export.graph import build_fp32
+from embedrt_export.int8 import RECIPES
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.reference import Reference, load_reference
 from embedrt_export.source import ModelSource, resolve, sha256_of_weights
 from embedrt_export.staging import disk_errors, publish, staging
-from embedrt_export.weights import save_graph
+from embedrt_export.variants import Job, make_variant
 
 _TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "optimum", "optimum-onnx", "sentence-transformers", "tokenizers",
           "torch", "transformers")  # fmt: skip
@@ -67,6 +62,7 @@ class ExportRequest:
     revision: str | None
     prompts: Path | None
     calibration: Path | None
+    int8_recipe: str
     name: str | None
     force: bool
     num_threads: int
@@ -82,6 +78,7 @@ def export(
     revision: str | None = None,
     prompts: Path | None = None,
     calibration: Path | None = None,
+    int8_recipe: str = "default",
     name: str | None = None,
     force: bool = False,
     num_threads: int | None = None,
@@ -98,6 +95,7 @@ def export(
         revision: of a hub id.
         prompts: JSON file with prompts, instead of the model's or its family's.
         calibration: text file, one text a line, to calibrate int8 with, instead of the built-in texts.
+        int8_recipe: one of `embedrt_export.int8.RECIPES`.
         name: of the bundle; default the model's.
         force: replace `out` if it exists.
         num_threads: threads to use; default what CPU affinity and cgroup quota allow.
@@ -119,6 +117,7 @@ def export(
         revision=revision,
         prompts=prompts,
         calibration=calibration,
+        int8_recipe=_check_int8_recipe(int8_recipe),
         name=name,
         force=force,
         num_threads=num_threads or available_threads(),
@@ -147,12 +146,18 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     notes = (*manifest.notes, *graph.notes)
     del reference
     gc.collect()
-    calibration = _calibration_ids(root, manifest, prompt, request)
+    job = Job(
+        root=root,
+        graph=graph,
+        calibration=_calibration_ids(root, manifest, prompt, request),
+        first_token=manifest.pipeline.pooling == ("cls",),
+        int8=RECIPES[request.int8_recipe],
+    )
     made = {}
     for variant in request.variants:
         with progress.step(f"make {variant}") as advance:
-            made[variant] = _MAKERS[variant](root, graph, manifest, calibration, advance)
-    del graph
+            made[variant] = make_variant(variant, job, advance)
+    del job, graph
     gc.collect()
     manifest = replace(manifest, variants=made, notes=notes, files=_shared_files(root))
     _write_manifest(root, manifest)
@@ -182,69 +187,11 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
     )
 
 
-def _make_fp32(
-    root: Path, graph: EncoderGraph, manifest: Manifest, calibration: list[list[int]], advance: Callable[[int], None]
-) -> Variant:
-    del manifest, calibration, advance
-    recipe = {"weights": "float32", "on_cpu": rewritten(graph.model.graph.node)}
-    nodes = for_cpu(graph.model.graph.node)
-    on_cuda = graph.model if recipe["on_cpu"] else None
-    return _write_variant(root, "fp32", graph.model, on_cuda, graph.fused, recipe, nodes)
-
-
-def _make_fp16(
-    root: Path, graph: EncoderGraph, manifest: Manifest, calibration: list[list[int]], advance: Callable[[int], None]
-) -> Variant:
-    del manifest, advance
-    on_cpu, on_cuda, recipe = to_fp16(graph, calibration)
-    return _write_variant(root, "fp16", on_cpu, on_cuda, graph.fused, recipe)
-
-
-def _make_int8(
-    root: Path, graph: EncoderGraph, manifest: Manifest, calibration: list[list[int]], advance: Callable[[int], None]
-) -> Variant:
-    first_token = manifest.pipeline.pooling == ("cls",)
-    model, recipe = to_int8(graph, calibration, first_token=first_token, progress=lambda _: advance(1))
-    return _write_variant(root, "int8", model, None, graph.fused, recipe)
-
-
 def _calibration_ids(root: Path, manifest: Manifest, prompt: str, request: ExportRequest) -> list[list[int]]:
     """The calibration texts as the model will see texts: behind its default prompt."""
     tokenizer = TextTokenizer(root / _TOKENIZER, manifest.max_tokens)
     texts = [prompt + text for text in read_calibration(request.calibration)]
     return [ids.tolist() for ids in tokenizer(texts).token_ids]
-
-
-_MAKERS = {"fp32": _make_fp32, "fp16": _make_fp16, "int8": _make_int8}
-
-
-def _write_variant(
-    root: Path,
-    name: str,
-    model: onnx.ModelProto,
-    on_cuda: onnx.ModelProto | None,
-    fused: dict[str, int],
-    recipe: dict[str, Any],
-    nodes: Sequence[onnx.NodeProto] | None = None,
-) -> Variant:
-    """Write a variant's graphs, which share one file of weights, and describe them; `nodes` instead of `model`'s."""
-    folder = root / name
-    folder.mkdir()
-    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin", nodes=nodes)
-    if on_cuda is not None:
-        shared = {entry.name: entry for entry in tensors}
-        save_graph(on_cuda, folder / "model_cuda.onnx", folder / "weights.bin", reuse=shared)
-    return Variant(
-        graph=f"{name}/model.onnx",
-        graph_cuda=f"{name}/model_cuda.onnx" if on_cuda is not None else None,
-        inputs=tuple(value.name for value in model.graph.input),
-        output=model.graph.output[0].name,
-        fused=fused,
-        recipe=recipe,
-        files=tuple(describe_file(root, f"{name}/{path.name}") for path in sorted(folder.iterdir())),
-        tensors=tuple(replace(entry, path=f"{name}/{entry.path}") for entry in tensors),
-        parity=None,
-    )
 
 
 def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress) -> ParityReport:
@@ -276,6 +223,12 @@ def _check_variants(variants: Sequence[str]) -> tuple[str, ...]:
     if not variants:
         raise OptionError(f"no variants given; choose from {', '.join(VARIANT_NAMES)}")
     return tuple(name for name in VARIANT_NAMES if name in variants)
+
+
+def _check_int8_recipe(name: str) -> str:
+    if name not in RECIPES:
+        raise OptionError(f"int8_recipe must be one of {', '.join(RECIPES)}, not {name!r}")
+    return name
 
 
 def _check_out(request: ExportRequest) -> None:

@@ -53,8 +53,8 @@ def test_export_passes_its_options_on_and_shows_the_parity(cli, exporter, tmp_pa
     assert exporter == [
         {
             "model": "some/model", "out": tmp_path / "out", "variants": ("int8", "fp32"), "pooling": "cls",
-            "max_tokens": 64, "revision": "main", "prompts": tmp_path / "p.json", "calibration": None, "name": "n",
-            "force": True,
+            "max_tokens": 64, "revision": "main", "prompts": tmp_path / "p.json", "calibration": None,
+            "int8_recipe": "default", "name": "n", "force": True,
         }
     ]  # fmt: skip
     assert "Parity" in result.stdout

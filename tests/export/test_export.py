@@ -27,9 +27,11 @@ from embedrt import (
     UnsupportedModelError,
     open_bundle,
 )
+from embedrt.cli.export import INT8_RECIPES
 from embedrt.parity.report import ParityReport
 from embedrt_export import export as export_on_all_cores
 from embedrt_export.graph import build_fp32
+from embedrt_export.int8 import RECIPES
 from embedrt_export.reference import load_reference
 from embedrt_export.source import resolve
 from tests import tiny
@@ -38,6 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 # One thread: these models are tiny, and tests run beside each other.
 EXPORT_MODULE = sys.modules["embedrt_export.export"]  # the package's attribute of that name is the function
+VARIANTS_MODULE = sys.modules["embedrt_export.variants"]
 export = functools.partial(export_on_all_cores, num_threads=1)
 TEXTS = ["fox", "the lazy dog jumps over", "서울은 수도이다", "", "quick " * 60]
 
@@ -193,22 +196,22 @@ def test_the_model_cards_recipe_and_the_cls_recipe_are_two_spaces(tmp_path: Path
 def test_int8_is_calibrated_as_the_model_will_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind the default prompt, and measured at the first token where that is the pooling."""
     asked: list[tuple[list[list[int]], bool]] = []
-    original = EXPORT_MODULE.to_int8
+    original = VARIANTS_MODULE.to_int8
 
-    def recording(graph: Any, calibration: list[list[int]], *, first_token: bool, progress: Any) -> Any:
+    def recording(graph: Any, calibration: list[list[int]], *, first_token: bool, **rest: Any) -> Any:
         asked.append((calibration, first_token))
-        return original(graph, calibration, first_token=first_token, progress=progress)
+        return original(graph, calibration, first_token=first_token, **rest)
 
-    monkeypatch.setattr(EXPORT_MODULE, "to_int8", recording)
+    monkeypatch.setattr(VARIANTS_MODULE, "to_int8", recording)
     for pooling, prompts in (("cls", {"all": "the lazy dog: "}), ("mean", {"other": "the lazy dog: "})):
         default = "all" if pooling == "cls" else None
         model = tiny.save_pipeline(tmp_path / pooling, pooling=pooling, prompts=prompts, default_prompt_name=default)
         export(model, tmp_path / f"{pooling}-bundle", variants=["int8"])
     with Embedder(tmp_path / "cls-bundle") as embedder:
-        prefix = embedder.tokenize("the lazy dog: ")[:-1]
+        prefix = embedder.tokenize("the lazy dog: ")[0][:-1]
     (with_prompt, first), (without, every) = asked
-    assert all(ids[: len(prefix)] == list(prefix) for ids in with_prompt)
-    assert not all(ids[: len(prefix)] == list(prefix) for ids in without)
+    assert all(ids[: len(prefix)] == prefix for ids in with_prompt)
+    assert not any(ids[: len(prefix)] == prefix for ids in without)
     assert (first, every) == (True, False)
 
 
@@ -296,7 +299,7 @@ def test_a_full_disk_leaves_nothing(
     def full(*_: Any, **__: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(EXPORT_MODULE, "save_graph", full)
+    monkeypatch.setattr(VARIANTS_MODULE, "save_graph", full)
     with pytest.raises(ExportError, match=r"no space left for .*, free some or choose another disk"):
         export(make_bundle("bert").parent / "model", tmp_path / "b", variants=["fp32"])
     assert list(tmp_path.iterdir()) == []
@@ -325,6 +328,8 @@ def test_arguments_are_checked_before_work(tmp_path: Path) -> None:
     model = tiny.save_pipeline(tmp_path / "m")
     with pytest.raises(OptionError, match="variants must be of fp32, fp16, int8, not 'int4'"):
         export(model, tmp_path / "b", variants=["int4"])
+    with pytest.raises(OptionError, match="int8_recipe must be one of default, rounded, "):
+        export(model, tmp_path / "b", int8_recipe="best")
     with pytest.raises(OptionError, match="--max-tokens must be between 3 and 64"):
         export(model, tmp_path / "b", max_tokens=1000)
     with pytest.raises(OptionError, match="--pooling must be of"):
@@ -332,6 +337,13 @@ def test_arguments_are_checked_before_work(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"query": 3}')
     with pytest.raises(OptionError, match="every prompt must be a string"):
         export(model, tmp_path / "b", prompts=tmp_path / "p.json")
+
+
+def test_the_command_line_offers_every_int8_recipe(tmp_path: Path) -> None:
+    assert tuple(RECIPES) == INT8_RECIPES
+    export(tiny.save_pipeline(tmp_path / "m"), tmp_path / "b", variants=["int8"], int8_recipe="plain")
+    settings = open_bundle(tmp_path / "b").manifest.variants["int8"].recipe["settings"]
+    assert (settings["smoothing"], settings["gptq"]) == (0, False)
 
 
 def test_a_smaller_limit_is_the_bundles(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _VARIANTS = ("fp32", "fp16", "int8")
+INT8_RECIPES = ("default", "rounded", "plain")  # the exporter's, which --help cannot import: it has torch
 
 
 @make_command(
@@ -39,6 +40,8 @@ _VARIANTS = ("fp32", "fp16", "int8")
               help="JSON file of prompts by name, e.g. {\"query\": \"Q: \"}; overrides the model's.")  # fmt: skip
 @click.option("--calibration", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="Texts to calibrate int8 on, one per line.  [default: built in]")  # fmt: skip
+@click.option("--int8-recipe", type=click.Choice(INT8_RECIPES), default=INT8_RECIPES[0], show_default=True,
+              help="How int8 is made; the README's table has what each gives and costs.")  # fmt: skip
 @click.option("--name", help="Name of the bundle.  [default: the model's]")
 @o.force_option
 @o.quiet_option

@@ -1,0 +1,89 @@
+"""The variants of a bundle: each one's graphs, written with one file of weights, and what the manifest says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from embedrt.bundle import Variant, describe_file
+from embedrt_export.cpu import for_cpu, rewritten
+from embedrt_export.fp16 import to_fp16
+from embedrt_export.graph import EncoderGraph
+from embedrt_export.int8 import Int8Recipe, to_int8
+from embedrt_export.weights import save_graph
+
+
+@dataclass(frozen=True)
+class Job:
+    """What variants are made of."""
+
+    root: Path  # the staged bundle
+    graph: EncoderGraph
+    calibration: list[list[int]]  # token ids, special tokens and the model's own prompt included
+    first_token: bool  # whether a text's vector is its first token's state
+    int8: Int8Recipe
+
+
+def _make_fp32(job: Job, advance: Callable[[int], None]) -> Variant:
+    del advance
+    model = job.graph.model
+    recipe = {"weights": "float32", "on_cpu": rewritten(model.graph.node)}
+    nodes = for_cpu(model.graph.node)
+    return _write_variant(job, "fp32", model, model if recipe["on_cpu"] else None, recipe, nodes)
+
+
+def _make_fp16(job: Job, advance: Callable[[int], None]) -> Variant:
+    del advance
+    on_cpu, on_cuda, recipe = to_fp16(job.graph, job.calibration)
+    return _write_variant(job, "fp16", on_cpu, on_cuda, recipe)
+
+
+def _make_int8(job: Job, advance: Callable[[int], None]) -> Variant:
+    model, recipe = to_int8(
+        job.graph,
+        job.calibration,
+        first_token=job.first_token,
+        recipe=job.int8,
+        progress=lambda _: advance(1),
+    )
+    return _write_variant(job, "int8", model, None, recipe)
+
+
+def make_variant(name: str, job: Job, advance: Callable[[int], None]) -> Variant:
+    """Make variant `name` (fp32, fp16 or int8) and write it under `job.root`; `advance` is called with steps done."""
+    return _MAKERS[name](job, advance)
+
+
+def _write_variant(
+    job: Job,
+    name: str,
+    model: onnx.ModelProto,
+    on_cuda: onnx.ModelProto | None,
+    recipe: dict[str, Any],
+    nodes: Sequence[onnx.NodeProto] | None = None,
+) -> Variant:
+    """Write a variant's graphs, which share one file of weights, and describe them; `nodes` instead of `model`'s."""
+    root, folder = job.root, job.root / name
+    folder.mkdir()
+    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin", nodes=nodes)
+    if on_cuda is not None:
+        shared = {entry.name: entry for entry in tensors}
+        save_graph(on_cuda, folder / "model_cuda.onnx", folder / "weights.bin", reuse=shared)
+    return Variant(
+        graph=f"{name}/model.onnx",
+        graph_cuda=f"{name}/model_cuda.onnx" if on_cuda is not None else None,
+        inputs=tuple(value.name for value in model.graph.input),
+        output=model.graph.output[0].name,
+        fused=job.graph.fused,
+        recipe=recipe,
+        files=tuple(describe_file(root, f"{name}/{path.name}") for path in sorted(folder.iterdir())),
+        tensors=tuple(replace(entry, path=f"{name}/{entry.path}") for entry in tensors),
+        parity=None,
+    )
+
+
+_MAKERS = {"fp32": _make_fp32, "fp16": _make_fp16, "int8": _make_int8}
