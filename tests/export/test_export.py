@@ -328,7 +328,7 @@ def test_arguments_are_checked_before_work(tmp_path: Path) -> None:
     model = tiny.save_pipeline(tmp_path / "m")
     with pytest.raises(OptionError, match="variants must be of fp32, fp16, int8, not 'int4'"):
         export(model, tmp_path / "b", variants=["int4"])
-    with pytest.raises(OptionError, match="int8_recipe must be one of default, rounded, "):
+    with pytest.raises(OptionError, match="int8_recipe must be one of default, accurate, "):
         export(model, tmp_path / "b", int8_recipe="best")
     with pytest.raises(OptionError, match="--max-tokens must be between 3 and 64"):
         export(model, tmp_path / "b", max_tokens=1000)

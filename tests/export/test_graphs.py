@@ -299,6 +299,14 @@ def test_int8_keeps_products_float32_until_the_target_is_met(graphs: Any, calibr
     assert all(types[name] == onnx.TensorProto.FLOAT for name in names)
 
 
+def test_int8_keeps_a_share_of_the_products_float32(graphs: Any, calibration: Any) -> None:
+    recipe = replace(QUICK, float32_share=0.25, target_cosine=0.5, max_wide=4)
+    _model, report = to_int8(graphs["bert"][1], calibration, recipe=recipe)
+    worst = sorted(report["local_error"], key=lambda name: -report["local_error"][name])
+    assert report["kept_float32"] == worst[: len(worst) // 4]
+    assert len(report["measured"]) == 1
+
+
 def gemm_encoder(loud: float = 1, **attributes: Any) -> tuple[EncoderGraph, np.ndarray, np.ndarray]:
     """A table and one Gemm (none of the encoders above exports one): the graph, table @ weight (V, 96) and the bias.
 

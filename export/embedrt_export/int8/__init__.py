@@ -116,9 +116,10 @@ class _Measure:
 def _widen(
     measure: _Measure, emit: Emit, errors: dict[str, float], recipe: Int8Recipe, say: Progress
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Measure; while the target is missed, keep the product with the largest local error float32."""
+    """The recipe's share of products float32; then, while the target is missed, one more with each measurement."""
     ranked = sorted(errors, key=lambda name: -errors[name])
-    wide: list[str] = []
+    always = round(recipe.float32_share * len(ranked))
+    wide = ranked[:always]
     history: list[dict[str, Any]] = []
     while True:
         say(f"measuring with {len(wide)} products kept float32")
@@ -127,7 +128,7 @@ def _widen(
             _subtract_from_output(model, measure.shift(model))
         cosines = measure.cosines(model)
         history.append({"kept": len(wide), "cosine_min": float(cosines.min()), "cosine_mean": float(cosines.mean())})
-        if cosines.min() >= recipe.target_cosine or len(wide) >= min(recipe.max_wide, len(ranked)):
+        if cosines.min() >= recipe.target_cosine or len(wide) >= min(always + recipe.max_wide, len(ranked)):
             break
         wide.append(ranked[len(wide)])
     local = {name: round(error, 6) for name, error in errors.items()}
