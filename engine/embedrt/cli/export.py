@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _VARIANTS = ("fp32", "fp16", "int8")
-INT8_RECIPES = ("default", "accurate", "rounded", "plain")  # the exporter's, which --help cannot import: it has torch
+INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --help cannot import: it has torch
 
 
 @make_command(

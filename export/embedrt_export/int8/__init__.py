@@ -94,23 +94,20 @@ class _Measure:
     def __init__(
         self, graph: EncoderGraph, seen: Sequence[Sequence[int]], held_out: Sequence[Sequence[int]], first_token: bool
     ) -> None:
-        self._seen, self._held_out, self._first_token = seen, held_out, first_token
-        session = Session(graph.model)
-        self._means = self._pooled(session, seen).mean(axis=0)
-        self._reference = self._pooled(session, held_out)
+        self._texts, self._num_seen, self._first_token = [*seen, *held_out], len(seen), first_token
+        self._reference = self._pooled(graph.model)
 
-    def shift(self, model: onnx.ModelProto) -> Array:
-        """Mean error (H,) of the vectors of the texts that it was calibrated with."""
-        return np.asarray(self._pooled(Session(model), self._seen).mean(axis=0) - self._means)
+    def correct(self, model: onnx.ModelProto, *, output: bool) -> Array:
+        """Cosines (N,) of the held-out texts; with `output`, after what the others are off by is taken off `model`."""
+        vectors = self._pooled(model)
+        shift = (vectors - self._reference)[: self._num_seen].mean(axis=0)
+        if output and _subtract_from_output(model, shift):
+            vectors = vectors - shift
+        a, b = vectors[self._num_seen :], self._reference[self._num_seen :]
+        return np.asarray((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)))
 
-    def cosines(self, model: onnx.ModelProto) -> Array:
-        """Cosines (N,) of the held-out texts."""
-        vectors = self._pooled(Session(model), self._held_out)
-        lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(self._reference, axis=1)
-        return np.asarray((vectors * self._reference).sum(axis=1) / lengths)
-
-    def _pooled(self, session: Session, texts: Sequence[Sequence[int]]) -> Array:
-        return pooled(session, texts, first_token=self._first_token)
+    def _pooled(self, model: onnx.ModelProto) -> Array:
+        return pooled(Session(model), self._texts, first_token=self._first_token)
 
 
 def _widen(
@@ -124,9 +121,7 @@ def _widen(
     while True:
         say(f"measuring with {len(wide)} products kept float32")
         model = emit(frozenset(wide))
-        if recipe.output_correction:
-            _subtract_from_output(model, measure.shift(model))
-        cosines = measure.cosines(model)
+        cosines = measure.correct(model, output=recipe.output_correction)
         history.append({"kept": len(wide), "cosine_min": float(cosines.min()), "cosine_mean": float(cosines.mean())})
         if cosines.min() >= recipe.target_cosine or len(wide) >= min(always + recipe.max_wide, len(ranked)):
             break
@@ -135,8 +130,8 @@ def _widen(
     return model, {"kept_float32": wide, "local_error": local, "measured": history}
 
 
-def _subtract_from_output(model: onnx.ModelProto, shift: Array) -> None:
-    """Take `shift` (H,) off every state the graph gives, in the bias of its last norm; nothing where there is none.
+def _subtract_from_output(model: onnx.ModelProto, shift: Array) -> bool:
+    """Take `shift` (H,) off every state the graph gives, in the bias of its last norm; False where there is none.
 
     Bias correction (Nagel et al., 2019, arXiv:1906.04721) of the whole encoder at once: what all texts' vectors are
     off by. The products' own corrections only see rounded weights, and tokens of every position alike.
@@ -146,9 +141,10 @@ def _subtract_from_output(model: onnx.ModelProto, shift: Array) -> None:
     if node.op_type == "Reshape":
         node = producers[node.input[0]]
     if node.op_type != "LayerNormalization" or len(node.input) < 3:
-        return
+        return False
     name = node.input[2]
     beta = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
     if beta is None or sum(list(other.input).count(name) for other in model.graph.node) > 1:
-        return
+        return False
     beta.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(beta) - shift.astype(np.float32), name))
+    return True

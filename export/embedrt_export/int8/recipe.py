@@ -35,9 +35,5 @@ RECIPES = {
     "default": Int8Recipe(),
     "accurate": Int8Recipe(float32_share=1 / 3),
     "rounded": Int8Recipe(gptq=False),
-    "plain": Int8Recipe(
-        smoothing=0.0, shift=False, gptq=False, bias_correction=False, output_correction=False, max_wide=0
-    ),
 }
-"""name -> recipe. "accurate" buys accuracy with speed and size, "rounded" exports faster and worse, "plain" is per-row
-quantization with nothing else, the baseline of the accuracy table."""
+"""name -> recipe. "accurate" buys accuracy with speed and size, "rounded" exports faster and a little worse."""
