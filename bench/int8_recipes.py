@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export_all(folder: Path) -> dict[str, Path]:
     for name in RECIPES:
         variants = ("fp32", "int8") if name == "default" else ("int8",)
-        report = export(models.minilm().path, folder / name, variants=variants, int8_recipe=name)
+        report = export(models.minilm(), folder / name, variants=variants, int8_recipe=name)
         print(f"exported {name}: worst cosine of the parity texts {report.summary('int8').cosine_min:.5f}", flush=True)
     return {name: folder / name for name in RECIPES}
 
