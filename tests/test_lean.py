@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,13 @@ def test_help_of_the_command_line_waits_for_nothing() -> None:
         "from embedrt.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as exit:\n    assert not exit.code"
     )
     assert not loaded & {*HEAVY, "matplotlib", "pyarrow", "psutil", "numpy", "onnxruntime", "tokenizers", "rich"}
+
+
+def test_onnx_runtime_reports_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Since 1.29 it keeps a device id and events in the home directory, and sends them, unless it is told not to."""
+    code = f"from embedrt import Embedder\nEmbedder({str(tiny_bundle)!r}, executor='onnxruntime').encode('x')"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == []

@@ -1,6 +1,7 @@
 """Sentence embeddings on ONNX Runtime: fast, and proven equal to PyTorch."""
 
 import importlib
+import os
 import typing
 
 from embedrt.errors import (
@@ -25,6 +26,9 @@ from embedrt.errors import (
     UnsupportedModelError,
 )
 from embedrt.version import __version__
+
+# ONNX Runtime 1.29 and later reports to Microsoft unless this is set before it is loaded. Whoever wants it sets 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if typing.TYPE_CHECKING:
     from embedrt.bundle import Bundle, open_bundle
