@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench import models
 from bench.accuracy import PUBLISHED_STSB, STSB, read_stsb, spearman
 from embedrt import Embedder
+from embedrt.parity.metrics import Spread, compare
 from embedrt_export import export
 from embedrt_export.int8 import RECIPES
 
@@ -37,7 +37,7 @@ class Row:
     megabytes: float  # of weights
     kept_float32: int  # products
     spearman: float  # x 100
-    cosines: NDArray[np.float64]
+    cosine: Spread
     tokens_per_second: tuple[float, ...]  # by shape
 
 
@@ -68,7 +68,7 @@ def _export_all(folder: Path) -> dict[str, Path]:
 def _measure(embedders: dict[str, Embedder], exact: Embedder, seconds: float) -> list[Row]:
     first, second, gold = read_stsb()
     texts, half = [*first, *second], len(first)
-    reference = exact.encode(texts).astype(np.float64)
+    reference = exact.encode(texts)
     speeds = [_speeds(embedders, batch, length, seconds) for batch, length in SHAPES]
     rows = []
     for name, embedder in embedders.items():
@@ -80,7 +80,7 @@ def _measure(embedders: dict[str, Embedder], exact: Embedder, seconds: float) ->
                 megabytes=sum(file.size for file in variant.files) / 1e6,
                 kept_float32=len(variant.recipe["kept_float32"]),
                 spearman=100 * spearman((vectors[:half] * vectors[half:]).sum(axis=1), gold),
-                cosines=(vectors * reference).sum(axis=1),
+                cosine=compare(reference, vectors).cosine,
                 tokens_per_second=tuple(of[name] for of in speeds),
             )
         )
@@ -90,13 +90,13 @@ def _measure(embedders: dict[str, Embedder], exact: Embedder, seconds: float) ->
 def _speeds(embedders: dict[str, Embedder], batch: int, length: int, seconds: float) -> dict[str, float]:
     """Tokens/s of each, in turns."""
     ids = np.random.default_rng(0).integers(_FIRST_ID, _LAST_ID, (batch, length), dtype=np.int32)
+    options = {name: embedder.resolve() for name, embedder in embedders.items()}
     taken: dict[str, list[float]] = {name: [] for name in embedders}
     end = time.perf_counter() + seconds * len(embedders)
     while time.perf_counter() < end:
         for name, embedder in embedders.items():
-            options = embedder.resolve()
             start = time.perf_counter()
-            embedder.embed_tokens(list(ids), options)
+            embedder.embed_tokens(list(ids), options[name])
             taken[name].append(time.perf_counter() - start)
     return {name: ids.size / statistics.median(times) for name, times in taken.items()}
 
@@ -110,9 +110,7 @@ def _table(rows: Sequence[Row], embedder: Embedder) -> list[str]:
         "|" + "---|" * (7 + len(SHAPES)),
     ]
     for row in rows:
-        cosines = " | ".join(
-            f"{c:.5f}" for c in (row.cosines.mean(), np.quantile(row.cosines, 0.01), row.cosines.min())
-        )
+        cosines = " | ".join(f"{c:.5f}" for c in (row.cosine.mean, row.cosine.p01, row.cosine.min))
         pairs = zip(row.tokens_per_second, rows[0].tokens_per_second, strict=True)
         speeds = " | ".join(f"{speed:,.0f} ({speed / base:.2f})" for speed, base in pairs)
         lines.append(

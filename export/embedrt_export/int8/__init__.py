@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from embedrt.errors import ExportError
+from embedrt.parity.metrics import Floats, cosine_distances, normalized
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import fused, generic
 from embedrt_export.int8.calibration import InputStats, Session, collect, pooled
@@ -97,14 +98,14 @@ class _Measure:
         self._texts, self._num_seen, self._first_token = [*seen, *held_out], len(seen), first_token
         self._reference = self._pooled(graph.model)
 
-    def correct(self, model: onnx.ModelProto, *, output: bool) -> Array:
+    def correct(self, model: onnx.ModelProto, *, output: bool) -> Floats:
         """Cosines (N,) of the held-out texts; with `output`, after what the others are off by is taken off `model`."""
         vectors = self._pooled(model)
         shift = (vectors - self._reference)[: self._num_seen].mean(axis=0)
         if output and _subtract_from_output(model, shift):
             vectors = vectors - shift
-        a, b = vectors[self._num_seen :], self._reference[self._num_seen :]
-        return np.asarray((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)))
+        held_out = slice(self._num_seen, None)
+        return 1 - cosine_distances(normalized(self._reference[held_out]), normalized(vectors[held_out]))
 
     def _pooled(self, model: onnx.ModelProto) -> Array:
         return pooled(Session(model), self._texts, first_token=self._first_token)
