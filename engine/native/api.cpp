@@ -53,6 +53,13 @@ void check_widths(std::initializer_list<int32_t> widths) {
         if (width < 16 || width % 16 != 0) throw std::invalid_argument("widths must be multiples of 16");
 }
 
+// Rounded to the nearest, ties to even; not for NaN.
+uint16_t to_bf16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
 double now() {
     timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -205,19 +212,26 @@ int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k
         const Kernels& kernels = choose_kernels(isa);
         check_widths({head_size});
         if (n < 1 || first < 0 || first >= last || last > n) throw std::invalid_argument("no such query rows");
-        const auto d = static_cast<size_t>(head_size), count = static_cast<size_t>(n);
+        const auto d = static_cast<size_t>(head_size), count = static_cast<size_t>(n), bytes = kernels.qkv_bytes();
         const float factor = 1.44269504f / __builtin_sqrtf(static_cast<float>(head_size));
-        Array<float> qkv(count * 3 * d), scratch(kernels.attention_scratch(n, head_size));
+        Array<char> qkv(count * 3 * d * bytes);
+        Array<float> scratch(kernels.attention.scratch(n, head_size));
+        const auto put = [&](size_t i, float x) {
+            if (kernels.attention.bfloat16)
+                reinterpret_cast<uint16_t*>(qkv.data())[i] = to_bf16(x);
+            else
+                reinterpret_cast<float*>(qkv.data())[i] = x;
+        };
         for (size_t i = 0; i < count; i++)
             for (size_t c = 0; c < d; c++) {
-                qkv[i * 3 * d + c] = q[i * d + c] * factor;
-                qkv[i * 3 * d + d + c] = k[i * d + c];
-                qkv[i * 3 * d + 2 * d + c] = v[i * d + c];
+                put(i * 3 * d + c, q[i * d + c] * factor);
+                put(i * 3 * d + d + c, k[i * d + c]);
+                put(i * 3 * d + 2 * d + c, v[i * d + c]);
             }
         Attention a;
         a.query = qkv.data();
-        a.key = a.query + d;
-        a.value = a.key + d;
+        a.key = qkv.data() + d * bytes;
+        a.value = qkv.data() + 2 * d * bytes;
         a.stride = 3 * d;
         a.num_keys = n;
         a.head_size = head_size;
@@ -226,6 +240,6 @@ int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k
         a.out = out;
         a.out_stride = d;
         a.scratch = scratch.data();
-        time_best(repeat, seconds, [&] { kernels.attention(a); });
+        time_best(repeat, seconds, [&] { kernels.attention.run(a); });
     });
 }

@@ -16,6 +16,7 @@ namespace {
 struct Features {
     bool avx2 = false;  // with FMA
     bool avx512 = false;  // F, BW, DQ, VL and VNNI
+    bool bf16 = false;    // and BF16
 };
 
 Features detect() {
@@ -32,6 +33,7 @@ Features detect() {
     const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F, DQ, BW, VL
     const bool vnni = c & (1u << 11);
     found.avx512 = found.avx2 && (b & wanted) == wanted && vnni && (low & 0xe0) == 0xe0;
+    if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) found.bf16 = found.avx512 && (a & (1u << 5));
     return found;
 }
 
@@ -41,7 +43,11 @@ Features detect() {
 
 std::vector<const Kernels*> built_kernels() {
 #if defined(EMBEDRT_X86)
-    return {&avx512_kernels, &avx2_kernels, &portable_kernels};
+    return {
+#if !EMBEDRT_EMULATED
+        &avx512bf16_kernels,
+#endif
+        &avx512vnni_kernels, &avx2_kernels, &portable_kernels};
 #else
     return {&portable_kernels};
 #endif
@@ -50,7 +56,10 @@ std::vector<const Kernels*> built_kernels() {
 bool machine_has(const Kernels& kernels) {
 #if defined(EMBEDRT_X86)
     static const Features features = detect();
-    if (&kernels == &avx512_kernels) return features.avx512 || EMBEDRT_EMULATED;
+#if !EMBEDRT_EMULATED
+    if (&kernels == &avx512bf16_kernels) return features.bf16;
+#endif
+    if (&kernels == &avx512vnni_kernels) return features.avx512 || EMBEDRT_EMULATED;
     if (&kernels == &avx2_kernels) return features.avx2;
 #endif
     return &kernels == &portable_kernels;

@@ -17,6 +17,7 @@ enum class Epilogue : int {
     activate = 1,    // out = activation(value + bias); columns from `main` on go to `rest`
     residual = 2,    // out = value + bias + out * restore
     accumulate = 3,  // out = value + out
+    narrow = 4,      // out_bf16 = value + bias, rounded; only where attention is in bfloat16
 };
 
 // int8 weight (K, N) in panels of `panel_columns`: data[panel][k / k_unit][column][k % k_unit]. The arrays reach to the
@@ -36,6 +37,12 @@ struct PackedF32 {
     const float* bias = nullptr;
 };
 
+// Bytes to fetch into the second cache with every step of a tile: at `data` and `second` behind it, then `step` on.
+struct Ahead {
+    const int8_t* data;
+    size_t second, step;
+};
+
 // Where a product's rows come from and go to; pointers are to the first of `num_rows` rows.
 struct Product {
     const void* rows = nullptr;         // quantized rows, or float32
@@ -46,31 +53,38 @@ struct Product {
     Epilogue epilogue = Epilogue::store;
     Activation activation = Activation::gelu_erf;
     float* out = nullptr;
-    size_t out_stride = 0;  // floats
+    uint16_t* out_bf16 = nullptr;
+    size_t out_stride = 0;  // elements
     float* rest = nullptr;  // activated columns from `main` on
     size_t rest_stride = 0;
     int main = 0;
     const float* restore = nullptr;  // (N,)
 };
 
-// Attention of one head over one text of `num_keys` tokens, for its query rows [first_query, last_query).
+// Attention of one head over one text of `num_keys` tokens, for its query rows [first_query, last_query). Q, K and V are
+// float32, or bfloat16 where the kernel says so; Q is scaled by log2(e) / sqrt(head size), so that the softmax is in
+// powers of two.
 struct Attention {
-    const float *query = nullptr, *key = nullptr, *value = nullptr;  // row 0 of the text, first column of the head
-    size_t stride = 0;                                               // floats between rows
+    const void *query = nullptr, *key = nullptr, *value = nullptr;  // row 0 of the text, first column of the head
+    size_t stride = 0;                                              // elements between rows
     int num_keys = 0, head_size = 0, first_query = 0, last_query = 0;
     float* out = nullptr;  // the row of `first_query`
     size_t out_stride = 0;
-    float* scratch = nullptr;  // attention_scratch(num_keys, head_size) floats
+    float* scratch = nullptr;  // AttentionKernel::scratch(num_keys, head_size) floats
+};
+
+struct AttentionKernel {
+    void (*run)(const Attention&);
+    size_t (*scratch)(int num_keys, int head_size);
+    bool bfloat16;
 };
 
 struct Kernels {
     const char* name;
     int panel_columns;  // of weights, int8 and float32
-    int k_unit;             // consecutive k that lie together
-    int row_bytes;          // per element of a quantized row: 1 (u8, with its zero point) or 2 (s16, without)
-    // Q is scaled by log2(e) / sqrt(head size) before, so that the softmax is in powers of two.
-    void (*attention)(const Attention&);
-    size_t (*attention_scratch)(int num_keys, int head_size);
+    int k_unit;         // consecutive k that lie together
+    int row_bytes;      // per element of a quantized row: 1 (u8, with its zero point) or 2 (s16, without)
+    AttentionKernel attention;
     void (*product_i8)(const PackedI8&, const Product&);
     void (*product_f32)(const PackedF32&, const Product&);
     // rows8 (zero 128) or rows8_activation (zero 16) of one row; `out` holds width * row_bytes.
@@ -79,12 +93,15 @@ struct Kernels {
     // out = word + position + type; word is int8 times word_scale, or float32 when word_i8 is null.
     void (*embed)(const int8_t* word_i8, const float* word_f32, float word_scale, const float* position,
                   const float* type, int width, float* out);
+
+    size_t qkv_bytes() const { return attention.bfloat16 ? 2 : 4; }  // of one element
 };
 
 extern const Kernels portable_kernels;
 #if defined(EMBEDRT_X86)
 extern const Kernels avx2_kernels;
-extern const Kernels avx512_kernels;
+extern const Kernels avx512vnni_kernels;
+extern const Kernels avx512bf16_kernels;
 #endif
 
 }  // namespace embedrt

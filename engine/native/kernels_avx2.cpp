@@ -19,6 +19,8 @@ struct V {
     static inline F load_i8(const int8_t* p) {
         return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
     }
+    static constexpr bool BF16 = false;
+    static void store_bf16(uint16_t*, F);
     static inline void store(float* p, F a) { _mm256_storeu_ps(p, a); }
     static inline F set1(float x) { return _mm256_set1_ps(x); }
     static inline F add(F a, F b) { return _mm256_add_ps(a, b); }
@@ -95,7 +97,7 @@ struct Int8 {
     struct Tile {
         __m256i sum[R][2];
 
-        inline void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k) {
+        inline void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k, Ahead) {
             if constexpr (R == ROWS) return run_full(rows, stride, panel, k);
             for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
             for (int i = 0; i < k; i += 2, panel += 32, rows += 4) {
@@ -148,9 +150,10 @@ struct Int8 {
 };
 
 #include "kernels_body.h"
+#include "attention_f32.h"
 
 }  // namespace
 
-const Kernels avx2_kernels = make_kernels("avx2");
+const Kernels avx2_kernels = make_kernels("avx2", attention_f32);
 
 }  // namespace embedrt

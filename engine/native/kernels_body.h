@@ -66,13 +66,17 @@ static inline F activate(F x) {
 // One row's `vectors` vectors of a tile, from column `n` on.
 template <Epilogue E, Activation A, class Value>
 static inline void finish(const Product& p, int row, int n, int columns, const float* bias, Value value) {
-    float* out = p.out + static_cast<size_t>(row) * p.out_stride + n;
+    [[maybe_unused]] float* out = p.out + static_cast<size_t>(row) * p.out_stride + n;
     for (int j = 0; j * W < columns; j++) {
         F v = value(j);
         if constexpr (E != Epilogue::accumulate) v = V::add(v, V::load(bias + n + j * W));
         if constexpr (E == Epilogue::activate) v = activate<A>(v);
         if constexpr (E == Epilogue::residual) v = V::fma(V::load(out + j * W), V::load(p.restore + n + j * W), v);
         if constexpr (E == Epilogue::accumulate) v = V::add(v, V::load(out + j * W));
+        if constexpr (E == Epilogue::narrow) {
+            V::store_bf16(p.out_bf16 + static_cast<size_t>(row) * p.out_stride + n + j * W, v);
+            continue;
+        }
         if constexpr (E == Epilogue::activate) {
             const int column = n + j * W;
             if (column >= p.main) {
@@ -84,17 +88,32 @@ static inline void finish(const Product& p, int row, int n, int columns, const f
     }
 }
 
+// A tile of a product: `rows` rows from `row` on, the tile-th of so many, times one panel.
+struct Place {
+    int panel, tile, tiles, row, rows;
+};
+
+// What this tile fetches of the next panel while it multiplies: the panel's tiles share the work evenly. Where there is
+// only one, it touches every second line, and the processor fetches the neighbours.
+static inline Ahead fetch_ahead(const PackedI8& w, const Place& at) {
+    constexpr size_t STEP = Int8::COLUMNS * Int8::K_UNIT;  // bytes of a panel that one step reads
+    const size_t steps = static_cast<size_t>(w.k) / Int8::K_UNIT, tiles = static_cast<size_t>(at.tiles);
+    const size_t share = (STEP + tiles - 1) / tiles;
+    const int8_t* next = w.data + static_cast<size_t>(at.panel + 1) * steps * STEP;
+    return {next + static_cast<size_t>(at.tile) * steps * share, share / 2, share};
+}
+
 template <int R, Epilogue E, Activation A>
-static inline void tile_i8(const PackedI8& w, const Product& p, int row, int panel) {
+static inline void tile_i8(const PackedI8& w, const Product& p, const Place& at) {
     constexpr int N = Int8::COLUMNS;
-    const int n = panel * N;
+    const int n = at.panel * N;
     const int columns = min_int(N, w.n - n);
     Int8::Tile<R> tile;
-    tile.run(static_cast<const uint8_t*>(p.rows) + static_cast<size_t>(row) * p.row_stride, p.row_stride,
-             w.data + static_cast<size_t>(panel) * N * w.k, w.start ? w.start + n : nullptr, w.k);
+    tile.run(static_cast<const uint8_t*>(p.rows) + static_cast<size_t>(at.row) * p.row_stride, p.row_stride,
+             w.data + static_cast<size_t>(at.panel) * N * w.k, w.start ? w.start + n : nullptr, w.k, fetch_ahead(w, at));
     for (int r = 0; r < R; r++) {
-        const F scale = V::set1(p.row_scale[row + r]);
-        finish<E, A>(p, row + r, n, columns, w.bias,
+        const F scale = V::set1(p.row_scale[at.row + r]);
+        finish<E, A>(p, at.row + r, n, columns, w.bias,
                      [&](int j) { return V::mul(V::mul(tile.value(r, j), V::load(w.scale + n + j * W)), scale); });
     }
 }
@@ -116,23 +135,23 @@ static inline void tile_f32(const float* a, size_t lda, const float* b, size_t l
 }
 
 template <int R, Epilogue E, Activation A>
-static inline void tile_product_f32(const PackedF32& w, const Product& p, int row, int panel) {
+static inline void tile_product_f32(const PackedF32& w, const Product& p, const Place& at) {
     constexpr int N = V::F32_VECTORS * W;
-    const int n = panel * N;
+    const int n = at.panel * N;
     F sum[R][V::F32_VECTORS];
-    const float* a = static_cast<const float*>(p.rows) + static_cast<size_t>(row) * (p.row_stride / sizeof(float));
-    tile_f32<R, V::F32_VECTORS>(a, p.row_stride / sizeof(float), w.data + static_cast<size_t>(panel) * N * w.k, N, w.k,
-                                sum);
+    const float* a = static_cast<const float*>(p.rows) + static_cast<size_t>(at.row) * (p.row_stride / sizeof(float));
+    tile_f32<R, V::F32_VECTORS>(a, p.row_stride / sizeof(float), w.data + static_cast<size_t>(at.panel) * N * w.k, N,
+                                w.k, sum);
     for (int r = 0; r < R; r++)
-        finish<E, A>(p, row + r, n, min_int(N, w.n - n), w.bias, [&](int j) { return sum[r][j]; });
+        finish<E, A>(p, at.row + r, n, min_int(N, w.n - n), w.bias, [&](int j) { return sum[r][j]; });
 }
 
 struct TileI8 {
     using Weight = PackedI8;
     static constexpr int ROWS = Int8::ROWS;
     template <int R, Epilogue E, Activation A>
-    static void run(const PackedI8& w, const Product& p, int row, int panel) {
-        tile_i8<R, E, A>(w, p, row, panel);
+    static void run(const PackedI8& w, const Product& p, const Place& at) {
+        tile_i8<R, E, A>(w, p, at);
     }
 };
 
@@ -140,30 +159,29 @@ struct TileF32 {
     using Weight = PackedF32;
     static constexpr int ROWS = 6;
     template <int R, Epilogue E, Activation A>
-    static void run(const PackedF32& w, const Product& p, int row, int panel) {
-        tile_product_f32<R, E, A>(w, p, row, panel);
+    static void run(const PackedF32& w, const Product& p, const Place& at) {
+        tile_product_f32<R, E, A>(w, p, at);
     }
 };
 
-template <class T, Epilogue E, Activation A, int R>
-static inline void last_rows(const typename T::Weight& w, const Product& p, int row, int panel) {
-    if constexpr (R > 0) {
-        if (p.num_rows - row == R) {
-            T::template run<R, E, A>(w, p, row, panel);
-            return;
-        }
-        last_rows<T, E, A, R - 1>(w, p, row, panel);
+template <class T, Epilogue E, Activation A, int R = T::ROWS>
+static inline void run_tile(const typename T::Weight& w, const Product& p, const Place& at) {
+    if constexpr (R > 1) {
+        if (at.rows < R) return run_tile<T, E, A, R - 1>(w, p, at);
     }
+    T::template run<R, E, A>(w, p, at);
 }
 
-// A panel stays in the first cache while all rows pass it.
+// A panel stays in the second cache while all rows pass it, in tiles as even as they come.
 template <class T, Epilogue E, Activation A>
 static void sweep(const typename T::Weight& w, const Product& p) {
-    for (int panel = p.first_panel; panel < p.last_panel; panel++) {
-        int row = 0;
-        for (; row + T::ROWS <= p.num_rows; row += T::ROWS) T::template run<T::ROWS, E, A>(w, p, row, panel);
-        last_rows<T, E, A, T::ROWS - 1>(w, p, row, panel);
-    }
+    const int tiles = (p.num_rows + T::ROWS - 1) / T::ROWS;
+    for (int panel = p.first_panel; panel < p.last_panel; panel++)
+        for (int tile = 0, row = 0; tile < tiles; tile++) {
+            const int rows = (p.num_rows - row) / (tiles - tile);
+            run_tile<T, E, A>(w, p, {panel, tile, tiles, row, rows});
+            row += rows;
+        }
 }
 
 template <class T>
@@ -172,6 +190,9 @@ static void product(const typename T::Weight& w, const Product& p) {
         case Epilogue::store: return sweep<T, Epilogue::store, Activation::relu>(w, p);
         case Epilogue::residual: return sweep<T, Epilogue::residual, Activation::relu>(w, p);
         case Epilogue::accumulate: return sweep<T, Epilogue::accumulate, Activation::relu>(w, p);
+        case Epilogue::narrow:
+            if constexpr (V::BF16) return sweep<T, Epilogue::narrow, Activation::relu>(w, p);
+            return;
         case Epilogue::activate: break;
     }
     switch (p.activation) {
@@ -229,95 +250,8 @@ static void embed(const int8_t* word_i8, const float* word_f32, float word_scale
     }
 }
 
-constexpr int KEYS = V::F32_VECTORS * W;  // keys per panel of transposed keys
-constexpr int QUERIES = 6;
-
-static size_t attention_scratch(int num_keys, int head_size) {
-    const size_t keys = static_cast<size_t>((num_keys + KEYS - 1) / KEYS * KEYS);
-    return keys * static_cast<size_t>(head_size) + QUERIES * keys;
-}
-
-// K as panels [keys / KEYS][head size][KEYS]; keys that do not exist are zero.
-static void transpose_keys(const Attention& a, float* out) {
-    for (int first = 0; first < a.num_keys; first += KEYS) {
-        const int count = min_int(KEYS, a.num_keys - first);
-        const float* key = a.key + static_cast<size_t>(first) * a.stride;
-        for (int j = 0; j < KEYS; j += W)
-            for (int c = 0; c < a.head_size; c += W)
-                V::transpose(key + static_cast<size_t>(j) * a.stride + c, a.stride, count - j, out + c * KEYS + j, KEYS);
-        out += static_cast<size_t>(a.head_size) * KEYS;
-    }
-}
-
-// Scores of a row to weights 2^(score - largest); their sum. Slots past the last key get weight 0.
-static inline float softmax(float* scores, int num_keys, int padded) {
-    for (int i = num_keys; i < padded; i++) scores[i] = -__builtin_inff();
-    F largest = V::load(scores);
-    for (int i = W; i < padded; i += W) largest = V::max_nan(largest, V::load(scores + i));
-    const F top = V::set1(V::reduce_max(largest));
-    F sum = V::set1(0.0f);
-    for (int i = 0; i < padded; i += W) {
-        const F e = exp2_nonpositive(V::sub(V::load(scores + i), top));
-        V::store(scores + i, e);
-    }
-    for (int i = num_keys; i < padded; i++) scores[i] = 0.0f;
-    for (int i = 0; i < padded; i += W) sum = V::add(sum, V::load(scores + i));
-    return V::reduce_add(sum);
-}
-
-template <int R, int VECTORS>
-static inline void weigh_values(const Attention& a, const float* scores, int padded, const float* sums, float* out,
-                                int column) {
-    F total[R][VECTORS];
-    tile_f32<R, VECTORS>(scores, static_cast<size_t>(padded), a.value + column, a.stride, a.num_keys, total);
-    for (int r = 0; r < R; r++) {
-        const F inverse = V::set1(1.0f / sums[r]);
-        for (int j = 0; j < VECTORS; j++)
-            V::store(out + static_cast<size_t>(r) * a.out_stride + column + j * W, V::mul(total[r][j], inverse));
-    }
-}
-
-template <int R>
-static void attend_rows(const Attention& a, const float* keys, float* scores, int padded, int query) {
-    const float* q = a.query + static_cast<size_t>(query) * a.stride;
-    for (int first = 0; first < padded; first += KEYS) {
-        F sum[R][V::F32_VECTORS];
-        tile_f32<R, V::F32_VECTORS>(q, a.stride, keys + static_cast<size_t>(first) * static_cast<size_t>(a.head_size),
-                                    KEYS, a.head_size, sum);
-        for (int r = 0; r < R; r++)
-            for (int j = 0; j < V::F32_VECTORS; j++)
-                V::store(scores + static_cast<size_t>(r) * static_cast<size_t>(padded) + first + j * W, sum[r][j]);
-    }
-    float sums[R];
-    for (int r = 0; r < R; r++)
-        sums[r] = softmax(scores + static_cast<size_t>(r) * static_cast<size_t>(padded), a.num_keys, padded);
-    float* out = a.out + static_cast<size_t>(query - a.first_query) * a.out_stride;
-    int column = 0;
-    for (; column + V::F32_VECTORS * W <= a.head_size; column += V::F32_VECTORS * W)
-        weigh_values<R, V::F32_VECTORS>(a, scores, padded, sums, out, column);
-    for (; column < a.head_size; column += W) weigh_values<R, 1>(a, scores, padded, sums, out, column);
-}
-
-template <int R>
-static void last_queries(const Attention& a, const float* keys, float* scores, int padded, int query) {
-    if constexpr (R > 0) {
-        if (a.last_query - query == R) return attend_rows<R>(a, keys, scores, padded, query);
-        last_queries<R - 1>(a, keys, scores, padded, query);
-    }
-}
-
-static void attention(const Attention& a) {
-    const int padded = (a.num_keys + KEYS - 1) / KEYS * KEYS;
-    float* keys = a.scratch;
-    float* scores = keys + static_cast<size_t>(padded) * static_cast<size_t>(a.head_size);
-    transpose_keys(a, keys);
-    int query = a.first_query;
-    for (; query + QUERIES <= a.last_query; query += QUERIES) attend_rows<QUERIES>(a, keys, scores, padded, query);
-    last_queries<QUERIES - 1>(a, keys, scores, padded, query);
-}
-
-static constexpr Kernels make_kernels(const char* name) {
-    static_assert(Int8::COLUMNS == KEYS, "int8 and float32 weights have panels of one width");
-    return {name, Int8::COLUMNS, Int8::K_UNIT, Int8::ROW_BYTES, attention, attention_scratch,
+static constexpr Kernels make_kernels(const char* name, AttentionKernel attention) {
+    static_assert(Int8::COLUMNS == V::F32_VECTORS * W, "int8 and float32 weights have panels of one width");
+    return {name, Int8::COLUMNS, Int8::K_UNIT, Int8::ROW_BYTES, attention,
             product<TileI8>, product<TileF32>, quantize, layer_norm, embed};
 }

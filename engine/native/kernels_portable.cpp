@@ -24,6 +24,8 @@ struct V {
     static inline F load_i8(const int8_t* p) {
         return each([&](int i) { return static_cast<float>(p[i]); });
     }
+    static constexpr bool BF16 = false;
+    static void store_bf16(uint16_t*, F);
     static inline void store(float* p, F a) {
         for (int i = 0; i < W; i++) p[i] = a.v[i];
     }
@@ -122,7 +124,7 @@ struct Int8 {
     struct Tile {
         int32_t sum[R][COLUMNS];
 
-        void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k) {
+        void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k, Ahead) {
             for (int r = 0; r < R; r++)
                 for (int n = 0; n < COLUMNS; n++) sum[r][n] = 0;
             for (int i = 0; i < k; i += K_UNIT, panel += COLUMNS * K_UNIT) {
@@ -140,9 +142,10 @@ struct Int8 {
 };
 
 #include "kernels_body.h"
+#include "attention_f32.h"
 
 }  // namespace
 
-const Kernels portable_kernels = make_kernels("portable");
+const Kernels portable_kernels = make_kernels("portable", attention_f32);
 
 }  // namespace embedrt

@@ -7,7 +7,7 @@ namespace embedrt {
 namespace {
 
 constexpr int CENTRE = 128, ACTIVATION_ZERO = 16;
-constexpr int BLOCK_ROWS = 48;       // rows that go through a layer's second half together
+constexpr int BLOCK_ROWS = 48;       // rows that go through a layer's second half together, half more or less
 constexpr int COLUMN_ROWS = 24;      // rows per thread under which threads share columns instead of rows
 constexpr int ROW_TILE = 6;          // blocks are whole tiles where they can be
 constexpr int QUERY_CHUNK = 126;     // query rows of an attention task, where there are few heads to share
@@ -25,7 +25,7 @@ std::pair<int, int> block_range(int rows, int index, int blocks) {
 
 int count_blocks(int rows, int threads) {
     const int round = threads * BLOCK_ROWS;
-    return std::max(1, (rows + round - 1) / round * threads);
+    return std::max(1, (rows + round / 2) / round) * threads;
 }
 
 template <class T>
@@ -49,17 +49,17 @@ Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch
     for (int i = 0; i < batch.num_texts; i++)
         for (int q = 0; q < batch.offsets[i + 1] - batch.offsets[i]; q += query_chunk_) tasks_.emplace_back(i, q);
 
-    block_rows_ = columns_ ? num_rows_ : BLOCK_ROWS + ROW_TILE;
+    block_rows_ = columns_ ? num_rows_ : BLOCK_ROWS + BLOCK_ROWS / 2 + ROW_TILE;
     const size_t slots = columns_ ? 1 : threads, rows = slots * static_cast<size_t>(block_rows_);
     const size_t first = batch.first_only ? texts : 0;
     grow(w_.x, (tokens + first) * hidden);
     grow(w_.context, (tokens + first) * hidden);
-    grow(w_.qkv, tokens * 3 * hidden);
+    grow(w_.qkv, tokens * 3 * hidden * k_.qkv_bytes());
     grow(w_.wide, rows * inner);
     grow(w_.rest, rows * inner);
     grow(w_.quantized, rows * (hidden + inner) * static_cast<size_t>(k_.row_bytes));
     grow(w_.scale, rows * 2);
-    grow(w_.scores, threads * k_.attention_scratch(longest, model_.head_size));
+    grow(w_.scores, threads * k_.attention.scratch(longest, model_.head_size));
     w_.longest = longest;
     if (batch.first_only) {
         first_ = w_.x.data() + tokens * hidden;
@@ -97,7 +97,7 @@ void Pass::embed(int thread, Stopwatch& watch) {
         quantize(model_.layers[0].qkv, all.x, CENTRE, all.rows, all.count, {thread, parts});
         watch.lap(Step::quantize);
         barrier(watch);
-        project_qkv(0, all, w_.qkv.data(), {thread, parts});
+        project_qkv(0, all, qkv_row(0), {thread, parts});
         watch.lap(Step::qkv);
     } else {
         const int blocks = count_blocks(num_rows_, pool_.size());
@@ -108,7 +108,7 @@ void Pass::embed(int thread, Stopwatch& watch) {
             const Block mine = block(from, to - from, thread, false);
             quantize(model_.layers[0].qkv, mine.x, CENTRE, mine.rows, mine.count, {0, 1});
             watch.lap(Step::quantize);
-            project_qkv(0, mine, w_.qkv.data() + static_cast<size_t>(from) * 3 * hidden, {0, 1});
+            project_qkv(0, mine, qkv_row(static_cast<size_t>(from)), {0, 1});
             watch.lap(Step::qkv);
         }
     }
@@ -140,9 +140,10 @@ void Pass::attend(int thread, size_t index, bool first_only) {
         Attention a;
         a.num_keys = batch_.offsets[text + 1] - batch_.offsets[text];
         a.head_size = model_.head_size;
-        a.query = w_.qkv.data() + row * 3 * hidden + head * head_size;
-        a.key = a.query + hidden;
-        a.value = a.key + hidden;
+        const char* query_rows = qkv_row(row) + head * head_size * k_.qkv_bytes();
+        a.query = query_rows;
+        a.key = query_rows + hidden * k_.qkv_bytes();
+        a.value = query_rows + 2 * hidden * k_.qkv_bytes();
         a.stride = 3 * hidden;
         a.first_query = query;
         a.last_query = first_only ? 1 : std::min(a.num_keys, query + query_chunk_);
@@ -150,8 +151,8 @@ void Pass::attend(int thread, size_t index, bool first_only) {
                            : w_.context.data() + (row + static_cast<size_t>(query)) * hidden;
         a.out += head * head_size;
         a.out_stride = hidden;
-        a.scratch = w_.scores.data() + static_cast<size_t>(thread) * k_.attention_scratch(w_.longest, model_.head_size);
-        k_.attention(a);
+        a.scratch = w_.scores.data() + static_cast<size_t>(thread) * k_.attention.scratch(w_.longest, model_.head_size);
+        k_.attention.run(a);
     }
 }
 
@@ -171,8 +172,8 @@ void Pass::by_rows(size_t index, int thread, bool first_only, Stopwatch& watch) 
     for (int b = next++; b < blocks; b = next++) {
         const auto [from, to] = block_range(rows, b, blocks);
         if (from == to) continue;
-        float* qkv = w_.qkv.data() + static_cast<size_t>(from) * 3 * static_cast<size_t>(hidden_);
-        finish_layer(index, block(from, to - from, thread, first_only), {0, 1}, {0, 1}, qkv, watch, [] {});
+        const Block mine = block(from, to - from, thread, first_only);
+        finish_layer(index, mine, {0, 1}, {0, 1}, qkv_row(static_cast<size_t>(from)), watch, [] {});
     }
 }
 
@@ -180,11 +181,11 @@ void Pass::by_rows(size_t index, int thread, bool first_only, Stopwatch& watch) 
 void Pass::by_columns(size_t index, int thread, bool first_only, Stopwatch& watch) {
     const Share share{thread, pool_.size()};
     const Block all = block(0, first_only ? batch_.num_texts : num_rows_, 0, first_only);
-    finish_layer(index, all, share, share, w_.qkv.data(), watch, [&] { barrier(watch); });
+    finish_layer(index, all, share, share, qkv_row(0), watch, [&] { barrier(watch); });
 }
 
 template <class Sync>
-void Pass::finish_layer(size_t index, const Block& block, Share rows, Share columns, float* qkv, Stopwatch& watch,
+void Pass::finish_layer(size_t index, const Block& block, Share rows, Share columns, char* qkv, Stopwatch& watch,
                         Sync sync) {
     const Layer& layer = model_.layers[index];
     const bool last = index + 1 == model_.layers.size();
@@ -248,10 +249,15 @@ void Pass::finish_layer(size_t index, const Block& block, Share rows, Share colu
     watch.lap(Step::qkv);
 }
 
-void Pass::project_qkv(size_t index, const Block& block, float* qkv, Share share) {
+void Pass::project_qkv(size_t index, const Block& block, char* qkv, Share share) {
     Product product;
     product.num_rows = block.count;
-    product.out = qkv;
+    if (k_.attention.bfloat16) {
+        product.epilogue = Epilogue::narrow;
+        product.out_bf16 = reinterpret_cast<uint16_t*>(qkv);
+    } else {
+        product.out = reinterpret_cast<float*>(qkv);
+    }
     product.out_stride = 3 * static_cast<size_t>(hidden_);
     multiply(model_.layers[index].qkv, product, block.x, block.rows, share);
 }
@@ -285,6 +291,10 @@ void Pass::multiply(const Matrix& matrix, Product product, Floats x, Bytes rows,
         product.row_scale = rows.scale;
         k_.product_i8(matrix.i8, product);
     }
+}
+
+char* Pass::qkv_row(size_t row) const {
+    return w_.qkv.data() + row * 3 * static_cast<size_t>(hidden_) * k_.qkv_bytes();
 }
 
 Pass::Block Pass::block(int first_row, int count, int slot, bool first_only) const {

@@ -48,15 +48,16 @@ class Pass {
     void by_rows(size_t index, int thread, bool first_only, Stopwatch& watch);
     void by_columns(size_t index, int thread, bool first_only, Stopwatch& watch);
     template <class Sync>
-    void finish_layer(size_t index, const Block& block, Share rows, Share columns, float* qkv, Stopwatch& watch,
+    void finish_layer(size_t index, const Block& block, Share rows, Share columns, char* qkv, Stopwatch& watch,
                       Sync sync);
 
     void quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share);
     void norm(const Norm& norm, Floats x, int count, Share share);
     void multiply(const Matrix& matrix, Product product, Floats x, Bytes rows, Share share);
-    void project_qkv(size_t index, const Block& block, float* qkv, Share share);
+    void project_qkv(size_t index, const Block& block, char* qkv, Share share);
     void gather_first(int thread);
 
+    char* qkv_row(size_t row) const;
     Block block(int first_row, int count, int slot, bool first_only) const;
     bool share_columns(int rows) const;
     int panels(const Matrix& matrix) const;

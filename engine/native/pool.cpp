@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#include <chrono>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -7,8 +9,9 @@
 namespace embedrt {
 namespace {
 
-// About 20 microseconds: longer than the spread of two threads' shares of a step, shorter than a time slice.
-constexpr int SPINS = 600;
+// Longer than a sleeping thread takes to come back (30 to 60 microseconds in a virtual machine): with less, a thread that
+// overslept one barrier makes the others sleep at the next, and so on through a whole call.
+constexpr std::chrono::microseconds SPIN{100};
 
 void relax() {
 #if defined(__x86_64__)
@@ -18,10 +21,14 @@ void relax() {
 
 // Until `value` is no longer `old`.
 void wait_change(std::atomic<int>& value, int old) {
-    for (int i = 0; i < SPINS; i++) {
-        if (value.load(std::memory_order_acquire) != old) return;
-        relax();
-    }
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + SPIN;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (value.load(std::memory_order_acquire) != old) return;
+            relax();
+        }
+    } while (Clock::now() < end);
     while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
 

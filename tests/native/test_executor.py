@@ -38,6 +38,7 @@ SHAPES = {
     "all wide": Shape(wide=frozenset({"qkv", "attention_output", "ffn_up", "ffn_down", "embeddings"})),
     "some wide": Shape(wide=frozenset({"attention_output", "ffn_down"})),
 }
+NARROW = ("avx512bf16",)  # attention in bfloat16: roundings of it flip, as those to 8 bits do
 LENGTHS = [1, 2, 17, 64, 5, 33]
 
 
@@ -52,9 +53,14 @@ def test_one_layer_is_the_twins(isa: str, name: str, tmp_path: Path) -> None:
     batch = made.random_batch(LENGTHS, numbers.vocab_size)
     executor = NativeExecutor(bundle, "int8", num_threads=2, isa=isa)
     hidden = executor.run(batch)
-    wanted = np.concatenate([twin.encode(numbers, tensors, made.text(batch, i).token_ids) for i in range(len(LENGTHS))])
+    narrow = isa in NARROW
+    texts = [made.text(batch, i).token_ids for i in range(len(LENGTHS))]
+    wanted = np.concatenate([twin.encode(numbers, tensors, ids, narrow) for ids in texts])
     errors = np.abs(hidden - wanted).max(axis=1)
-    assert (errors < 2e-5).mean() > 0.7, "more than a flip in a few rows, or in one that its text attends to"
+    if narrow:
+        assert np.abs(hidden - wanted).mean() < 3e-3
+    else:
+        assert (errors < 2e-5).mean() > 0.7, "more than a flip in a few rows, or in one that its text attends to"
     assert errors.max() < 0.2
     np.testing.assert_array_equal(executor.run(batch, first_token_only=True), hidden[batch.offsets[:-1]])
     executor.close()
@@ -65,7 +71,7 @@ def test_roberta_does_not_count_pad_tokens(isa: str, tmp_path: Path) -> None:
     ids = np.array([0, 7, 1, 9, 1, 1, 12], np.int32)
     executor = NativeExecutor(bundle, "int8", num_threads=1, isa=isa)
     hidden = executor.run(TokenBatch(ids, np.array([0, len(ids)], np.int32)))
-    wanted = twin.encode(bundle.manifest.architecture, twin.read_tensors(bundle), ids)
+    wanted = twin.encode(bundle.manifest.architecture, twin.read_tensors(bundle), ids, isa in NARROW)
     assert np.median(np.abs(hidden - wanted)) < 1e-5
     executor.close()
 

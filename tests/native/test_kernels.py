@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from tests.native import door, twin
 
-ROWS = (1, 3, 5, 6, 7, 12, 13)  # tiles are 6 or 4 rows
+ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16)  # tiles are 6 or 4 rows
 COLUMNS = (16, 48, 64, 80, 144)  # panels are 16 or 64 columns
 DEPTHS = (16, 48, 96, 1504)
+NARROW = ("avx512bf16",)  # attention in bfloat16
 
 
 def some(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -143,11 +144,32 @@ def test_layer_norm_keeps_nan(isa: str) -> None:
     assert np.isnan(got).all(axis=1).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("head_size", [32, 48, 64, 128])
+def close_attention(
+    isa: str, q: NDArray[np.float32], k: NDArray[np.float32], v: NDArray[np.float32], steps: float
+) -> None:
+    """In bfloat16, a weight within 1e-4 of a tie may be rounded either way: 2^-8 of the result, if it is the only one."""
+    narrow = isa in NARROW
+    wanted = twin.attention(q.astype(np.float64), k, v, narrow)
+    close(door.attention(isa, q, k, v), wanted, 2**-8 / 6e-8 if narrow else steps)
+
+
+@pytest.mark.parametrize("head_size", [32, 48, 64, 80, 112, 128])
 def test_attention_of_all_lengths(isa: str, head_size: int) -> None:
-    for n in (1, 5, 6, 7, 15, 16, 17, 63, 64, 65, 130):
+    for n in (1, 5, 6, 7, 15, 16, 17, 33, 63, 64, 65, 130):
         q, k, v = (some((n, head_size), seed) for seed in (n, n + 1, n + 2))
-        close(door.attention(isa, q, k, v), twin.attention(q.astype(np.float64), k, v), 64)
+        close_attention(isa, q, k, v, 64)
+
+
+@pytest.mark.parametrize("n", [1, 16, 31, 64, 200])
+def test_attention_in_bfloat16_is_the_twins_on_average(native_isas: dict[str, bool], n: int) -> None:
+    """What is left between the two, a few roundings to the other side, is far below what bfloat16 itself costs."""
+    isa = NARROW[0]
+    if not native_isas.get(isa, False):
+        pytest.skip(f"this machine or build has no {isa}")
+    q, k, v = (some((n, 64), seed) for seed in (1, 2, 3))
+    exact, narrow = (twin.attention(q.astype(np.float64), k, v, one) for one in (False, True))
+    ours = door.attention(isa, q, k, v)
+    assert np.abs(ours - narrow).mean() < 0.2 * np.abs(narrow - exact).mean()
 
 
 def test_attention_of_some_rows_has_the_bits_of_all(isa: str) -> None:
@@ -160,7 +182,7 @@ def test_attention_of_some_rows_has_the_bits_of_all(isa: str) -> None:
 def test_attention_with_far_scores(isa: str) -> None:
     """Scores hundreds apart: one key takes all, and nothing overflows."""
     q, k, v = (some((20, 32), seed, 30) for seed in (1, 2, 3))
-    close(door.attention(isa, q, k, v), twin.attention(q.astype(np.float64), k, v), 5000)  # exp doubles score errors
+    close_attention(isa, q, k, v, 5000)  # exp doubles score errors
 
 
 def test_attention_passes_nan_on(isa: str) -> None:

@@ -64,11 +64,22 @@ def layer_norm(x: Floats, gamma: Floats, beta: Floats, epsilon: float) -> Floats
     return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon) * gamma + beta
 
 
-def attention(q: Floats, k: Floats, v: Floats) -> Floats:
-    """softmax(q k^T / sqrt(d)) v of one head."""
-    scores = q @ k.T / np.sqrt(q.shape[1])
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True) @ v
+def bfloat16(x: Floats) -> Floats:
+    """Rounded to 8 significant bits, ties to even."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return rounded.view(np.float32).astype(np.float64)
+
+
+def attention(q: Floats, k: Floats, v: Floats, narrow: bool = False) -> Floats:
+    """softmax(q k^T / sqrt(d)) v of one head; `narrow`: Q (scaled), K, V and the weights in bfloat16."""
+    q = q * (np.log2(np.e) / np.sqrt(q.shape[1]))
+    if narrow:
+        q, k, v = bfloat16(q), bfloat16(k), bfloat16(v)
+    scores = q @ k.T
+    weights = np.exp2(scores - scores.max(axis=1, keepdims=True))
+    rounded = bfloat16(weights) if narrow else weights
+    return rounded / weights.sum(axis=1, keepdims=True) @ v
 
 
 def read_tensors(bundle: Bundle) -> dict[str, NDArray[Any]]:
@@ -80,8 +91,10 @@ def read_tensors(bundle: Bundle) -> dict[str, NDArray[Any]]:
     return out
 
 
-def encode(numbers: Architecture, tensors: Mapping[str, NDArray[Any]], ids: NDArray[np.int32]) -> Floats:
-    """Hidden states (n, H) of one text."""
+def encode(
+    numbers: Architecture, tensors: Mapping[str, NDArray[Any]], ids: NDArray[np.int32], narrow: bool = False
+) -> Floats:
+    """Hidden states (n, H) of one text; `narrow`: attention in bfloat16."""
     get = tensors.get
 
     def linear(name: str, x: Floats, zero: int = 128) -> Floats:
@@ -107,7 +120,7 @@ def encode(numbers: Architecture, tensors: Mapping[str, NDArray[Any]], ids: NDAr
         biases = np.split(tensors[f"{name}.qkv.bias"], 3)
         q, k, v = (linear(f"{name}.{part}", x) + b for part, b in zip(("query", "key", "value"), biases, strict=True))
         heads = [slice(h, h + size) for h in range(0, numbers.hidden_size, size)]
-        a = np.concatenate([attention(q[:, h], k[:, h], v[:, h]) for h in heads], axis=1)
+        a = np.concatenate([attention(q[:, h], k[:, h], v[:, h], narrow) for h in heads], axis=1)
         y = linear(f"{name}.attention_output", a) + tensors[f"{name}.attention_output.bias"]
         x = norm(f"{name}.attention_norm", y + x * get(f"{made_by}.restore", np.float32(1)))
         g = activation(linear(f"{name}.ffn_up", x) + tensors[f"{name}.ffn_up.bias"])

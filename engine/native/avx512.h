@@ -1,19 +1,5 @@
-// AVX512-VNNI.
-#include "kernels.h"
-
-#if defined(EMBEDRT_SIMDE)
-// Tests of this file on machines without the instructions: https://github.com/simd-everywhere/simde
-#define SIMDE_ENABLE_NATIVE_ALIASES
-#include <simde/x86/avx2.h>
-#include <simde/x86/avx512.h>
-#include <simde/x86/fma.h>
-#include <string.h>
-#else
-#include <immintrin.h>
-#endif
-
-namespace embedrt {
-namespace {
+// AVX512-VNNI: the vectors and the tiles of every table of kernels that has it. Included before kernels_body.h, in the
+// same anonymous namespace.
 
 #if defined(EMBEDRT_SIMDE)
 
@@ -63,7 +49,23 @@ inline void add_products(__m512i& sum, __m512i rows, __m512i weights) {
 
 #endif
 
+static inline __m512i broadcast(const uint8_t* four) {
+    int32_t value;
+    __builtin_memcpy(&value, four, sizeof value);
+    return _mm512_set1_epi32(value);
+}
+
 struct V {
+#if defined(__AVX512BF16__)
+    static constexpr bool BF16 = true;
+    static inline __m256i to_bf16(__m512 a) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a)); }
+    static inline void store_bf16(uint16_t* p, __m512 a) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(a));
+    }
+#else
+    static constexpr bool BF16 = false;
+    static void store_bf16(uint16_t*, __m512);
+#endif
     static constexpr int W = 16;
     static constexpr int F32_VECTORS = 4;
     using F = __m512;
@@ -131,6 +133,57 @@ struct V {
     }
 };
 
+// R rows times N vectors of columns: every step multiplies the next four bytes of a row with 64 of each vector, and all
+// rows begin with the sums in `start`. A name for each sum, because gcc 12 keeps an array of them on the stack.
+template <class Multiply, bool FETCH, int R, int N>
+static inline void multiply_tile(const void* rows_from, size_t stride, const void* panel_from, size_t panel_stride,
+                                 int steps, const __m512i* start, Ahead ahead, __m512i (&sum)[R][N]) {
+    const auto* rows = static_cast<const uint8_t*>(rows_from);
+    const auto* lower = rows + 3 * stride;
+    const auto* panel = static_cast<const uint8_t*>(panel_from);
+    const auto* next = ahead.data;
+    [[maybe_unused]] __m512i c0 = start[0], c1 = start[N > 1 ? 1 : 0], c2 = start[N > 2 ? 2 : 0], c3 = start[N > 3 ? 3 : 0];
+#define EACH_ROW(DO) DO(0, rows) DO(1, rows) DO(2, rows) DO(3, lower) DO(4, lower) DO(5, lower)
+#define DECLARE(r, base) [[maybe_unused]] __m512i s##r##0 = c0, s##r##1 = c1, s##r##2 = c2, s##r##3 = c3;
+#define ADD(r, base)                                                                    \
+    if constexpr (R > r) {                                                              \
+        const __m512i x = broadcast((base) + static_cast<size_t>(r % 3) * stride);       \
+        Multiply::add(s##r##0, x, c0);                                                  \
+        if constexpr (N > 1) Multiply::add(s##r##1, x, c1);                             \
+        if constexpr (N > 2) Multiply::add(s##r##2, x, c2);                             \
+        if constexpr (N > 3) Multiply::add(s##r##3, x, c3);                             \
+    }
+#define SAVE(r, base)                                                                   \
+    if constexpr (R > r) {                                                              \
+        sum[r][0] = s##r##0;                                                            \
+        if constexpr (N > 1) sum[r][1] = s##r##1;                                       \
+        if constexpr (N > 2) sum[r][2] = s##r##2;                                       \
+        if constexpr (N > 3) sum[r][3] = s##r##3;                                       \
+    }
+    EACH_ROW(DECLARE)
+    for (int i = 0; i < steps; i++, panel += panel_stride, rows += 4, lower += 4) {
+        c0 = _mm512_loadu_si512(panel);
+        if constexpr (N > 1) c1 = _mm512_loadu_si512(panel + 64);
+        if constexpr (N > 2) c2 = _mm512_loadu_si512(panel + 128);
+        if constexpr (N > 3) c3 = _mm512_loadu_si512(panel + 192);
+        if constexpr (FETCH) {
+            __builtin_prefetch(next, 0, 2), __builtin_prefetch(next + ahead.second, 0, 2);
+            next += ahead.step;
+        }
+        EACH_ROW(ADD)
+    }
+    EACH_ROW(SAVE)
+#undef EACH_ROW
+#undef DECLARE
+#undef ADD
+#undef SAVE
+}
+
+// Products of unsigned and signed bytes, by fours.
+struct ByteProducts {
+    static inline void add(__m512i& sum, __m512i rows, __m512i weights) { add_products(sum, rows, weights); }
+};
+
 struct Int8 {
     static constexpr int ROWS = 6, COLUMNS = 64, K_UNIT = 4, ROW_BYTES = 1;
 
@@ -138,62 +191,12 @@ struct Int8 {
     struct Tile {
         __m512i sum[R][4];
 
-        inline void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t* start, int k) {
-            if constexpr (R == ROWS) return run_full(rows, stride, panel, start, k);
-            for (int r = 0; r < R; r++)
-                for (int j = 0; j < 4; j++) sum[r][j] = _mm512_loadu_si512(start + 16 * j);
-            for (int i = 0; i < k; i += 4, panel += 256, rows += 4) {
-                __m512i w[4];
-                for (int j = 0; j < 4; j++) w[j] = _mm512_loadu_si512(panel + 64 * j);
-                for (int r = 0; r < R; r++) {
-                    const __m512i x = broadcast(rows + static_cast<size_t>(r) * stride);
-                    for (int j = 0; j < 4; j++) add_products(sum[r][j], x, w[j]);
-                }
-            }
+        inline void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t* start, int k,
+                        Ahead ahead) {
+            __m512i from[4];
+            for (int j = 0; j < 4; j++) from[j] = _mm512_loadu_si512(start + 16 * j);
+            multiply_tile<ByteProducts, true>(rows, stride, panel, COLUMNS * K_UNIT, k / K_UNIT, from, ahead, sum);
         }
         inline V::F value(int r, int j) const { return from_integers(sum[r][j]); }
-
-        // The same with a name for each sum, because gcc 12 keeps an array of 24 registers in memory.
-        inline void run_full(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t* start, int k) {
-            const uint8_t* lower = rows + 3 * stride;
-#define SIX(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
-#define DECLARE(r) __m512i s##r##0 = c0, s##r##1 = c1, s##r##2 = c2, s##r##3 = c3;
-#define ADD(r, base)                                                                            \
-    x = broadcast((base) + static_cast<size_t>(r % 3) * stride);                                \
-    add_products(s##r##0, x, c0);                                                               \
-    add_products(s##r##1, x, c1);                                                               \
-    add_products(s##r##2, x, c2);                                                               \
-    add_products(s##r##3, x, c3);
-#define SAVE(r) sum[r][0] = s##r##0, sum[r][1] = s##r##1, sum[r][2] = s##r##2, sum[r][3] = s##r##3;
-            __m512i c0 = _mm512_loadu_si512(start), c1 = _mm512_loadu_si512(start + 16);
-            __m512i c2 = _mm512_loadu_si512(start + 32), c3 = _mm512_loadu_si512(start + 48), x;
-            SIX(DECLARE)
-            for (int i = 0; i < k; i += 4, panel += 256, rows += 4, lower += 4) {
-                c0 = _mm512_loadu_si512(panel), c1 = _mm512_loadu_si512(panel + 64);
-                c2 = _mm512_loadu_si512(panel + 128), c3 = _mm512_loadu_si512(panel + 192);
-                __builtin_prefetch(panel + 2048), __builtin_prefetch(panel + 2112);
-                __builtin_prefetch(panel + 2176), __builtin_prefetch(panel + 2240);
-                ADD(0, rows) ADD(1, rows) ADD(2, rows) ADD(3, lower) ADD(4, lower) ADD(5, lower)
-            }
-            SIX(SAVE)
-#undef SIX
-#undef DECLARE
-#undef ADD
-#undef SAVE
-        }
     };
-
-    static inline __m512i broadcast(const uint8_t* four) {
-        int32_t value;
-        __builtin_memcpy(&value, four, sizeof value);
-        return _mm512_set1_epi32(value);
-    }
 };
-
-#include "kernels_body.h"
-
-}  // namespace
-
-const Kernels avx512_kernels = make_kernels("avx512vnni");
-
-}  // namespace embedrt

@@ -1,0 +1,215 @@
+// AVX512-VNNI and AVX512-BF16: Q, K, V and the softmax's weights in bfloat16, sums in float32.
+#include "avx512_headers.h"
+#include "kernels.h"
+
+namespace embedrt {
+namespace {
+
+#include "avx512.h"
+#include "kernels_body.h"
+
+constexpr int QUERIES = 6;
+constexpr int KEYS = 64;  // per panel of transposed keys
+
+// Products of bfloat16 by pairs.
+struct PairProducts {
+    static inline void add(__m512i& sum, __m512i rows, __m512i columns) {
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(rows), "v"(columns));
+    }
+};
+
+// What a head's text is packed into, and the rows of one tile of queries; `padded` keys are whole panels.
+struct Head {
+    const Attention& a;
+    size_t padded, pairs, row_bytes;  // pairs: of the head size; row_bytes: between the text's rows
+    uint32_t* keys;                   // pairs of K: [padded / KEYS][pairs][KEYS]
+    uint32_t* values;                 // V of two keys: [keys / 2][head size]
+    float* scores;                    // (QUERIES, padded)
+    uint16_t* weights;                // (QUERIES, padded)
+
+    explicit Head(const Attention& attention)
+        : a(attention), padded(pad(a.num_keys)), pairs(static_cast<size_t>(a.head_size) / 2), row_bytes(2 * a.stride),
+          keys(reinterpret_cast<uint32_t*>(a.scratch)), values(keys + padded * pairs),
+          scores(reinterpret_cast<float*>(values + padded * pairs)),
+          weights(reinterpret_cast<uint16_t*>(scores + QUERIES * padded)) {}
+
+    static size_t pad(int num_keys) { return static_cast<size_t>((num_keys + KEYS - 1) / KEYS * KEYS); }
+    static size_t floats(int num_keys, int head_size) {
+        return pad(num_keys) * (static_cast<size_t>(head_size) + QUERIES + QUERIES / 2);
+    }
+};
+
+inline const char* row_of(const void* rows, int row, size_t row_bytes) {
+    return static_cast<const char*>(rows) + static_cast<size_t>(row) * row_bytes;
+}
+
+inline __mmask16 first_lanes(int count) {
+    return static_cast<__mmask16>(count >= 16 ? 0xffff : (1u << count) - 1u);
+}
+
+void transpose(__m512i (&r)[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int j = 0; j < 4; j++) {
+        const __m512i even = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88);
+        const __m512i more_even = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
+        const __m512i odd = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
+        const __m512i more_odd = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
+        t[j] = _mm512_shuffle_i32x4(even, more_even, 0x88);
+        t[4 + j] = _mm512_shuffle_i32x4(odd, more_odd, 0x88);
+        t[8 + j] = _mm512_shuffle_i32x4(even, more_even, 0xdd);
+        t[12 + j] = _mm512_shuffle_i32x4(odd, more_odd, 0xdd);
+    }
+    for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+
+// Keys that do not exist are zero to the next multiple of 16, and nothing behind it: no score is computed there.
+void pack_keys(const Head& h) {
+    const int pairs = static_cast<int>(h.pairs);
+    for (int key = 0; key < h.a.num_keys; key += 16)
+        for (int c = 0; c < pairs; c += 16) {
+            const __mmask16 columns = first_lanes(pairs - c);
+            __m512i r[16];
+            for (int i = 0; i < 16; i++)
+                r[i] = key + i < h.a.num_keys
+                           ? _mm512_maskz_loadu_epi32(columns, row_of(h.a.key, key + i, h.row_bytes) + 4 * c)
+                           : _mm512_setzero_si512();
+            transpose(r);
+            const size_t panel = static_cast<size_t>(key / KEYS) * h.pairs + static_cast<size_t>(c);
+            uint32_t* out = h.keys + panel * KEYS + key % KEYS;
+            for (int i = 0; i < 16 && c + i < pairs; i++) _mm512_storeu_si512(out + i * KEYS, r[i]);
+        }
+}
+
+void pack_values(const Head& h) {
+    uint32_t* out = h.values;
+    for (int key = 0; key < h.a.num_keys; key += 2)
+        for (int c = 0; c < h.a.head_size; c += 16, out += 16) {
+            const auto load = [&](int row) {
+                if (row >= h.a.num_keys) return _mm512_setzero_si512();
+                const char* from = row_of(h.a.value, row, h.row_bytes) + 2 * c;
+                return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+            };
+            _mm512_storeu_si512(out, _mm512_or_si512(load(key), _mm512_slli_epi32(load(key + 1), 16)));
+        }
+}
+
+// Scores of R queries and the N vectors of keys from `first` on, and the largest so far; keys that do not exist: -inf.
+template <int R, int N>
+void score(const Head& h, int query, int first, F (&largest)[QUERIES]) {
+    const __m512i zero[4] = {};
+    __m512i sum[R][N];
+    multiply_tile<PairProducts, false>(row_of(h.a.query, query, h.row_bytes), h.row_bytes,
+                                       h.keys + static_cast<size_t>(first) * h.pairs, KEYS * sizeof(uint32_t),
+                                       static_cast<int>(h.pairs), zero, {}, sum);
+    const __mmask16 last = first_lanes(h.a.num_keys - first - 16 * (N - 1));
+    for (int r = 0; r < R; r++)
+        for (int j = 0; j < N; j++) {
+            const F all = _mm512_castsi512_ps(sum[r][j]);
+            const F s = j + 1 < N ? all : _mm512_mask_mov_ps(V::set1(-__builtin_inff()), last, all);
+            largest[r] = V::max_nan(largest[r], s);
+            V::store(h.scores + static_cast<size_t>(r) * h.padded + first + 16 * j, s);
+        }
+}
+
+// 2^x for x <= 0 and -inf: a polynomial of degree 3 on [0, 1), relative error 1e-4, a twentieth of what rounding to
+// bfloat16 costs behind it.
+inline F exp2_bf16(F x) {
+    const F f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    F p = V::set1(7.802451e-2f);
+    p = V::fma(p, f, V::set1(0.22606720f));
+    p = V::fma(p, f, V::set1(0.69583351f));
+    p = V::fma(p, f, V::set1(0.99992522f));
+    return _mm512_scalef_ps(p, x);
+}
+
+// Row `r` of scores to weights; their sum.
+inline float weigh(const Head& h, int r, F largest) {
+    const float* scores = h.scores + static_cast<size_t>(r) * h.padded;
+    uint16_t* weights = h.weights + static_cast<size_t>(r) * h.padded;
+    const F top = V::set1(V::reduce_max(largest));
+    F sum = V::set1(0.0f);
+    for (int i = 0; i < h.a.num_keys; i += W) {
+        const F e = exp2_bf16(V::sub(V::load(scores + i), top));
+        sum = V::add(sum, e);
+        V::store_bf16(weights + i, e);
+    }
+    return V::reduce_add(sum);
+}
+
+// Columns [column, column + 16 N) of R output rows.
+template <int R, int N>
+void mix(const Head& h, int query, int column, const float* sums) {
+    const __m512i zero[4] = {};
+    __m512i total[R][N];
+    multiply_tile<PairProducts, false>(h.weights, h.padded * sizeof(uint16_t), h.values + column,
+                                       static_cast<size_t>(h.a.head_size) * sizeof(uint32_t), (h.a.num_keys + 1) / 2,
+                                       zero, {}, total);
+    for (int r = 0; r < R; r++) {
+        float* out = h.a.out + static_cast<size_t>(query - h.a.first_query + r) * h.a.out_stride + column;
+        const F inverse = V::set1(1.0f / sums[r]);
+        for (int j = 0; j < N; j++) V::store(out + 16 * j, V::mul(_mm512_castsi512_ps(total[r][j]), inverse));
+    }
+}
+
+template <int N>
+struct Number {
+    static constexpr int value = N;
+};
+
+// body(first vector, number as a constant) for `vectors` vectors, by fours.
+template <class Body>
+inline void by_fours(int vectors, Body body) {
+    int i = 0;
+    for (; i + 4 <= vectors; i += 4) body(i, Number<4>{});
+    if (vectors - i == 3) body(i, Number<3>{});
+    if (vectors - i == 2) body(i, Number<2>{});
+    if (vectors - i == 1) body(i, Number<1>{});
+}
+
+template <int R>
+void attend_rows(const Head& h, int query) {
+    F largest[QUERIES];
+    for (F& one : largest) one = V::set1(-__builtin_inff());
+    by_fours((h.a.num_keys + 15) / 16, [&](int i, auto n) { score<R, n.value>(h, query, 16 * i, largest); });
+    float sums[R];
+    for (int r = 0; r < R; r++) sums[r] = weigh(h, r, largest[r]);
+    by_fours(h.a.head_size / 16, [&](int i, auto n) { mix<R, n.value>(h, query, 16 * i, sums); });
+}
+
+template <int R>
+void attend_some(const Head& h, int query, int rows) {
+    if constexpr (R > 1) {
+        if (rows < R) return attend_some<R - 1>(h, query, rows);
+    }
+    attend_rows<R>(h, query);
+}
+
+void attend(const Attention& a) {
+    const Head h(a);
+    pack_keys(h);
+    pack_values(h);
+    const int rows = a.last_query - a.first_query, tiles = (rows + QUERIES - 1) / QUERIES;
+    for (int tile = 0, query = a.first_query; tile < tiles; tile++) {
+        const int count = (a.last_query - query) / (tiles - tile);
+        attend_some<QUERIES>(h, query, count);
+        query += count;
+    }
+}
+
+constexpr AttentionKernel attention_bf16 = {attend, Head::floats, true};
+
+}  // namespace
+
+const Kernels avx512bf16_kernels = make_kernels("avx512bf16", attention_bf16);
+
+}  // namespace embedrt

@@ -1,0 +1,16 @@
+// AVX512-VNNI, with attention in float32.
+#include "avx512_headers.h"
+#include "kernels.h"
+
+namespace embedrt {
+namespace {
+
+#include "avx512.h"
+#include "kernels_body.h"
+#include "attention_f32.h"
+
+}  // namespace
+
+const Kernels avx512vnni_kernels = make_kernels("avx512vnni", attention_f32);
+
+}  // namespace embedrt
