@@ -147,7 +147,7 @@ def test_layer_norm_keeps_nan(isa: str) -> None:
 def close_attention(
     isa: str, q: NDArray[np.float32], k: NDArray[np.float32], v: NDArray[np.float32], steps: float
 ) -> None:
-    """In bfloat16, a weight within 1e-4 of a tie may be rounded either way: 2^-8 of the result, if it is the only one."""
+    """A weight in bfloat16 within 1e-4 of a tie may be rounded either way: up to 2^-8 of the result."""
     narrow = isa in NARROW
     wanted = twin.attention(q.astype(np.float64), k, v, narrow)
     close(door.attention(isa, q, k, v), wanted, 2**-8 / 6e-8 if narrow else steps)
