@@ -133,11 +133,12 @@ struct V {
     }
 };
 
-// R rows times N vectors of columns: every step multiplies the next four bytes of a row with 64 of each vector, and all
-// rows begin with the sums in `start`. A name for each sum, because gcc 12 keeps an array of them on the stack.
-template <class Multiply, bool FETCH, int R, int N>
+// R rows times N vectors of columns: every step multiplies the next four bytes of a row with 64 of each vector; all rows
+// begin with the sums in `start`, and emit(row, vector, sum) takes them where they are. A name for each sum, because gcc
+// 12 keeps an array of them on the stack.
+template <class Multiply, bool FETCH, int R, int N, class Emit>
 static inline void multiply_tile(const void* rows_from, size_t stride, const void* panel_from, size_t panel_stride,
-                                 int steps, const __m512i* start, Ahead ahead, __m512i (&sum)[R][N]) {
+                                 int steps, const __m512i (&start)[N], Ahead ahead, Emit emit) {
     const auto* rows = static_cast<const uint8_t*>(rows_from);
     const auto* lower = rows + 3 * stride;
     const auto* panel = static_cast<const uint8_t*>(panel_from);
@@ -145,20 +146,20 @@ static inline void multiply_tile(const void* rows_from, size_t stride, const voi
     [[maybe_unused]] __m512i c0 = start[0], c1 = start[N > 1 ? 1 : 0], c2 = start[N > 2 ? 2 : 0], c3 = start[N > 3 ? 3 : 0];
 #define EACH_ROW(DO) DO(0, rows) DO(1, rows) DO(2, rows) DO(3, lower) DO(4, lower) DO(5, lower)
 #define DECLARE(r, base) [[maybe_unused]] __m512i s##r##0 = c0, s##r##1 = c1, s##r##2 = c2, s##r##3 = c3;
-#define ADD(r, base)                                                                    \
-    if constexpr (R > r) {                                                              \
-        const __m512i x = broadcast((base) + static_cast<size_t>(r % 3) * stride);       \
-        Multiply::add(s##r##0, x, c0);                                                  \
-        if constexpr (N > 1) Multiply::add(s##r##1, x, c1);                             \
-        if constexpr (N > 2) Multiply::add(s##r##2, x, c2);                             \
-        if constexpr (N > 3) Multiply::add(s##r##3, x, c3);                             \
+#define ADD(r, base)                                                               \
+    if constexpr (R > r) {                                                         \
+        const __m512i x = broadcast((base) + static_cast<size_t>(r % 3) * stride); \
+        Multiply::add(s##r##0, x, c0);                                             \
+        if constexpr (N > 1) Multiply::add(s##r##1, x, c1);                        \
+        if constexpr (N > 2) Multiply::add(s##r##2, x, c2);                        \
+        if constexpr (N > 3) Multiply::add(s##r##3, x, c3);                        \
     }
-#define SAVE(r, base)                                                                   \
-    if constexpr (R > r) {                                                              \
-        sum[r][0] = s##r##0;                                                            \
-        if constexpr (N > 1) sum[r][1] = s##r##1;                                       \
-        if constexpr (N > 2) sum[r][2] = s##r##2;                                       \
-        if constexpr (N > 3) sum[r][3] = s##r##3;                                       \
+#define EMIT(r, base)                              \
+    if constexpr (R > r) {                         \
+        emit(r, 0, s##r##0);                       \
+        if constexpr (N > 1) emit(r, 1, s##r##1);  \
+        if constexpr (N > 2) emit(r, 2, s##r##2);  \
+        if constexpr (N > 3) emit(r, 3, s##r##3);  \
     }
     EACH_ROW(DECLARE)
     for (int i = 0; i < steps; i++, panel += panel_stride, rows += 4, lower += 4) {
@@ -172,11 +173,11 @@ static inline void multiply_tile(const void* rows_from, size_t stride, const voi
         }
         EACH_ROW(ADD)
     }
-    EACH_ROW(SAVE)
+    EACH_ROW(EMIT)
 #undef EACH_ROW
 #undef DECLARE
 #undef ADD
-#undef SAVE
+#undef EMIT
 }
 
 // Products of unsigned and signed bytes, by fours.
@@ -187,16 +188,12 @@ struct ByteProducts {
 struct Int8 {
     static constexpr int ROWS = 6, COLUMNS = 64, K_UNIT = 4, ROW_BYTES = 1;
 
-    template <int R>
-    struct Tile {
-        __m512i sum[R][4];
-
-        inline void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t* start, int k,
-                        Ahead ahead) {
-            __m512i from[4];
-            for (int j = 0; j < 4; j++) from[j] = _mm512_loadu_si512(start + 16 * j);
-            multiply_tile<ByteProducts, true>(rows, stride, panel, COLUMNS * K_UNIT, k / K_UNIT, from, ahead, sum);
-        }
-        inline V::F value(int r, int j) const { return from_integers(sum[r][j]); }
-    };
+    template <int R, class Emit>
+    static inline void multiply(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t* start, int k,
+                                Ahead ahead, Emit emit) {
+        __m512i from[4];
+        for (int j = 0; j < 4; j++) from[j] = _mm512_loadu_si512(start + 16 * j);
+        multiply_tile<ByteProducts, true, R, 4>(rows, stride, panel, COLUMNS * K_UNIT, k / K_UNIT, from, ahead,
+                                                [&](int r, int j, __m512i sum) { emit(r, j, from_integers(sum)); });
+    }
 };

@@ -97,7 +97,7 @@ struct Int8 {
     struct Tile {
         __m256i sum[R][2];
 
-        inline void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k, Ahead) {
+        inline void run(const uint8_t* rows, size_t stride, const int8_t* panel, int k) {
             if constexpr (R == ROWS) return run_full(rows, stride, panel, k);
             for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
             for (int i = 0; i < k; i += 2, panel += 32, rows += 4) {
@@ -112,7 +112,6 @@ struct Int8 {
                 }
             }
         }
-        inline V::F value(int r, int j) const { return _mm256_cvtepi32_ps(sum[r][j]); }
 
         // In assembly, because gcc 12 keeps half of the twelve sums on the stack. Two k a step, four steps a turn:
         // ymm0-11 sums, ymm12-13 weights, ymm14 row, ymm15 product.
@@ -147,6 +146,15 @@ struct Int8 {
 #undef SAVE
         }
     };
+
+    template <int R, class Emit>
+    static inline void multiply(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k, Ahead,
+                                Emit emit) {
+        Tile<R> tile;
+        tile.run(rows, stride, panel, k);
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < 2; j++) emit(r, j, _mm256_cvtepi32_ps(tile.sum[r][j]));
+    }
 };
 
 #include "kernels_body.h"

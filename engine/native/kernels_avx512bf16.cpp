@@ -72,10 +72,23 @@ void transpose(__m512i (&r)[16]) {
     for (int i = 0; i < 16; i++) r[i] = t[i];
 }
 
+// Rows of Q, K and V lie far apart, which no processor foresees; up to 128 bytes of each are fetched.
+void fetch_rows(const Head& h, int first) {
+    for (int row = first; row < first + 16 && row < h.a.num_keys; row++) {
+        const void* all[] = {h.a.query, h.a.key, h.a.value};
+        for (const void* rows : all) {
+            const char* from = row_of(rows, row, h.row_bytes);
+            __builtin_prefetch(from), __builtin_prefetch(from + 4 * h.pairs - 1);
+        }
+    }
+}
+
 // Keys that do not exist are zero to the next multiple of 16, and nothing behind it: no score is computed there.
 void pack_keys(const Head& h) {
     const int pairs = static_cast<int>(h.pairs);
-    for (int key = 0; key < h.a.num_keys; key += 16)
+    fetch_rows(h, 0);
+    for (int key = 0; key < h.a.num_keys; key += 16) {
+        fetch_rows(h, key + 16);
         for (int c = 0; c < pairs; c += 16) {
             const __mmask16 columns = first_lanes(pairs - c);
             __m512i r[16];
@@ -88,6 +101,7 @@ void pack_keys(const Head& h) {
             uint32_t* out = h.keys + panel * KEYS + key % KEYS;
             for (int i = 0; i < 16 && c + i < pairs; i++) _mm512_storeu_si512(out + i * KEYS, r[i]);
         }
+    }
 }
 
 void pack_values(const Head& h) {
@@ -106,19 +120,16 @@ void pack_values(const Head& h) {
 // Scores of R queries and the N vectors of keys from `first` on, and the largest so far; keys that do not exist: -inf.
 template <int R, int N>
 void score(const Head& h, int query, int first, F (&largest)[QUERIES]) {
-    const __m512i zero[4] = {};
-    __m512i sum[R][N];
-    multiply_tile<PairProducts, false>(row_of(h.a.query, query, h.row_bytes), h.row_bytes,
-                                       h.keys + static_cast<size_t>(first) * h.pairs, KEYS * sizeof(uint32_t),
-                                       static_cast<int>(h.pairs), zero, {}, sum);
+    const __m512i zero[N] = {};
     const __mmask16 last = first_lanes(h.a.num_keys - first - 16 * (N - 1));
-    for (int r = 0; r < R; r++)
-        for (int j = 0; j < N; j++) {
-            const F all = _mm512_castsi512_ps(sum[r][j]);
-            const F s = j + 1 < N ? all : _mm512_mask_mov_ps(V::set1(-__builtin_inff()), last, all);
+    multiply_tile<PairProducts, false, R, N>(
+        row_of(h.a.query, query, h.row_bytes), h.row_bytes, h.keys + static_cast<size_t>(first) * h.pairs,
+        KEYS * sizeof(uint32_t), static_cast<int>(h.pairs), zero, {}, [&](int r, int j, __m512i sum) {
+            F s = _mm512_castsi512_ps(sum);
+            if (j + 1 == N) s = _mm512_mask_mov_ps(V::set1(-__builtin_inff()), last, s);
             largest[r] = V::max_nan(largest[r], s);
             V::store(h.scores + static_cast<size_t>(r) * h.padded + first + 16 * j, s);
-        }
+        });
 }
 
 // 2^x for x <= 0 and -inf: a polynomial of degree 3 on [0, 1), relative error 1e-4, a twentieth of what rounding to
@@ -148,17 +159,17 @@ inline float weigh(const Head& h, int r, F largest) {
 
 // Columns [column, column + 16 N) of R output rows.
 template <int R, int N>
-void mix(const Head& h, int query, int column, const float* sums) {
-    const __m512i zero[4] = {};
-    __m512i total[R][N];
-    multiply_tile<PairProducts, false>(h.weights, h.padded * sizeof(uint16_t), h.values + column,
-                                       static_cast<size_t>(h.a.head_size) * sizeof(uint32_t), (h.a.num_keys + 1) / 2,
-                                       zero, {}, total);
-    for (int r = 0; r < R; r++) {
-        float* out = h.a.out + static_cast<size_t>(query - h.a.first_query + r) * h.a.out_stride + column;
-        const F inverse = V::set1(1.0f / sums[r]);
-        for (int j = 0; j < N; j++) V::store(out + 16 * j, V::mul(_mm512_castsi512_ps(total[r][j]), inverse));
-    }
+void mix(const Head& h, int query, int column, const float (&sums)[R]) {
+    const __m512i zero[N] = {};
+    float* out = h.a.out + static_cast<size_t>(query - h.a.first_query) * h.a.out_stride + column;
+    multiply_tile<PairProducts, false, R, N>(
+        h.weights, h.padded * sizeof(uint16_t), h.values + column,
+        static_cast<size_t>(h.a.head_size) * sizeof(uint32_t), (h.a.num_keys + 1) / 2, zero, {},
+        [&](int r, int j, __m512i total) {
+            const F inverse = V::set1(1.0f / sums[r]);
+            V::store(out + static_cast<size_t>(r) * h.a.out_stride + 16 * j,
+                     V::mul(_mm512_castsi512_ps(total), inverse));
+        });
 }
 
 template <int N>

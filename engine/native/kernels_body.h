@@ -63,30 +63,32 @@ static inline F activate(F x) {
     return V::max_nan(V::set1(0.0f), x);
 }
 
-// One row's `vectors` vectors of a tile, from column `n` on.
-template <Epilogue E, Activation A, class Value>
-static inline void finish(const Product& p, int row, int n, int columns, const float* bias, Value value) {
-    [[maybe_unused]] float* out = p.out + static_cast<size_t>(row) * p.out_stride + n;
-    for (int j = 0; j * W < columns; j++) {
-        F v = value(j);
-        if constexpr (E != Epilogue::accumulate) v = V::add(v, V::load(bias + n + j * W));
+// What a product does with the sums of one panel, vector by vector.
+template <Epilogue E, Activation A>
+struct Finish {
+    const Product& p;
+    const float *bias, *restore;  // of the panel's first column, which is `n`; so are the others
+    float *out, *rest;
+    uint16_t* out_bf16;
+    int n;
+
+    Finish(const Product& product, const float* biases, int first)
+        : p(product), bias(biases + first), restore(p.restore + first), out(p.out + first),
+          rest(p.rest + (first - p.main)), out_bf16(p.out_bf16 + first), n(first) {}
+
+    inline void operator()(int row, int j, F v) const {
+        const size_t at = static_cast<size_t>(row) * p.out_stride + static_cast<size_t>(j * W);
+        if constexpr (E != Epilogue::accumulate) v = V::add(v, V::load(bias + j * W));
         if constexpr (E == Epilogue::activate) v = activate<A>(v);
-        if constexpr (E == Epilogue::residual) v = V::fma(V::load(out + j * W), V::load(p.restore + n + j * W), v);
-        if constexpr (E == Epilogue::accumulate) v = V::add(v, V::load(out + j * W));
-        if constexpr (E == Epilogue::narrow) {
-            V::store_bf16(p.out_bf16 + static_cast<size_t>(row) * p.out_stride + n + j * W, v);
-            continue;
-        }
+        if constexpr (E == Epilogue::residual) v = V::fma(V::load(out + at), V::load(restore + j * W), v);
+        if constexpr (E == Epilogue::accumulate) v = V::add(v, V::load(out + at));
+        if constexpr (E == Epilogue::narrow) return V::store_bf16(out_bf16 + at, v);
         if constexpr (E == Epilogue::activate) {
-            const int column = n + j * W;
-            if (column >= p.main) {
-                V::store(p.rest + static_cast<size_t>(row) * p.rest_stride + (column - p.main), v);
-                continue;
-            }
+            if (n + j * W >= p.main) return V::store(rest + static_cast<size_t>(row) * p.rest_stride + j * W, v);
         }
-        V::store(out + j * W, v);
+        V::store(out + at, v);
     }
-}
+};
 
 // A tile of a product: `rows` rows from `row` on, the tile-th of so many, times one panel.
 struct Place {
@@ -106,15 +108,27 @@ static inline Ahead fetch_ahead(const PackedI8& w, const Place& at) {
 template <int R, Epilogue E, Activation A>
 static inline void tile_i8(const PackedI8& w, const Product& p, const Place& at) {
     constexpr int N = Int8::COLUMNS;
-    const int n = at.panel * N;
-    const int columns = min_int(N, w.n - n);
-    Int8::Tile<R> tile;
-    tile.run(static_cast<const uint8_t*>(p.rows) + static_cast<size_t>(at.row) * p.row_stride, p.row_stride,
-             w.data + static_cast<size_t>(at.panel) * N * w.k, w.start ? w.start + n : nullptr, w.k, fetch_ahead(w, at));
-    for (int r = 0; r < R; r++) {
-        const F scale = V::set1(p.row_scale[at.row + r]);
-        finish<E, A>(p, at.row + r, n, columns, w.bias,
-                     [&](int j) { return V::mul(V::mul(tile.value(r, j), V::load(w.scale + n + j * W)), scale); });
+    const int n = at.panel * N, columns = min_int(N, w.n - n);
+    const Finish<E, A> finish(p, w.bias, n);
+    const float *scale = w.scale + n, *row_scale = p.row_scale + at.row;
+    const auto scaled = [&](int r, int j, F sum) {
+        return V::mul(V::mul(sum, V::load(scale + j * W)), V::set1(row_scale[r]));
+    };
+    const auto multiply = [&](auto emit) {
+        Int8::multiply<R>(static_cast<const uint8_t*>(p.rows) + static_cast<size_t>(at.row) * p.row_stride,
+                          p.row_stride, w.data + static_cast<size_t>(n) * static_cast<size_t>(w.k),
+                          w.start ? w.start + n : nullptr, w.k, fetch_ahead(w, at), emit);
+    };
+    if constexpr (E == Epilogue::activate) {
+        // through memory: beside the sums there are no registers for the activation's constants
+        F sums[R][N / W];
+        multiply([&](int r, int j, F sum) { sums[r][j] = sum; });
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j * W < columns; j++) finish(at.row + r, j, scaled(r, j, sums[r][j]));
+    } else {
+        multiply([&](int r, int j, F sum) {
+            if (j * W < columns) finish(at.row + r, j, scaled(r, j, sum));
+        });
     }
 }
 
@@ -142,8 +156,10 @@ static inline void tile_product_f32(const PackedF32& w, const Product& p, const 
     const float* a = static_cast<const float*>(p.rows) + static_cast<size_t>(at.row) * (p.row_stride / sizeof(float));
     tile_f32<R, V::F32_VECTORS>(a, p.row_stride / sizeof(float), w.data + static_cast<size_t>(at.panel) * N * w.k, N,
                                 w.k, sum);
+    const int columns = min_int(N, w.n - n);
+    const Finish<E, A> finish(p, w.bias, n);
     for (int r = 0; r < R; r++)
-        finish<E, A>(p, at.row + r, n, min_int(N, w.n - n), w.bias, [&](int j) { return sum[r][j]; });
+        for (int j = 0; j * W < columns; j++) finish(at.row + r, j, sum[r][j]);
 }
 
 struct TileI8 {

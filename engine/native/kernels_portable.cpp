@@ -120,25 +120,21 @@ struct V {
 struct Int8 {
     static constexpr int ROWS = 4, COLUMNS = 16, K_UNIT = 2, ROW_BYTES = 2;
 
-    template <int R>
-    struct Tile {
-        int32_t sum[R][COLUMNS];
-
-        void run(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k, Ahead) {
-            for (int r = 0; r < R; r++)
-                for (int n = 0; n < COLUMNS; n++) sum[r][n] = 0;
-            for (int i = 0; i < k; i += K_UNIT, panel += COLUMNS * K_UNIT) {
-                for (int r = 0; r < R; r++) {
-                    int16_t x[K_UNIT];
-                    __builtin_memcpy(x, rows + r * stride + static_cast<size_t>(i) * ROW_BYTES, sizeof x);
-                    for (int n = 0; n < COLUMNS; n++) sum[r][n] += x[0] * panel[2 * n] + x[1] * panel[2 * n + 1];
-                }
+    template <int R, class Emit>
+    static void multiply(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k, Ahead,
+                         Emit emit) {
+        int32_t sum[R][COLUMNS] = {};
+        for (int i = 0; i < k; i += K_UNIT, panel += COLUMNS * K_UNIT) {
+            for (int r = 0; r < R; r++) {
+                int16_t x[K_UNIT];
+                __builtin_memcpy(x, rows + r * stride + static_cast<size_t>(i) * ROW_BYTES, sizeof x);
+                for (int n = 0; n < COLUMNS; n++) sum[r][n] += x[0] * panel[2 * n] + x[1] * panel[2 * n + 1];
             }
         }
-        V::F value(int r, int j) const {
-            return V::each([&](int i) { return static_cast<float>(sum[r][j * V::W + i]); });
-        }
-    };
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j * V::W < COLUMNS; j++)
+                emit(r, j, V::each([&](int i) { return static_cast<float>(sum[r][j * V::W + i]); }));
+    }
 };
 
 #include "kernels_body.h"

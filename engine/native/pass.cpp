@@ -8,24 +8,27 @@ namespace {
 
 constexpr int CENTRE = 128, ACTIVATION_ZERO = 16;
 constexpr int BLOCK_ROWS = 48;       // rows that go through a layer's second half together, half more or less
-constexpr int COLUMN_ROWS = 24;      // rows per thread under which threads share columns instead of rows
-constexpr int ROW_TILE = 6;          // blocks are whole tiles where they can be
+// Rows per thread under which threads share columns instead of rows. With two tiles to a thread, one hides the loading
+// of weights for the other; with many threads each would load all weights for few rows (chosen, not measured).
+constexpr int COLUMN_ROWS = 8, COLUMN_ROWS_OF_MANY = 24, MANY_THREADS = 5;
 constexpr int QUERY_CHUNK = 126;     // query rows of an attention task, where there are few heads to share
 
 int part_of(int total, int part, int parts) {
     return static_cast<int>(static_cast<int64_t>(total) * part / parts);
 }
 
-// Rows [first, second) of block `index` of `blocks`: whole tiles, as even as they come.
+// Rows [first, second) of block `index` of `blocks`, as even as they come: a tile of five rows is as fast as one of six.
 std::pair<int, int> block_range(int rows, int index, int blocks) {
-    const int tiles = (rows + ROW_TILE - 1) / ROW_TILE;
-    return {std::min(rows, part_of(tiles, index, blocks) * ROW_TILE),
-            std::min(rows, part_of(tiles, index + 1, blocks) * ROW_TILE)};
+    return {part_of(rows, index, blocks), part_of(rows, index + 1, blocks)};
 }
 
 int count_blocks(int rows, int threads) {
     const int round = threads * BLOCK_ROWS;
     return std::max(1, (rows + round / 2) / round) * threads;
+}
+
+bool few_rows(int rows, int threads) {
+    return threads > 1 && rows < threads * (threads < MANY_THREADS ? COLUMN_ROWS : COLUMN_ROWS_OF_MANY);
 }
 
 template <class T>
@@ -38,7 +41,7 @@ void grow(Array<T>& array, size_t count) {
 Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch& batch, Profile* profile)
     : model_(encoder.model_), k_(encoder.kernels_), w_(workspace), pool_(pool), batch_(batch),
       profile_(profile), hidden_(model_.hidden), inner_(model_.intermediate), num_rows_(batch.num_tokens()),
-      columns_(num_rows_ < COLUMN_ROWS * pool.size() && pool.size() > 1) {
+      columns_(few_rows(num_rows_, pool.size())) {
     const auto tokens = static_cast<size_t>(num_rows_), texts = static_cast<size_t>(batch.num_texts);
     const auto hidden = static_cast<size_t>(hidden_), inner = static_cast<size_t>(inner_);
     const auto threads = static_cast<size_t>(pool.size());
@@ -49,7 +52,7 @@ Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch
     for (int i = 0; i < batch.num_texts; i++)
         for (int q = 0; q < batch.offsets[i + 1] - batch.offsets[i]; q += query_chunk_) tasks_.emplace_back(i, q);
 
-    block_rows_ = columns_ ? num_rows_ : BLOCK_ROWS + BLOCK_ROWS / 2 + ROW_TILE;
+    block_rows_ = columns_ ? num_rows_ : BLOCK_ROWS + BLOCK_ROWS / 2;
     const size_t slots = columns_ ? 1 : threads, rows = slots * static_cast<size_t>(block_rows_);
     const size_t first = batch.first_only ? texts : 0;
     grow(w_.x, (tokens + first) * hidden);
@@ -271,6 +274,14 @@ void Pass::quantize(const Matrix& reader, Floats x, int zero, Bytes out, int cou
     }
 }
 
+// Into the second cache, what a product's tiles would read in pieces of a few lines.
+void Pass::fetch(Floats x, int count, Share share) const {
+    constexpr size_t LINE = 64 / sizeof(float);
+    for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++)
+        for (size_t i = 0; i < static_cast<size_t>(hidden_); i += LINE)
+            __builtin_prefetch(x.data + static_cast<size_t>(r) * x.stride + i, 1, 2);
+}
+
 void Pass::norm(const Norm& norm, Floats x, int count, Share share) {
     for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++)
         k_.layer_norm(x.data + static_cast<size_t>(r) * x.stride, hidden_, norm.gamma, norm.beta, model_.epsilon);
@@ -314,7 +325,7 @@ Pass::Block Pass::block(int first_row, int count, int slot, bool first_only) con
 
 // Whether threads share the columns of so few rows.
 bool Pass::share_columns(int rows) const {
-    return rows < COLUMN_ROWS * pool_.size() && rows <= block_rows_ && pool_.size() > 1;
+    return few_rows(rows, pool_.size()) && rows <= block_rows_;
 }
 
 int Pass::panels(const Matrix& matrix) const { return (matrix.n() + k_.panel_columns - 1) / k_.panel_columns; }
