@@ -1,4 +1,4 @@
-"""The native executor by itself: each kernel verified and timed, whole calls, and where their time goes.
+"""The native executor by itself: each kernel verified and timed, whole calls and where their time goes, calls at once.
 
     python -m bench.native [--threads 2] [--isa auto] [--shapes large,mini] [--rounds 9]
 
@@ -13,6 +13,9 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +46,7 @@ ROWS = 48
 
 
 def main() -> None:
-    """Print the three tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--isa", default="auto")
@@ -62,6 +65,8 @@ def main() -> None:
         _kernels(shape, isa, one)
         print(f"\n{name}: whole calls, {given.threads} threads; share of time per step")
         _calls(name, isa, given.threads, given.rounds, all_threads)
+        print(f"\n{name}: tokens/s with one thread, with {given.threads}, and of two calls at once on one executor")
+        _at_once(name, isa, given.threads, given.rounds)
 
 
 def _kernels(shape: made.Shape, isa: str, peaks: Peaks) -> None:
@@ -89,7 +94,7 @@ def _kernels(shape: made.Shape, isa: str, peaks: Peaks) -> None:
         q, k_, v = (rng.standard_normal((tokens, size)).astype(np.float32) for _ in range(3))
         out, best = door.time_attention(isa, q, k_, v, 0, tokens, 30)
         error = np.abs(out - twin.attention(q.astype(np.float64), k_, v)).max()
-        assert error < 1e-4, f"attention is wrong by {error}, so it is not timed"
+        assert error < (1e-2 if isa == "avx512bf16" else 1e-4), f"attention is wrong by {error}, so it is not timed"
         print(f"  attention          {tokens:5} x {size:5}  {4 * tokens * tokens * size / best / 1e9:6.0f} GFLOPS")
 
 
@@ -125,6 +130,32 @@ def _call(
         f"{step} {100 * seconds / total:.0f}%" for step, seconds in spent.items() if seconds > total / 200
     )
     print(f"  {label:7} {tokens / median:8.0f} tokens/s {gops:6.0f} GOPS {_share(gops, peaks)}  {shares}", flush=True)
+
+
+def _at_once(name: str, isa: str, threads: int, rounds: int) -> None:
+    shape = SHAPES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = made.write_bundle(Path(folder) / "bundle", shape)
+        one, several = (NativeExecutor(bundle, "int8", num_threads=n, isa=isa) for n in (1, threads))
+        with ThreadPoolExecutor(2) as pool:
+            for texts, tokens in BATCHES[name]:
+                batch = made.random_batch([tokens] * texts, shape.vocabulary)
+                run = partial(several.run, batch)
+                speeds: dict[str, list[float]] = {"one thread": [], "all threads": [], "two at once": []}
+                for _ in range(rounds):
+                    speeds["one thread"].append(_seconds(partial(one.run, batch)))
+                    speeds["all threads"].append(_seconds(run))
+                    both = partial(_wait_for, pool, run)
+                    speeds["two at once"].append(_seconds(both) / 2)
+                cells = (f"{key} {texts * tokens / statistics.median(times):8.0f}" for key, times in speeds.items())
+                print(f"  {f'{texts}x{tokens}':7} {', '.join(cells)}", flush=True)
+        one.close()
+        several.close()
+
+
+def _wait_for(pool: Executor, run: Callable[[], object]) -> None:
+    for call in [pool.submit(run) for _ in range(2)]:
+        call.result()
 
 
 def _share(gops: float, peaks: Peaks) -> str:

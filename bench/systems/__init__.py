@@ -44,6 +44,8 @@ _ALL = (
                "Embedder, the executor that it chooses here"),
     SystemSpec("ours-int8-ort", "embedrt int8, on ONNX Runtime", "int8", "ours:Ours", "bundle", "int8/onnxruntime",
                _OWN, "Embedder with executor='onnxruntime': the same file on stock ONNX Runtime"),
+    SystemSpec("ours-bf16", "embedrt bf16", "bf16", "ours:Ours", "bundle", "bf16", _OWN,
+               "Embedder; the fp32 file rounded as it is loaded, native executor"),
     SystemSpec("ours-fp32", "embedrt fp32", "fp32", "ours:Ours", "bundle", "fp32", _OWN, "Embedder"),
     SystemSpec("ours-fp16", "embedrt fp16", "fp32", "ours:Ours", "bundle", "fp16", _OWN,
                "Embedder; on a CPU the halves are widened at load and it computes in fp32"),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +30,8 @@ MANIFEST_NAME = "manifest.json"
 PARITY_TEXTS = "parity/texts.json"  # list of strings
 PARITY_VECTORS = "parity/vectors.npy"  # float32 (N, D), the reference's vectors of those texts
 VARIANT_NAMES = ("fp32", "fp16", "int8")
+BF16, BF16_SOURCE = "bf16", "fp32"
+"""BF16 is a variant without files: BF16_SOURCE's weights, rounded to bfloat16 as the native executor loads them."""
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 STAGE_KINDS = ("dense", "layernorm", "normalize")
 ACTIVATION_NAMES = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu")
@@ -166,6 +168,17 @@ class Manifest:
     notes: tuple[str, ...] = field(default=())  # what a user should know: unfused graph, assumed pooling, ...
 
 
+def find_variant(manifest: Manifest, name: str) -> Variant:
+    """The variant called `name`; BF16 is fp32 without its parity. OptionError lists those there are."""
+    if name == BF16 and BF16_SOURCE in manifest.variants:
+        return replace(manifest.variants[BF16_SOURCE], parity=None)
+    try:
+        return manifest.variants[name]
+    except KeyError:
+        have = ", ".join(manifest.variants)
+        raise OptionError(f"variant {name!r} is not in this bundle; it has: {have}") from None
+
+
 @dataclass(frozen=True)
 class Bundle:
     """An opened bundle: its directory and its manifest."""
@@ -179,11 +192,7 @@ class Bundle:
 
     def variant(self, name: str) -> Variant:
         """The variant called `name`; OptionError lists those there are."""
-        try:
-            return self.manifest.variants[name]
-        except KeyError:
-            have = ", ".join(self.manifest.variants)
-            raise OptionError(f"variant {name!r} is not in this bundle; it has: {have}") from None
+        return find_variant(self.manifest, name)
 
     def files(self, variant: str | None = None) -> tuple[BundleFile, ...]:
         """The shared files, and those of one variant, or of all when `variant` is None."""

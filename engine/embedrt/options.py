@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict
 
-from embedrt.bundle import Manifest, Prompts
+from embedrt.bundle import BF16, Manifest, Prompts, find_variant
 from embedrt.errors import OptionError
 from embedrt.precision import PRECISIONS
 from embedrt.prompting import choose_prompt, document_prompt, query_prompt
@@ -98,13 +98,14 @@ def parse_options(
 
 def identity_of(manifest: Manifest, variant: str, pooling: tuple[str, ...], options: EncodeOptions) -> str:
     """16 hex digits over everything that decides a vector: model, tokenizer, variant, pooling, prompt, output."""
-    hashes = {f.path: f.sha256 for f in (*manifest.files, *manifest.variants[variant].files)}
+    files = find_variant(manifest, variant).files
+    hashes = {f.path: f.sha256 for f in (*manifest.files, *files)}
     stages = [{**asdict(stage), "path": hashes.get(stage.path or "")} for stage in manifest.pipeline.stages]
     parts = {
         "model": manifest.source.sha256,
         "tokenizer": hashes[manifest.tokenizer],
         "max_tokens": manifest.max_tokens,
-        "variant": {path: hashes[path] for path in sorted(f.path for f in manifest.variants[variant].files)},
+        "variant": {path: hashes[path] for path in sorted(f.path for f in files)},
         "pooling": [*pooling, manifest.pipeline.include_prompt],
         "stages": stages,
         "prompt": options.prompt,
@@ -115,6 +116,8 @@ def identity_of(manifest: Manifest, variant: str, pooling: tuple[str, ...], opti
             options.truncate_dim,
         ],
     }
+    if variant == BF16:
+        parts["products"] = BF16
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

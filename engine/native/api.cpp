@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "bfloat16.h"
 #include "embedrt_native.h"
 #include "encoder.h"
 #include "isa.h"
@@ -51,13 +52,6 @@ const Kernels* at(int32_t i) {
 void check_widths(std::initializer_list<int32_t> widths) {
     for (int32_t width : widths)
         if (width < 16 || width % 16 != 0) throw std::invalid_argument("widths must be multiples of 16");
-}
-
-// Rounded to the nearest, ties to even; not for NaN.
-uint16_t to_bf16(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 double now() {
@@ -174,13 +168,13 @@ int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, in
         check_widths({k, n, main});
         Array<char> storage;
         const Matrix matrix = pack_matrix(kernels, k, n, zero, w, scale, bias, storage);
-        const size_t row_bytes = static_cast<size_t>(k) * static_cast<size_t>(matrix.wide ? 4 : kernels.row_bytes);
+        const size_t row_bytes = static_cast<size_t>(k) * static_cast<size_t>(matrix.kind == Kind::float32 ? 4 : kernels.row_bytes);
         Array<char> quantized(row_bytes * static_cast<size_t>(rows));
         std::vector<float> scales(static_cast<size_t>(rows));
         for (int32_t r = 0; r < rows; r++) {
             char* row = quantized.data() + static_cast<size_t>(r) * row_bytes;
             const float* from = x + static_cast<size_t>(r) * static_cast<size_t>(k);
-            if (matrix.wide)
+            if (matrix.kind == Kind::float32)
                 std::memcpy(row, from, row_bytes);
             else
                 kernels.quantize(from, k, zero, row, &scales[static_cast<size_t>(r)]);
@@ -200,7 +194,7 @@ int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, in
         product.rest_stride = static_cast<size_t>(n - main);
         product.restore = restore;
         time_best(repeat, seconds, [&] {
-            matrix.wide ? kernels.product_f32(matrix.f32, product) : kernels.product_i8(matrix.i8, product);
+            matrix.kind == Kind::float32 ? kernels.product_f32(matrix.f32, product) : kernels.product_i8(matrix.i8, product);
         });
     });
 }

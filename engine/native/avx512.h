@@ -142,7 +142,7 @@ static inline void multiply_tile(const void* rows_from, size_t stride, const voi
     const auto* rows = static_cast<const uint8_t*>(rows_from);
     const auto* lower = rows + 3 * stride;
     const auto* panel = static_cast<const uint8_t*>(panel_from);
-    const auto* next = ahead.data;
+    const char* next = ahead.data;
     [[maybe_unused]] __m512i c0 = start[0], c1 = start[N > 1 ? 1 : 0], c2 = start[N > 2 ? 2 : 0], c3 = start[N > 3 ? 3 : 0];
 #define EACH_ROW(DO) DO(0, rows) DO(1, rows) DO(2, rows) DO(3, lower) DO(4, lower) DO(5, lower)
 #define DECLARE(r, base) [[maybe_unused]] __m512i s##r##0 = c0, s##r##1 = c1, s##r##2 = c2, s##r##3 = c3;

@@ -37,15 +37,22 @@ struct PackedF32 {
     const float* bias = nullptr;
 };
 
+// bfloat16 weight (K, N) in panels of 64: data[panel][k / 2][column][k % 2].
+struct PackedBf16 {
+    int k = 0, n = 0;
+    const uint16_t* data = nullptr;
+    const float* bias = nullptr;
+};
+
 // Bytes to fetch into the second cache with every step of a tile: at `data` and `second` behind it, then `step` on.
 struct Ahead {
-    const int8_t* data;
+    const char* data;
     size_t second, step;
 };
 
 // Where a product's rows come from and go to; pointers are to the first of `num_rows` rows.
 struct Product {
-    const void* rows = nullptr;         // quantized rows, or float32
+    const void* rows = nullptr;         // quantized rows, float32 or bfloat16
     size_t row_stride = 0;              // bytes
     const float* row_scale = nullptr;   // (num_rows,), int8 only
     int num_rows = 0;
@@ -93,6 +100,9 @@ struct Kernels {
     // out = word + position + type; word is int8 times word_scale, or float32 when word_i8 is null.
     void (*embed)(const int8_t* word_i8, const float* word_f32, float word_scale, const float* position,
                   const float* type, int width, float* out);
+    // Null where there is no bfloat16: the product, and a row rounded to it.
+    void (*product_bf16)(const PackedBf16&, const Product&);
+    void (*narrow_row)(const float* x, int width, uint16_t* out);
 
     size_t qkv_bytes() const { return attention.bfloat16 ? 2 : 4; }  // of one element
 };

@@ -1,4 +1,4 @@
-// AVX512-VNNI and AVX512-BF16: Q, K, V and the softmax's weights in bfloat16, sums in float32.
+// AVX512-VNNI and AVX512-BF16: attention in bfloat16, and products of bfloat16 weights; sums are float32.
 #include "avx512_headers.h"
 #include "kernels.h"
 
@@ -217,10 +217,38 @@ void attend(const Attention& a) {
     }
 }
 
+struct TileBf16 {
+    using Weight = PackedBf16;
+    static constexpr int ROWS = 6;
+    template <int R, Epilogue E, Activation A>
+    static void run(const PackedBf16& w, const Product& p, const Place& at) {
+        constexpr int N = Int8::COLUMNS, STEP = N * 4;
+        const int n = at.panel * N, columns = min_int(N, w.n - n), steps = w.k / 2;
+        const Finish<E, A> finish(p, w.bias, n);
+        const __m512i zero[4] = {};
+        F sums[R][4];
+        multiply_tile<PairProducts, true, R, 4>(
+            row_of(p.rows, at.row, p.row_stride), p.row_stride,
+            w.data + static_cast<size_t>(n) * static_cast<size_t>(w.k), STEP, steps, zero,
+            fetch_ahead<STEP>(w.data, steps, at), [&](int r, int j, __m512i sum) { sums[r][j] = _mm512_castsi512_ps(sum); });
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j * W < columns; j++) finish(at.row + r, j, sums[r][j]);
+    }
+};
+
+void narrow_row(const float* x, int width, uint16_t* out) {
+    for (int i = 0; i < width; i += W) V::store_bf16(out + i, V::load(x + i));
+}
+
 constexpr AttentionKernel attention_bf16 = {attend, Head::floats, true};
 
 }  // namespace
 
-const Kernels avx512bf16_kernels = make_kernels("avx512bf16", attention_bf16);
+constinit const Kernels avx512bf16_kernels = []() constexpr {
+    Kernels kernels = make_kernels("avx512bf16", attention_bf16);
+    kernels.product_bf16 = product<TileBf16>;
+    kernels.narrow_row = narrow_row;
+    return kernels;
+}();
 
 }  // namespace embedrt

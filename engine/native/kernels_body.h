@@ -96,12 +96,12 @@ struct Place {
 };
 
 // What this tile fetches of the next panel while it multiplies: the panel's tiles share the work evenly. Where there is
-// only one, it touches every second line, and the processor fetches the neighbours.
-static inline Ahead fetch_ahead(const PackedI8& w, const Place& at) {
-    constexpr size_t STEP = Int8::COLUMNS * Int8::K_UNIT;  // bytes of a panel that one step reads
-    const size_t steps = static_cast<size_t>(w.k) / Int8::K_UNIT, tiles = static_cast<size_t>(at.tiles);
+// only one, it touches every second line, and the processor fetches the neighbours. One step reads STEP bytes of a panel.
+template <size_t STEP>
+static inline Ahead fetch_ahead(const void* weights, int num_steps, const Place& at) {
+    const size_t steps = static_cast<size_t>(num_steps), tiles = static_cast<size_t>(at.tiles);
     const size_t share = (STEP + tiles - 1) / tiles;
-    const int8_t* next = w.data + static_cast<size_t>(at.panel + 1) * steps * STEP;
+    const char* next = static_cast<const char*>(weights) + static_cast<size_t>(at.panel + 1) * steps * STEP;
     return {next + static_cast<size_t>(at.tile) * steps * share, share / 2, share};
 }
 
@@ -117,7 +117,8 @@ static inline void tile_i8(const PackedI8& w, const Product& p, const Place& at)
     const auto multiply = [&](auto emit) {
         Int8::multiply<R>(static_cast<const uint8_t*>(p.rows) + static_cast<size_t>(at.row) * p.row_stride,
                           p.row_stride, w.data + static_cast<size_t>(n) * static_cast<size_t>(w.k),
-                          w.start ? w.start + n : nullptr, w.k, fetch_ahead(w, at), emit);
+                          w.start ? w.start + n : nullptr, w.k,
+                          fetch_ahead<N * Int8::K_UNIT>(w.data, w.k / Int8::K_UNIT, at), emit);
     };
     if constexpr (E == Epilogue::activate) {
         // through memory: beside the sums there are no registers for the activation's constants
@@ -269,5 +270,5 @@ static void embed(const int8_t* word_i8, const float* word_f32, float word_scale
 static constexpr Kernels make_kernels(const char* name, AttentionKernel attention) {
     static_assert(Int8::COLUMNS == V::F32_VECTORS * W, "int8 and float32 weights have panels of one width");
     return {name, Int8::COLUMNS, Int8::K_UNIT, Int8::ROW_BYTES, attention,
-            product<TileI8>, product<TileF32>, quantize, layer_norm, embed};
+            product<TileI8>, product<TileF32>, quantize, layer_norm, embed, nullptr, nullptr};
 }

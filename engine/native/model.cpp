@@ -59,7 +59,8 @@ class Loader {
    public:
     Loader(const embedrt_config& config, const Tensors& tensors, PackedBefore before, const Kernels& kernels,
            Pool& pool)
-        : config_(config), tensors_(tensors), before_(before), packer_(kernels), pool_(pool) {}
+        : config_(config), tensors_(tensors), before_(before), kernels_(kernels), packer_(kernels),
+          pool_(pool) {}
 
     Model load() {
         read_config();
@@ -100,6 +101,9 @@ class Loader {
             throw Refusal("the activation is not one of gelu (erf or tanh) and relu");
         model_.activation = static_cast<Activation>(config_.activation);
         model_.epsilon = config_.layer_norm_epsilon;
+        model_.bfloat16 = config_.bfloat16 != 0;
+        if (model_.bfloat16 && kernels_.product_bf16 == nullptr)
+            throw Refusal(std::string("products in bfloat16 need a processor with AVX512-BF16; this is ") + kernels_.name);
         model_.max_positions = config_.max_positions;
         model_.pad_position = config_.pad_position;
         if (model_.max_positions <= model_.first_position() || model_.pad_position < -1)
@@ -130,16 +134,29 @@ class Loader {
         const int hidden = model_.hidden;
         const float* bias = tensors_.floats(name + "qkv.bias", 1, 3 * hidden);
         const float q_factor = 1.44269504f / std::sqrt(static_cast<float>(model_.head_size));
-        packer_.matrix(layer.qkv, hidden,
-                       same_kind({source(name + "query", hidden, hidden, bias, q_factor),
-                                  source(name + "key", hidden, hidden, bias + hidden),
-                                  source(name + "value", hidden, hidden, bias + 2 * hidden)}),
-                       CENTRE);
+        packer_.matrix(layer.qkv, hidden, qkv_sources(name, bias, q_factor), CENTRE, float_kind());
         single(layer.output, name + "attention_output", hidden, hidden, CENTRE);
         read_ffn(layer, name);
         read_norm(layer.attention_norm, name + "attention_norm");
         read_norm(layer.ffn_norm, name + "ffn_norm");
     }
+
+    // Q, K and V, each of its own tensor, or side by side in one.
+    std::vector<Source> qkv_sources(const std::string& name, const float* bias, float q_factor) const {
+        const int hidden = model_.hidden;
+        if (tensors_.find(name + "qkv.weight") == nullptr)
+            return same_kind({source(name + "query", hidden, hidden, bias, q_factor),
+                              source(name + "key", hidden, hidden, bias + hidden),
+                              source(name + "value", hidden, hidden, bias + 2 * hidden)});
+        const float* weight = tensors_.floats(name + "qkv.weight", hidden, 3 * hidden);
+        std::vector<Source> sources;
+        for (int part = 0; part < 3; part++)
+            sources.push_back({weight + part * hidden, nullptr, bias + part * hidden, hidden,
+                               part == 0 ? q_factor : 1.0f, 3 * hidden});
+        return sources;
+    }
+
+    Kind float_kind() const { return model_.bfloat16 ? Kind::bfloat16 : Kind::float32; }
 
     void read_ffn(Layer& layer, const std::string& name) {
         const int hidden = model_.hidden;
@@ -154,7 +171,7 @@ class Loader {
             const float* bias = tensors_.floats(name + "ffn_down.bias", 1, hidden);
             packer_.matrix(layer.rest, count, {Source{rest, nullptr, bias, hidden, 1.0f}}, 0);
         }
-        packer_.matrix(layer.up, hidden, same_kind(std::move(up)), CENTRE);
+        packer_.matrix(layer.up, hidden, same_kind(std::move(up)), CENTRE, float_kind());
         single(layer.down, name + "ffn_down", main, hidden, ACTIVATION_ZERO);
         model_.intermediate = layer.up.n() > model_.intermediate ? layer.up.n() : model_.intermediate;
     }
@@ -169,7 +186,7 @@ class Loader {
         return source(name, k, n, tensors_.floats(name + ".bias", 1, n));
     }
     void single(Matrix& matrix, const std::string& name, int k, int n, int zero) {
-        packer_.matrix(matrix, k, {with_bias(name, k, n)}, zero);
+        packer_.matrix(matrix, k, {with_bias(name, k, n)}, zero, float_kind());
     }
     static std::vector<Source> same_kind(std::vector<Source> sources) {
         for (const Source& one : sources)
@@ -186,6 +203,7 @@ class Loader {
     const embedrt_config& config_;
     const Tensors& tensors_;
     PackedBefore before_;
+    const Kernels& kernels_;
     Packer packer_;
     Pool& pool_;
     Model model_;

@@ -11,13 +11,16 @@
 
 namespace embedrt {
 
-// One product's weight: int8, or float32 where the bundle keeps it wide.
+enum class Kind { int8, float32, bfloat16 };
+
+// One product's weight: int8, float32 where the bundle keeps it wide, or bfloat16 where float32 is to be rounded.
 struct Matrix {
-    bool wide = false;
+    Kind kind = Kind::int8;
     PackedI8 i8;
     PackedF32 f32;
-    int k() const { return wide ? f32.k : i8.k; }
-    int n() const { return wide ? f32.n : i8.n; }
+    PackedBf16 bf16;
+    int k() const { return i8.k; }  // all three have the same
+    int n() const { return i8.n; }
 };
 
 struct Norm {
@@ -38,6 +41,7 @@ struct Layer {
 struct Model {
     int hidden = 0, heads = 0, head_size = 0, intermediate = 0, vocabulary = 0, max_positions = 0, pad_position = -1;
     float epsilon = 0;
+    bool bfloat16 = false;  // whether float32 products are rounded to it
     Activation activation = Activation::gelu_erf;
     const int8_t* word_i8 = nullptr;  // (V, H), the file's own rows, with word_scale (V,)
     const float* word_f32 = nullptr;

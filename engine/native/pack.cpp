@@ -4,6 +4,8 @@
 #include <cstring>
 #include <memory>
 
+#include "bfloat16.h"
+
 namespace embedrt {
 namespace {
 
@@ -51,23 +53,25 @@ size_t Packer::reserve(size_t bytes) {
     return at;
 }
 
-void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero) {
+void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero, Kind float_kind) {
     int n = 0;
     for (const Source& source : sources) n += source.n;
     const int width = kernels_.panel_columns;
     const int panels = (n + width - 1) / width;
     const size_t columns = static_cast<size_t>(panels) * static_cast<size_t>(width);
-    matrix.wide = sources.front().scale == nullptr;
-    const size_t bytes = columns * static_cast<size_t>(k) * (matrix.wide ? sizeof(float) : 1);
+    matrix.kind = sources.front().scale != nullptr ? Kind::int8 : float_kind;
+    const size_t element = matrix.kind == Kind::int8 ? 1 : matrix.kind == Kind::bfloat16 ? 2 : 4;
+    const size_t bytes = columns * static_cast<size_t>(k) * element;
     const size_t data = reserve(bytes), bias = reserve(columns * 4), scale = reserve(columns * 4);
     const size_t start = reserve(columns * 4);
-    matrix.i8.k = matrix.f32.k = k;
-    matrix.i8.n = matrix.f32.n = n;
+    matrix.i8.k = matrix.f32.k = matrix.bf16.k = k;
+    matrix.i8.n = matrix.f32.n = matrix.bf16.n = n;
     const bool keeps_zero = kernels_.row_bytes == 1;
     placed_.push_back([=, &matrix](const char* base) {
         matrix.i8.data = reinterpret_cast<const int8_t*>(base + data);
         matrix.f32.data = reinterpret_cast<const float*>(base + data);
-        matrix.i8.bias = matrix.f32.bias = reinterpret_cast<const float*>(base + bias);
+        matrix.bf16.data = reinterpret_cast<const uint16_t*>(base + data);
+        matrix.i8.bias = matrix.f32.bias = matrix.bf16.bias = reinterpret_cast<const float*>(base + bias);
         matrix.i8.scale = reinterpret_cast<const float*>(base + scale);
         matrix.i8.start = keeps_zero ? reinterpret_cast<const int32_t*>(base + start) : nullptr;
     });
@@ -94,12 +98,22 @@ void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources
     std::vector<int32_t> sums(static_cast<size_t>(width), 0);
     for (const Span& span : spans(sources, static_cast<int>(first), width)) {
         const Source& source = *span.source;
-        const size_t stride = static_cast<size_t>(source.n);
+        const size_t stride = static_cast<size_t>(source.stride > 0 ? source.stride : source.n);
         for (int n = 0; n < span.count; n++) {
             bias[span.to + n] = source.bias ? source.bias[span.from + n] * source.factor : 0.0f;
-            if (!matrix.wide) scale[span.to + n] = source.scale[span.from + n] * source.factor;
+            if (matrix.kind == Kind::int8) scale[span.to + n] = source.scale[span.from + n] * source.factor;
         }
-        if (matrix.wide) {
+        if (matrix.kind == Kind::bfloat16) {
+            uint16_t* out = const_cast<uint16_t*>(matrix.bf16.data) + panel_at + span.to * 2;
+            const float* in = static_cast<const float*>(source.weight) + span.from;
+            for (int i = 0; i < k; i += 2, out += width * 2, in += 2 * stride)
+                for (int n = 0; n < span.count; n++) {
+                    out[2 * n] = to_bf16(in[n] * source.factor);
+                    out[2 * n + 1] = to_bf16(in[stride + static_cast<size_t>(n)] * source.factor);
+                }
+            continue;
+        }
+        if (matrix.kind == Kind::float32) {
             float* out = const_cast<float*>(matrix.f32.data) + panel_at + span.to;
             const float* in = static_cast<const float*>(source.weight) + span.from;
             for (int i = 0; i < k; i++, out += width, in += stride)
@@ -116,7 +130,7 @@ void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources
                 for (int j = 0; j < unit; j++) sums[static_cast<size_t>(span.to + n)] += out[n * unit + j];
         }
     }
-    if (matrix.wide || matrix.i8.start == nullptr) return;
+    if (matrix.kind != Kind::int8 || matrix.i8.start == nullptr) return;
     auto* start = const_cast<int32_t*>(matrix.i8.start) + first;
     for (int n = 0; n < width; n++) start[n] = -zero * sums[static_cast<size_t>(n)];
 }

@@ -19,6 +19,7 @@ struct Source {
     const float* bias = nullptr;   // (n,) or null: zero
     int n = 0;
     float factor = 1.0f;
+    int stride = 0;  // between the weight's rows, where that is not n
 };
 
 // Collects what is to be packed, allocates once, and packs on all threads; or takes what was packed before.
@@ -27,7 +28,8 @@ class Packer {
     explicit Packer(const Kernels& kernels) : kernels_(kernels) {}
 
     // `matrix` and `sources`' arrays must live until `finish`.
-    void matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero);
+    // `float_kind`: what a float32 weight becomes.
+    void matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero, Kind float_kind = Kind::float32);
     // A copy of `count` floats, or ones if `data` is null.
     void vector(const float*& out, const float* data, int count);
 

@@ -60,7 +60,7 @@ Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch
     grow(w_.qkv, tokens * 3 * hidden * k_.qkv_bytes());
     grow(w_.wide, rows * inner);
     grow(w_.rest, rows * inner);
-    grow(w_.quantized, rows * (hidden + inner) * static_cast<size_t>(k_.row_bytes));
+    grow(w_.quantized, rows * (hidden + inner) * row_bytes());
     grow(w_.scale, rows * 2);
     grow(w_.scores, threads * k_.attention.scratch(longest, model_.head_size));
     w_.longest = longest;
@@ -265,12 +265,17 @@ void Pass::project_qkv(size_t index, const Block& block, char* qkv, Share share)
     multiply(model_.layers[index].qkv, product, block.x, block.rows, share);
 }
 
-// Some of the rows, for a product that reads them as int8; nothing for a wide one.
+// Some of the rows as a product reads them: in 8 bits, in bfloat16, or as they are.
 void Pass::quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share) {
-    if (reader.wide) return;
+    if (reader.kind == Kind::float32) return;
     for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++) {
         const auto row = static_cast<size_t>(r);
-        k_.quantize(x.data + row * x.stride, reader.k(), zero, out.data + row * out.stride, out.scale + r);
+        const float* from = x.data + row * x.stride;
+        char* to = out.data + row * out.stride;
+        if (reader.kind == Kind::bfloat16)
+            k_.narrow_row(from, reader.k(), reinterpret_cast<uint16_t*>(to));
+        else
+            k_.quantize(from, reader.k(), zero, to, out.scale + r);
     }
 }
 
@@ -287,21 +292,20 @@ void Pass::norm(const Norm& norm, Floats x, int count, Share share) {
         k_.layer_norm(x.data + static_cast<size_t>(r) * x.stride, hidden_, norm.gamma, norm.beta, model_.epsilon);
 }
 
-// Some of the columns of one product, which reads `rows`, or `x` itself where its weight is wide.
+// Some of the columns of one product, which reads `rows`, or `x` itself where its weight is float32.
 void Pass::multiply(const Matrix& matrix, Product product, Floats x, Bytes rows, Share share) {
     product.first_panel = part_of(panels(matrix), share.part, share.parts);
     product.last_panel = part_of(panels(matrix), share.part + 1, share.parts);
     if (product.epilogue != Epilogue::activate) product.main = matrix.n();
-    if (matrix.wide) {
+    if (matrix.kind == Kind::float32) {
         product.rows = x.data;
         product.row_stride = x.stride * sizeof(float);
-        k_.product_f32(matrix.f32, product);
-    } else {
-        product.rows = rows.data;
-        product.row_stride = rows.stride;
-        product.row_scale = rows.scale;
-        k_.product_i8(matrix.i8, product);
+        return k_.product_f32(matrix.f32, product);
     }
+    product.rows = rows.data;
+    product.row_stride = rows.stride;
+    product.row_scale = rows.scale;
+    matrix.kind == Kind::int8 ? k_.product_i8(matrix.i8, product) : k_.product_bf16(matrix.bf16, product);
 }
 
 char* Pass::qkv_row(size_t row) const {
@@ -310,7 +314,7 @@ char* Pass::qkv_row(size_t row) const {
 
 Pass::Block Pass::block(int first_row, int count, int slot, bool first_only) const {
     const auto hidden = static_cast<size_t>(hidden_), inner = static_cast<size_t>(inner_);
-    const auto at = static_cast<size_t>(first_row) * hidden, bytes = static_cast<size_t>(k_.row_bytes);
+    const auto at = static_cast<size_t>(first_row) * hidden, bytes = row_bytes();
     const auto size = static_cast<size_t>(block_rows_), before = static_cast<size_t>(slot) * size;
     char* quantized = w_.quantized.data() + before * (hidden + inner) * bytes;
     float* scale = w_.scale.data() + before * 2;
@@ -322,6 +326,9 @@ Pass::Block Pass::block(int first_row, int count, int slot, bool first_only) con
             .inner = {quantized + size * hidden * bytes, inner * bytes, scale + size},
             .count = count};
 }
+
+// Bytes of one element of a product's rows.
+size_t Pass::row_bytes() const { return model_.bfloat16 ? sizeof(uint16_t) : static_cast<size_t>(k_.row_bytes); }
 
 // Whether threads share the columns of so few rows.
 bool Pass::share_columns(int rows) const {

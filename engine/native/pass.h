@@ -59,6 +59,7 @@ class Pass {
     void gather_first(int thread);
 
     char* qkv_row(size_t row) const;
+    size_t row_bytes() const;
     Block block(int first_row, int count, int slot, bool first_only) const;
     bool share_columns(int rows) const;
     int panels(const Matrix& matrix) const;

@@ -1,4 +1,4 @@
-"""Bundles with seeded int8 weights of any shape, without a graph: what the native executor reads, and nothing else."""
+"""Bundles with seeded weights of any shape, without a graph: what the native executor reads, and nothing else."""
 
 from __future__ import annotations
 
@@ -46,19 +46,25 @@ class Shape:
     wide: frozenset[str] = frozenset()  # of qkv, attention_output, ffn_up, ffn_down, embeddings
 
 
-def write_bundle(root: Path, shape: Shape, seed: int = 0) -> Bundle:
-    """Write manifest, weights and empty stand-ins for the other files, and open it."""
-    (root / "int8").mkdir(parents=True)
+def write_bundle(root: Path, shape: Shape, seed: int = 0, variant: str = "int8") -> Bundle:
+    """Write manifest, weights and stand-ins for the other files, and open it; fp32 has Q, K and V in one tensor."""
+    (root / variant).mkdir(parents=True)
+    weights = f"{variant}/weights.bin"
+    tensors = make_tensors(shape, seed)
+    if variant == "fp32":
+        for i in range(shape.layers):
+            parts = [tensors.pop(f"layers.{i}.{part}.weight") for part in ("query", "key", "value")]
+            tensors[f"layers.{i}.qkv.weight"] = np.concatenate(parts, axis=1)
     entries: list[TensorEntry] = []
-    with (root / "int8/weights.bin").open("wb") as stream:
-        for name, value in make_tensors(shape, seed).items():
+    with (root / weights).open("wb") as stream:
+        for name, value in tensors.items():
             stream.write(bytes(-stream.tell() % _PAGE))
             at = stream.tell()
             stream.write(value.tobytes())
-            entries.append(TensorEntry(name, value.dtype.name, value.shape, "int8/weights.bin", at, value.nbytes))
-    for name in ("tokenizer.json", "int8/model.onnx"):
+            entries.append(TensorEntry(name, value.dtype.name, value.shape, weights, at, value.nbytes))
+    for name in ("tokenizer.json", f"{variant}/model.onnx"):
         (root / name).write_bytes(b"{}")
-    manifest = _manifest(root, shape, tuple(entries))
+    manifest = _manifest(root, shape, variant, tuple(entries))
     (root / MANIFEST_NAME).write_text(dump_manifest(manifest), encoding="utf-8")
     return open_bundle(root)
 
@@ -125,8 +131,9 @@ def text(batch: TokenBatch, i: int) -> TokenBatch:
     return TokenBatch(ids, np.array([0, len(ids)], np.int32))
 
 
-def _manifest(root: Path, shape: Shape, tensors: tuple[TensorEntry, ...]) -> Manifest:
-    files = tuple(describe_file(root, f"int8/{name}") for name in ("model.onnx", "weights.bin"))
+def _manifest(root: Path, shape: Shape, variant: str, tensors: tuple[TensorEntry, ...]) -> Manifest:
+    graph = f"{variant}/model.onnx"
+    files = tuple(describe_file(root, f"{variant}/{name}") for name in ("model.onnx", "weights.bin"))
     pad = 1 if "roberta" in shape.model_type else 0
     return Manifest(
         format_version=1,
@@ -143,7 +150,7 @@ def _manifest(root: Path, shape: Shape, tensors: tuple[TensorEntry, ...]) -> Man
         prompts=Prompts({}, None, None, "none"),
         similarity="cosine",
         variants={
-            "int8": Variant("int8/model.onnx", None, ("input_ids",), "last_hidden_state", {}, {}, files, tensors, None)
+            variant: Variant(graph, None, ("input_ids",), "last_hidden_state", {}, {}, files, tensors, None)
         },
         files=(describe_file(root, "tokenizer.json"),),
         tools={},

@@ -75,7 +75,7 @@ def test_what_it_does_not_run_has_a_reason(bundle: Bundle, numbers: dict[str, An
 
 
 def test_other_variants_and_instruction_sets_have_a_reason(bundle: Bundle) -> None:
-    with pytest.raises(UnsupportedByNativeError, match="runs the int8 variant, not fp32"):
+    with pytest.raises(UnsupportedByNativeError, match="runs int8 and bf16, not fp32"):
         NativeExecutor(bundle, "fp32", num_threads=1)
     with pytest.raises(UnsupportedByNativeError, match="no instruction set is called 'mmx'"):
         NativeExecutor(bundle, "int8", num_threads=1, isa="mmx")
@@ -161,7 +161,7 @@ def test_wrong_batches_are_refused(bundle: Bundle, ids: list[int], offsets: list
 def test_auto_falls_back_to_onnxruntime_and_says_why(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Embedder(tiny_bundle, variant="fp32", num_threads=1) as embedder:
         assert embedder.executor == "onnxruntime"
-        assert "int8 variant, not fp32" in embedder.executor_reason
+        assert "int8 and bf16, not fp32" in embedder.executor_reason
     monkeypatch.setattr(native, "LIBRARY", Path("/nowhere/_native.so"))
     with Embedder(tiny_bundle, variant="int8", num_threads=1) as embedder:
         assert embedder.executor == "onnxruntime"

@@ -92,17 +92,27 @@ def read_tensors(bundle: Bundle) -> dict[str, NDArray[Any]]:
 
 
 def encode(
-    numbers: Architecture, tensors: Mapping[str, NDArray[Any]], ids: NDArray[np.int32], narrow: bool = False
+    numbers: Architecture,
+    tensors: Mapping[str, NDArray[Any]],
+    ids: NDArray[np.int32],
+    narrow: bool = False,
+    narrow_products: bool = False,
 ) -> Floats:
-    """Hidden states (n, H) of one text; `narrow`: attention in bfloat16."""
+    """Hidden states (n, H) of one text; `narrow`: attention in bfloat16, `narrow_products`: float32 products alike."""
     get = tensors.get
 
     def linear(name: str, x: Floats, zero: int = 128) -> Floats:
-        return product(x, zero, tensors[f"{name}.weight"], get(f"{name}.scale"))
+        weight, scale = tensors[f"{name}.weight"], get(f"{name}.scale")
+        if scale is None and narrow_products:
+            # the scale of Q is multiplied into its weight before that is rounded
+            factor = np.log2(np.e) / np.sqrt(size) if name.endswith(".query") else 1.0
+            return bfloat16(x) @ bfloat16(weight * factor) / factor
+        return product(x, zero, weight, scale)
 
     def norm(name: str, x: Floats) -> Floats:
         return layer_norm(x, tensors[f"{name}.gamma"], tensors[f"{name}.beta"], numbers.layer_norm_eps)
 
+    size = numbers.hidden_size // numbers.num_heads
     positions = np.arange(len(ids))
     if numbers.model_type in ROBERTA:
         real = ids != numbers.pad_token_id
@@ -114,7 +124,7 @@ def encode(
     if "embeddings.token_type" in tensors:
         x = x + tensors["embeddings.token_type"][0]
     x, made_by = norm("embeddings.norm", x), "embeddings.norm"
-    activation, size = ACTIVATIONS[numbers.activation], numbers.hidden_size // numbers.num_heads
+    activation = ACTIVATIONS[numbers.activation]
     for i in range(numbers.num_layers):
         name = f"layers.{i}"
         biases = np.split(tensors[f"{name}.qkv.bias"], 3)

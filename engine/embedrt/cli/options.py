@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-VARIANTS = ("auto", "fp32", "fp16", "int8")
+VARIANTS = ("auto", "fp32", "fp16", "int8", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("auto", "native", "onnxruntime")
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from embedrt.bundle import Bundle
     from embedrt.progress import Progress
 
-_VARIANTS = ("fp32", "fp16", "int8")
+_VARIANTS = ("fp32", "fp16", "int8", "bf16")
 
 
 @make_command(

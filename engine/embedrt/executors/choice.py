@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedrt.bundle import Bundle
+from embedrt.bundle import BF16, Bundle
 from embedrt.errors import DependencyError, OptionError, UnsupportedByNativeError
 from embedrt.executors import Executor
 from embedrt.executors.native import PORTABLE, NativeExecutor, available_isas, load_library
@@ -59,6 +59,10 @@ def load_executor(
         ExecutorError: the executor cannot load the variant.
     """
     check_executor(executor)
+    if variant == BF16:
+        if executor == "onnxruntime" or device != "cpu":
+            raise OptionError(f"variant {BF16!r} runs on CPUs and the native executor only; take fp16 or fp32")
+        executor = "native"
     if executor == "onnxruntime":
         return Chosen(_onnxruntime(bundle, variant, device, num_threads), "onnxruntime", "asked for")
     try:

@@ -1,4 +1,4 @@
-"""The native int8 executor: a thin door to the C++ module, which runs the weights of a bundle's int8 variant."""
+"""The native executor: a thin door to the C++ module, which runs int8 weights, or fp32 ones rounded to bfloat16."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import Architecture, Bundle, TensorEntry
+from embedrt.bundle import BF16, Architecture, Bundle, TensorEntry
 from embedrt.errors import BundleIntegrityError, DependencyError, ExecutorError, UnsupportedByNativeError
 from embedrt.executors import TokenBatch
 from embedrt.executors.packed import PackedFile, data_size, packed_file
 
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
-VARIANT = "int8"
+VARIANTS = ("int8", BF16)
 PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX Runtime
 
-_ABI = 2
+_ABI = 3
 _OK, _UNSUPPORTED = 0, 1
 _DTYPES = {"float32": 0, "int8": 1}
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1, "relu": 2}
@@ -51,6 +51,7 @@ class _Config(ctypes.Structure):
         ("max_positions", ctypes.c_int32),
         ("pad_position", ctypes.c_int32),
         ("num_threads", ctypes.c_int32),
+        ("bfloat16", ctypes.c_int32),
         ("layer_norm_epsilon", ctypes.c_float),
         ("isa", ctypes.c_char_p),
     )
@@ -104,7 +105,7 @@ def available_isas(library: ctypes.CDLL) -> dict[str, bool]:
 
 
 class NativeExecutor:
-    """Runs the int8 variant of a BERT-family bundle."""
+    """Runs int8 or bf16 of a BERT-family bundle."""
 
     def __init__(
         self,
@@ -129,6 +130,7 @@ class NativeExecutor:
         """
         config = _config(bundle, variant, num_threads, isa)
         self._library = load_library()
+        self._variant = variant
         self._hidden_size = config.hidden_size
         self._num_threads = num_threads
         mapped = _map_tensors(bundle, bundle.variant(variant).tensors)
@@ -203,7 +205,8 @@ class NativeExecutor:
     @property
     def description(self) -> str:
         """What runs where, e.g. "embedrt native int8, avx2, 2 threads"."""
-        return f"embedrt native int8, {self.isa}, {self._num_threads} thread{'s' if self._num_threads > 1 else ''}"
+        threads = f"{self._num_threads} thread{'s' if self._num_threads > 1 else ''}"
+        return f"embedrt native {self._variant}, {self.isa}, {threads}"
 
     def run(self, batch: TokenBatch, *, first_token_only: bool = False) -> NDArray[np.float32]:
         """Hidden states (T, H), or each text's first row (B, H)."""
@@ -254,8 +257,8 @@ class NativeExecutor:
 
 def _config(bundle: Bundle, variant: str, num_threads: int, isa: str) -> _Config:
     numbers: Architecture = bundle.manifest.architecture
-    if variant != VARIANT:
-        raise UnsupportedByNativeError(f"it runs the {VARIANT} variant, not {variant}")
+    if variant not in VARIANTS:
+        raise UnsupportedByNativeError(f"it runs {' and '.join(VARIANTS)}, not {variant}")
     if numbers.model_type not in _FAMILIES:
         raise UnsupportedByNativeError(f"it runs {', '.join(_FAMILIES)}, not {numbers.model_type}")
     if numbers.activation not in _ACTIVATIONS:
@@ -268,6 +271,7 @@ def _config(bundle: Bundle, variant: str, num_threads: int, isa: str) -> _Config
         max_positions=numbers.max_positions,
         pad_position=numbers.pad_token_id if numbers.model_type in _ROBERTA else -1,
         num_threads=num_threads,
+        bfloat16=variant == BF16,
         layer_norm_epsilon=numbers.layer_norm_eps,
         isa=isa.encode(),
     )

@@ -70,6 +70,7 @@ _GATES: dict[str, tuple[Gate, ...]] = {
         Gate("max_norm_error", "<=", 1e-3),
     ),
     "fp16": (Gate("cosine_min", ">=", 0.9999), Gate("max_norm_error", "<=", 0.02)),
+    "bf16": (Gate("cosine_min", ">=", 0.9999), Gate("max_norm_error", "<=", 0.02)),
     "int8": (
         Gate("cosine_min", ">=", 0.995),
         Gate("cosine_mean", ">=", 0.999),
@@ -81,7 +82,7 @@ _COLLAPSED_ONLY = {"int8": (Gate("centered_min", ">=", 0.98),)}
 
 
 def gate_set(variant: str, mean_pairwise_cosine: float) -> GateSet:
-    """The gates for a variant ("fp32", "fp16" or "int8").
+    """The gates for a variant ("fp32", "fp16", "bf16" or "int8").
 
     Args:
         variant: its name.

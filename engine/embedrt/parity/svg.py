@@ -183,7 +183,7 @@ def _points(variant: VariantReport, num_tokens: Sequence[int], x: _Axis, y: _Axi
 
 
 def _marker(variant: VariantReport, x: float, y: float, tip: str) -> str:
-    """Circle, square or triangle, so that variants differ by more than color."""
+    """Circle, square, triangle or diamond, so that variants differ by more than color."""
     shape = _MARKERS.get(variant.variant, _MARKERS["fp32"])
     title = f"<title>{escape(tip)}</title>" if tip else ""
     return f'<path class="dot {_class(variant)}" transform="translate({x} {y})" d="{shape}">{title}</path>'
@@ -193,4 +193,5 @@ _MARKERS = {
     "fp32": "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z",
     "fp16": "M-2.7 -2.7h5.4v5.4h-5.4z",
     "int8": "M0 -3.6L3.4 2.6H-3.4z",
+    "bf16": "M0 -3.6L3.6 0L0 3.6L-3.6 0z",
 }

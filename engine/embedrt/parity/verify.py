@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle, open_bundle
 from embedrt.errors import FileFormatError, OptionError
-from embedrt.executors.native import VARIANT as NATIVE_VARIANT
+from embedrt.executors.native import VARIANTS as NATIVE_VARIANTS
 from embedrt.machine import available_threads, describe_machine
 from embedrt.parity.files import ParityFiles, check_counts, read_parity_files
 from embedrt.parity.gates import find_failures, gate_set
@@ -88,7 +88,7 @@ def default_embedder(
     """An embedrt.Embedder. Variants that only ONNX Runtime runs are loaded there when "native" is asked for."""
     from embedrt.embedder import Embedder
 
-    if executor == "native" and variant != NATIVE_VARIANT:
+    if executor == "native" and variant not in NATIVE_VARIANTS:
         executor = "onnxruntime"
     return Embedder(
         bundle,

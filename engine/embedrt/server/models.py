@@ -153,7 +153,7 @@ def warm_up(embedder: Embedder, batch_tokens: int) -> None:
         kept = read_parity_files(embedder.bundle)
         count = min(4, len(kept.texts))
         got = embedder.encode_detailed(list(kept.texts[:count])).embeddings
-        parity = manifest.variants[embedder.variant].parity
+        parity = embedder.bundle.variant(embedder.variant).parity
         least = parity.cosine_min - _COSINE_SLACK if parity is not None else _COSINE_WITHOUT_REPORT
         for i, (vector, wanted) in enumerate(zip(got, kept.vectors, strict=False)):
             norms = float(np.linalg.norm(vector)) * float(np.linalg.norm(wanted))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8")
+VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8", "bf16")
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
 EXECUTOR_CHOICES = ("auto", "native", "onnxruntime")
 SECRET = frozenset({"api_keys"})

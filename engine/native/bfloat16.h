@@ -1,0 +1,16 @@
+// float32 to bfloat16 without the processor's help.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace embedrt {
+
+// Rounded to the nearest, ties to even; not for NaN.
+inline uint16_t to_bf16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+}  // namespace embedrt
