@@ -113,8 +113,8 @@ def test_texts_and_reference_that_do_not_fit(
 
 
 def test_variants_that_are_not_there(fake_bundle: Bundle) -> None:
-    with pytest.raises(OptionError, match="bf16"):
-        verify_bundle(fake_bundle, variants=["bf16"], make_embedder=make_fake)
+    with pytest.raises(OptionError, match="int4"):
+        verify_bundle(fake_bundle, variants=["int4"], make_embedder=make_fake)
     with pytest.raises(OptionError, match="no variants were chosen"):
         verify_bundle(fake_bundle, variants=[], make_embedder=make_fake)
 

@@ -56,7 +56,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"toml": "cors_origins = [1]"}, "must be a list of texts"),
     ({"toml": "grace_s = nan"}, "must be a number"),
     ({"workers": "0"}, "flag: workers must be at least 1, not 0"),
-    ({"variant": "int4"}, "must be one of auto, fp32, fp16, int8, not 'int4'"),
+    ({"variant": "int4"}, "must be one of auto, fp32, fp16, int8, bf16, not 'int4'"),
     ({"port": "70000"}, "at most 65535"),
     ({"ssl_certfile": "x"}, "go together"),
     ({"bundles": ()}, "embedrt serve BUNDLE"),
