@@ -69,22 +69,14 @@ static void attend_rows(const Attention& a, const float* keys, float* scores, in
     for (; column < a.head_size; column += W) weigh_values<R, 1>(a, scores, padded, sums, out, column);
 }
 
-template <int R>
-static void last_queries(const Attention& a, const float* keys, float* scores, int padded, int query) {
-    if constexpr (R > 0) {
-        if (a.last_query - query == R) return attend_rows<R>(a, keys, scores, padded, query);
-        last_queries<R - 1>(a, keys, scores, padded, query);
-    }
-}
-
 static void run_attention_f32(const Attention& a) {
     const int padded = (a.num_keys + KEYS - 1) / KEYS * KEYS;
     float* keys = a.scratch;
     float* scores = keys + static_cast<size_t>(padded) * static_cast<size_t>(a.head_size);
     transpose_keys(a, keys);
-    int query = a.first_query;
-    for (; query + QUERIES <= a.last_query; query += QUERIES) attend_rows<QUERIES>(a, keys, scores, padded, query);
-    last_queries<QUERIES - 1>(a, keys, scores, padded, query);
+    each_tile<QUERIES>(a.last_query - a.first_query, [&](int, int, int row, auto rows) {
+        attend_rows<rows.value>(a, keys, scores, padded, a.first_query + row);
+    });
 }
 
 constexpr AttentionKernel attention_f32 = {run_attention_f32, attention_f32_scratch, false};

@@ -72,23 +72,10 @@ void transpose(__m512i (&r)[16]) {
     for (int i = 0; i < 16; i++) r[i] = t[i];
 }
 
-// Rows of Q, K and V lie far apart, which no processor foresees; up to 128 bytes of each are fetched.
-void fetch_rows(const Head& h, int first) {
-    for (int row = first; row < first + 16 && row < h.a.num_keys; row++) {
-        const void* all[] = {h.a.query, h.a.key, h.a.value};
-        for (const void* rows : all) {
-            const char* from = row_of(rows, row, h.row_bytes);
-            __builtin_prefetch(from), __builtin_prefetch(from + 4 * h.pairs - 1);
-        }
-    }
-}
-
 // Keys that do not exist are zero to the next multiple of 16, and nothing behind it: no score is computed there.
 void pack_keys(const Head& h) {
     const int pairs = static_cast<int>(h.pairs);
-    fetch_rows(h, 0);
     for (int key = 0; key < h.a.num_keys; key += 16) {
-        fetch_rows(h, key + 16);
         for (int c = 0; c < pairs; c += 16) {
             const __mmask16 columns = first_lanes(pairs - c);
             __m512i r[16];
@@ -172,19 +159,12 @@ void mix(const Head& h, int query, int column, const float (&sums)[R]) {
         });
 }
 
-template <int N>
-struct Number {
-    static constexpr int value = N;
-};
-
 // body(first vector, number as a constant) for `vectors` vectors, by fours.
 template <class Body>
 inline void by_fours(int vectors, Body body) {
     int i = 0;
     for (; i + 4 <= vectors; i += 4) body(i, Number<4>{});
-    if (vectors - i == 3) body(i, Number<3>{});
-    if (vectors - i == 2) body(i, Number<2>{});
-    if (vectors - i == 1) body(i, Number<1>{});
+    if (i < vectors) with_number<3>(vectors - i, [&](auto n) { body(i, n); });
 }
 
 template <int R>
@@ -197,24 +177,13 @@ void attend_rows(const Head& h, int query) {
     by_fours(h.a.head_size / 16, [&](int i, auto n) { mix<R, n.value>(h, query, 16 * i, sums); });
 }
 
-template <int R>
-void attend_some(const Head& h, int query, int rows) {
-    if constexpr (R > 1) {
-        if (rows < R) return attend_some<R - 1>(h, query, rows);
-    }
-    attend_rows<R>(h, query);
-}
-
 void attend(const Attention& a) {
     const Head h(a);
     pack_keys(h);
     pack_values(h);
-    const int rows = a.last_query - a.first_query, tiles = (rows + QUERIES - 1) / QUERIES;
-    for (int tile = 0, query = a.first_query; tile < tiles; tile++) {
-        const int count = (a.last_query - query) / (tiles - tile);
-        attend_some<QUERIES>(h, query, count);
-        query += count;
-    }
+    each_tile<QUERIES>(a.last_query - a.first_query, [&](int, int, int row, auto rows) {
+        attend_rows<rows.value>(h, a.first_query + row);
+    });
 }
 
 struct TileBf16 {
@@ -231,8 +200,7 @@ struct TileBf16 {
             row_of(p.rows, at.row, p.row_stride), p.row_stride,
             w.data + static_cast<size_t>(n) * static_cast<size_t>(w.k), STEP, steps, zero,
             fetch_ahead<STEP>(w.data, steps, at), [&](int r, int j, __m512i sum) { sums[r][j] = _mm512_castsi512_ps(sum); });
-        for (int r = 0; r < R; r++)
-            for (int j = 0; j * W < columns; j++) finish(at.row + r, j, sums[r][j]);
+        finish.template rows<R>(at.row, columns, [&](int r, int j) { return sums[r][j]; });
     }
 };
 

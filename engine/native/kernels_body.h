@@ -10,6 +10,31 @@ constexpr int W = V::W;
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
 
+template <int N>
+struct Number {
+    static constexpr int value = N;
+};
+
+// body(n as a constant), for n of 1 to MOST.
+template <int MOST, class Body>
+static inline void with_number(int n, Body body) {
+    if constexpr (MOST > 1) {
+        if (n < MOST) return with_number<MOST - 1>(n, body);
+    }
+    body(Number<MOST>{});
+}
+
+// body(tile, tiles, first row, number of rows as a constant), for tiles of at most MOST rows, as even as they come.
+template <int MOST, class Body>
+static inline void each_tile(int num_rows, Body body) {
+    const int tiles = (num_rows + MOST - 1) / MOST;
+    for (int tile = 0, row = 0; tile < tiles; tile++) {
+        const int rows = (num_rows - row) / (tiles - tile);
+        with_number<MOST>(rows, [&](auto count) { body(tile, tiles, row, count); });
+        row += rows;
+    }
+}
+
 // 2^x for x <= 0: nearest integer and a polynomial of degree 5 on [-0.5, 0.5], relative error 2e-7.
 static inline F exp2_nonpositive(F x) {
     x = V::max_nan(V::set1(-126.0f), x);
@@ -73,8 +98,21 @@ struct Finish {
     int n;
 
     Finish(const Product& product, const float* biases, int first)
-        : p(product), bias(biases + first), restore(p.restore + first), out(p.out + first),
-          rest(p.rest + (first - p.main)), out_bf16(p.out_bf16 + first), n(first) {}
+        : p(product), bias(biases + first), restore(moved(p.restore, first)), out(moved(p.out, first)),
+          rest(moved(p.rest, first - p.main)), out_bf16(moved(p.out_bf16, first)), n(first) {}
+
+    // Null stays null.
+    template <class T>
+    static T* moved(T* from, int by) {
+        return from ? from + by : nullptr;
+    }
+
+    // All vectors of R rows from `first` on: value(row of the tile, vector).
+    template <int R, class Value>
+    inline void rows(int first, int columns, Value value) const {
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j * W < columns; j++) (*this)(first + r, j, value(r, j));
+    }
 
     inline void operator()(int row, int j, F v) const {
         const size_t at = static_cast<size_t>(row) * p.out_stride + static_cast<size_t>(j * W);
@@ -90,9 +128,9 @@ struct Finish {
     }
 };
 
-// A tile of a product: `rows` rows from `row` on, the tile-th of so many, times one panel.
+// A tile of a product: rows from `row` on, the tile-th of so many, times one panel.
 struct Place {
-    int panel, tile, tiles, row, rows;
+    int panel, tile, tiles, row;
 };
 
 // What this tile fetches of the next panel while it multiplies: the panel's tiles share the work evenly. Where there is
@@ -124,8 +162,7 @@ static inline void tile_i8(const PackedI8& w, const Product& p, const Place& at)
         // through memory: beside the sums there are no registers for the activation's constants
         F sums[R][N / W];
         multiply([&](int r, int j, F sum) { sums[r][j] = sum; });
-        for (int r = 0; r < R; r++)
-            for (int j = 0; j * W < columns; j++) finish(at.row + r, j, scaled(r, j, sums[r][j]));
+        finish.template rows<R>(at.row, columns, [&](int r, int j) { return scaled(r, j, sums[r][j]); });
     } else {
         multiply([&](int r, int j, F sum) {
             if (j * W < columns) finish(at.row + r, j, scaled(r, j, sum));
@@ -157,10 +194,8 @@ static inline void tile_product_f32(const PackedF32& w, const Product& p, const 
     const float* a = static_cast<const float*>(p.rows) + static_cast<size_t>(at.row) * (p.row_stride / sizeof(float));
     tile_f32<R, V::F32_VECTORS>(a, p.row_stride / sizeof(float), w.data + static_cast<size_t>(at.panel) * N * w.k, N,
                                 w.k, sum);
-    const int columns = min_int(N, w.n - n);
     const Finish<E, A> finish(p, w.bias, n);
-    for (int r = 0; r < R; r++)
-        for (int j = 0; j * W < columns; j++) finish(at.row + r, j, sum[r][j]);
+    finish.template rows<R>(at.row, min_int(N, w.n - n), [&](int r, int j) { return sum[r][j]; });
 }
 
 struct TileI8 {
@@ -181,24 +216,13 @@ struct TileF32 {
     }
 };
 
-template <class T, Epilogue E, Activation A, int R = T::ROWS>
-static inline void run_tile(const typename T::Weight& w, const Product& p, const Place& at) {
-    if constexpr (R > 1) {
-        if (at.rows < R) return run_tile<T, E, A, R - 1>(w, p, at);
-    }
-    T::template run<R, E, A>(w, p, at);
-}
-
-// A panel stays in the second cache while all rows pass it, in tiles as even as they come.
+// A panel stays in the second cache while all rows pass it.
 template <class T, Epilogue E, Activation A>
 static void sweep(const typename T::Weight& w, const Product& p) {
-    const int tiles = (p.num_rows + T::ROWS - 1) / T::ROWS;
     for (int panel = p.first_panel; panel < p.last_panel; panel++)
-        for (int tile = 0, row = 0; tile < tiles; tile++) {
-            const int rows = (p.num_rows - row) / (tiles - tile);
-            run_tile<T, E, A>(w, p, {panel, tile, tiles, row, rows});
-            row += rows;
-        }
+        each_tile<T::ROWS>(p.num_rows, [&](int tile, int tiles, int row, auto rows) {
+            T::template run<rows.value, E, A>(w, p, {panel, tile, tiles, row});
+        });
 }
 
 template <class T>

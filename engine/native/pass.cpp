@@ -279,14 +279,6 @@ void Pass::quantize(const Matrix& reader, Floats x, int zero, Bytes out, int cou
     }
 }
 
-// Into the second cache, what a product's tiles would read in pieces of a few lines.
-void Pass::fetch(Floats x, int count, Share share) const {
-    constexpr size_t LINE = 64 / sizeof(float);
-    for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++)
-        for (size_t i = 0; i < static_cast<size_t>(hidden_); i += LINE)
-            __builtin_prefetch(x.data + static_cast<size_t>(r) * x.stride + i, 1, 2);
-}
-
 void Pass::norm(const Norm& norm, Floats x, int count, Share share) {
     for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++)
         k_.layer_norm(x.data + static_cast<size_t>(r) * x.stride, hidden_, norm.gamma, norm.beta, model_.epsilon);

@@ -52,7 +52,6 @@ class Pass {
                       Sync sync);
 
     void quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share);
-    void fetch(Floats x, int count, Share share) const;
     void norm(const Norm& norm, Floats x, int count, Share share);
     void multiply(const Matrix& matrix, Product product, Floats x, Bytes rows, Share share);
     void project_qkv(size_t index, const Block& block, char* qkv, Share share);

@@ -12,6 +12,7 @@ from embedrt.executors.native import load_library
 
 STORE, ACTIVATE, RESIDUAL, ACCUMULATE = range(4)
 GELU_ERF, GELU_TANH, RELU = range(3)
+NARROW = ("avx512bf16",)  # attention in bfloat16: roundings of it flip, as those to 8 bits do
 
 Floats = NDArray[np.float32]
 _ERROR_BYTES = 256

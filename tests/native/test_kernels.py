@@ -17,7 +17,6 @@ from tests.native import door, twin
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16)  # tiles are 6 or 4 rows
 COLUMNS = (16, 48, 64, 80, 144)  # panels are 16 or 64 columns
 DEPTHS = (16, 48, 96, 1504)
-NARROW = ("avx512bf16",)  # attention in bfloat16
 
 
 def some(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -148,7 +147,7 @@ def close_attention(
     isa: str, q: NDArray[np.float32], k: NDArray[np.float32], v: NDArray[np.float32], steps: float
 ) -> None:
     """A weight in bfloat16 within 1e-4 of a tie may be rounded either way: up to 2^-8 of the result."""
-    narrow = isa in NARROW
+    narrow = isa in door.NARROW
     wanted = twin.attention(q.astype(np.float64), k, v, narrow)
     close(door.attention(isa, q, k, v), wanted, 2**-8 / 6e-8 if narrow else steps)
 
@@ -163,7 +162,7 @@ def test_attention_of_all_lengths(isa: str, head_size: int) -> None:
 @pytest.mark.parametrize("n", [1, 16, 31, 64, 200])
 def test_attention_in_bfloat16_is_the_twins_on_average(native_isas: dict[str, bool], n: int) -> None:
     """What is left between the two, a few roundings to the other side, is far below what bfloat16 itself costs."""
-    isa = NARROW[0]
+    isa = door.NARROW[0]
     if not native_isas.get(isa, False):
         pytest.skip(f"this machine or build has no {isa}")
     q, k, v = (some((n, 64), seed) for seed in (1, 2, 3))

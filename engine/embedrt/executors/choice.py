@@ -53,7 +53,7 @@ def load_executor(
         packed_cache, check_packed: as NativeExecutor takes them.
 
     Raises:
-        OptionError: no such executor.
+        OptionError: no such executor, or bf16 elsewhere than on the native one.
         UnsupportedByNativeError: "native" was asked for and does not run this variant, model or machine.
         DependencyError: "native" was asked for and is not installed.
         ExecutorError: the executor cannot load the variant.

@@ -62,6 +62,7 @@ RELATIONS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
 }
 
+_HALF = (Gate("cosine_min", ">=", 0.9999), Gate("max_norm_error", "<=", 0.02))
 # Lengths are judged loosely: this finds a Normalize module or a scale that was dropped or added, which no cosine sees.
 _GATES: dict[str, tuple[Gate, ...]] = {
     "fp32": (
@@ -69,8 +70,8 @@ _GATES: dict[str, tuple[Gate, ...]] = {
         Gate("max_abs_diff", "<=", 1e-5),
         Gate("max_norm_error", "<=", 1e-3),
     ),
-    "fp16": (Gate("cosine_min", ">=", 0.9999), Gate("max_norm_error", "<=", 0.02)),
-    "bf16": (Gate("cosine_min", ">=", 0.9999), Gate("max_norm_error", "<=", 0.02)),
+    "fp16": _HALF,
+    "bf16": _HALF,
     "int8": (
         Gate("cosine_min", ">=", 0.995),
         Gate("cosine_mean", ">=", 0.999),
