@@ -60,7 +60,7 @@ native: ## Build the native module into the package, as it lies here
 
 # Python is not instrumented, so the sanitizers' libraries are loaded before it. Tests that need torch are left out.
 SANITIZED := -p no:cacheprovider --confcutdir=tests/native -q \
-	-k "not onnxruntime and not left_to and not option and not many_loads"
+	-m "not slow and not bench and not exports" -k "not many_loads"
 GCC_FILE = $(shell gcc -print-file-name=$(1))
 sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), and run its tests in them
 	@for kind in address,undefined thread; do \

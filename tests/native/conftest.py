@@ -19,6 +19,14 @@ if "EMBEDRT_TEST_LIBRARY" in os.environ:
     native.LIBRARY = Path(os.environ["EMBEDRT_TEST_LIBRARY"])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what needs bundles made by the exporter, and so torch: under sanitizers these are left out."""
+    for item in items:
+        if {"make_bundle", "tiny_bundle"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.exports)
+
+
 @pytest.fixture(scope="session")
 def native_isas() -> dict[str, bool]:
     """Instruction sets of the build, and whether this machine has them."""
