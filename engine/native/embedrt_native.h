@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 3
+#define EMBEDRT_ABI 4
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1 };
@@ -33,7 +33,8 @@ typedef struct {
     int32_t pad_position; /* -1: positions count from 0; else RoBERTa's: they count the tokens that are not this id, from
                              it on plus 1, and tokens of this id are at it */
     int32_t num_threads;
-    int32_t bfloat16; /* whether weights of products that are float32 are rounded to bfloat16, and what they read */
+    int32_t bfloat16; /* whether float32 weights of products must run in bfloat16; where they can, they do anyway */
+    int32_t first_value_twice; /* whether V of each text's first token has a second row, for what its first one leaves */
     float layer_norm_epsilon;
     const char* isa; /* "auto" or a name of embedrt_isa_name */
 } embedrt_config;

@@ -25,7 +25,7 @@ struct Batch {
 
 // What one pass writes, grown to the largest batch so far.
 struct Workspace {
-    Array<float> x, context, scores, wide, rest, scale;
+    Array<float> x, context, scores, wide, rest, scale, left;
     Array<char> quantized, qkv;  // qkv: of what the kernel of attention wants
     std::vector<int32_t> positions;
     int tokens = 0, longest = 0;

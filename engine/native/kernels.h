@@ -96,6 +96,8 @@ struct Kernels {
     void (*product_f32)(const PackedF32&, const Product&);
     // rows8 (zero 128) or rows8_activation (zero 16) of one row; `out` holds width * row_bytes.
     void (*quantize)(const float* x, int width, int zero, void* out, float* scale);
+    // What a row of both signs in 8 bits leaves of x.
+    void (*remainder)(const float* x, int width, const void* row, float scale, float* out);
     void (*layer_norm)(float* x, int width, const float* gamma, const float* beta, float epsilon);
     // out = word + position + type; word is int8 times word_scale, or float32 when word_i8 is null.
     void (*embed)(const int8_t* word_i8, const float* word_f32, float word_scale, const float* position,

@@ -263,6 +263,13 @@ static void quantize(const float* x, int width, int zero, void* out, float* scal
     }
 }
 
+static void remainder(const float* x, int width, const void* row, float scale, float* out) {
+    for (int i = 0; i < width; i++) {
+        const int q = Int8::ROW_BYTES == 1 ? static_cast<const uint8_t*>(row)[i] - 128 : static_cast<const int16_t*>(row)[i];
+        out[i] = x[i] - scale * static_cast<float>(q);
+    }
+}
+
 static void layer_norm(float* x, int width, const float* gamma, const float* beta, float epsilon) {
     const float share = 1.0f / static_cast<float>(width);
     F sum = V::set1(0.0f);
@@ -294,5 +301,5 @@ static void embed(const int8_t* word_i8, const float* word_f32, float word_scale
 static constexpr Kernels make_kernels(const char* name, AttentionKernel attention) {
     static_assert(Int8::COLUMNS == V::F32_VECTORS * W, "int8 and float32 weights have panels of one width");
     return {name, Int8::COLUMNS, Int8::K_UNIT, Int8::ROW_BYTES, attention,
-            product<TileI8>, product<TileF32>, quantize, layer_norm, embed, nullptr, nullptr};
+            product<TileI8>, product<TileF32>, quantize, remainder, layer_norm, embed, nullptr, nullptr};
 }

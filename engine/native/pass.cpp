@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bfloat16.h"
+
 namespace embedrt {
 namespace {
 
@@ -46,6 +48,8 @@ Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch
     const auto hidden = static_cast<size_t>(hidden_), inner = static_cast<size_t>(inner_);
     const auto threads = static_cast<size_t>(pool.size());
     int longest = 0;
+    for (int i = 0; i < batch.num_texts; i++)
+        if (batch.offsets[i] < batch.offsets[i + 1]) first_rows_.push_back(batch.offsets[i]);
     for (int i = 0; i < batch.num_texts; i++) longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);
     const bool few = batch.num_texts * model_.heads < 4 * pool.size();
     query_chunk_ = few ? QUERY_CHUNK : longest;
@@ -60,8 +64,9 @@ Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch
     grow(w_.qkv, tokens * 3 * hidden * k_.qkv_bytes());
     grow(w_.wide, rows * inner);
     grow(w_.rest, rows * inner);
-    grow(w_.quantized, rows * (hidden + inner) * row_bytes());
-    grow(w_.scale, rows * 2);
+    grow(w_.quantized, rows * (2 * hidden + inner) * most_bytes());
+    grow(w_.scale, rows * 3);
+    if (model_.first_value_twice) grow(w_.left, rows * 3 * hidden);
     grow(w_.scores, threads * k_.attention.scratch(longest, model_.head_size));
     w_.longest = longest;
     if (batch.first_only) {
@@ -97,7 +102,7 @@ void Pass::embed(int thread, Stopwatch& watch) {
         rows(part_of(num_rows_, thread, parts), part_of(num_rows_, thread + 1, parts));
         watch.lap(Step::embed);
         const Block all = block(0, num_rows_, 0, false);
-        quantize(model_.layers[0].qkv, all.x, CENTRE, all.rows, all.count, {thread, parts});
+        quantize_qkv(0, all, {thread, parts});
         watch.lap(Step::quantize);
         barrier(watch);
         project_qkv(0, all, qkv_row(0), {thread, parts});
@@ -109,7 +114,7 @@ void Pass::embed(int thread, Stopwatch& watch) {
             rows(from, to);
             watch.lap(Step::embed);
             const Block mine = block(from, to - from, thread, false);
-            quantize(model_.layers[0].qkv, mine.x, CENTRE, mine.rows, mine.count, {0, 1});
+            quantize_qkv(0, mine, {0, 1});
             watch.lap(Step::quantize);
             project_qkv(0, mine, qkv_row(static_cast<size_t>(from)), {0, 1});
             watch.lap(Step::qkv);
@@ -245,7 +250,7 @@ void Pass::finish_layer(size_t index, const Block& block, Share rows, Share colu
     norm(layer.ffn_norm, block.x, block.count, rows);
     watch.lap(Step::norm);
     if (last) return;
-    quantize(model_.layers[index + 1].qkv, block.x, CENTRE, block.rows, block.count, rows);
+    quantize_qkv(index + 1, block, rows);
     watch.lap(Step::quantize);
     sync();
     project_qkv(index + 1, block, qkv, columns);
@@ -262,16 +267,87 @@ void Pass::project_qkv(size_t index, const Block& block, char* qkv, Share share)
         product.out = reinterpret_cast<float*>(qkv);
     }
     product.out_stride = 3 * static_cast<size_t>(hidden_);
-    multiply(model_.layers[index].qkv, product, block.x, block.rows, share);
+    const Matrix& matrix = model_.layers[index].qkv;
+    multiply(matrix, product, block.x, block.rows, share);
+    if (takes_left(matrix)) add_left(matrix, block, qkv, share);
+}
+
+// Rows of x for Q, K and V, and what they leave of the texts' first tokens.
+void Pass::quantize_qkv(size_t index, const Block& block, Share share) {
+    const Matrix& reader = model_.layers[index].qkv;
+    quantize(reader, block.x, CENTRE, block.rows, block.count, share);
+    if (!takes_left(reader)) return;
+    const int from = part_of(block.count, share.part, share.parts), to = part_of(block.count, share.part + 1, share.parts);
+    const size_t stride = static_cast<size_t>(hidden_) * element_bytes(Kind::int8);
+    each_first(block, [&](int row, int index_in_block) {
+        if (row < from || row >= to) return;
+        const auto r = static_cast<size_t>(row), i = static_cast<size_t>(index_in_block);
+        float* left = block.left.data + i * block.left.stride;
+        k_.remainder(block.x.data + r * block.x.stride, hidden_, block.rows.data + r * stride,
+                     block.rows.scale[r], left);
+        k_.quantize(left, hidden_, CENTRE, block.left_rows.data + i * stride, block.left_rows.scale + i);
+    });
+}
+
+// Adds the product of those rows to V, in the columns that this thread has just written.
+void Pass::add_left(const Matrix& matrix, const Block& block, char* qkv, Share share) {
+    const int width = k_.panel_columns;
+    Product product;
+    product.first_panel = std::max(part_of(panels(matrix), share.part, share.parts), 2 * hidden_ / width);
+    product.last_panel = part_of(panels(matrix), share.part + 1, share.parts);
+    const int first = std::max(product.first_panel * width, 2 * hidden_);
+    const int columns = std::min(product.last_panel * width, 3 * hidden_) - first;
+    int count = 0;
+    each_first(block, [&](int, int) { count++; });
+    if (columns <= 0 || count == 0) return;
+
+    const auto element = [&](int row) { return (3 * static_cast<size_t>(row) * static_cast<size_t>(hidden_) + static_cast<size_t>(first)); };
+    const auto left = [&](int i) { return block.left.data + static_cast<size_t>(i) * block.left.stride + first; };
+    const auto size = static_cast<size_t>(columns);
+    each_first(block, [&](int row, int i) {
+        if (!k_.attention.bfloat16) {
+            std::memcpy(left(i), reinterpret_cast<const float*>(qkv) + element(row), size * sizeof(float));
+            return;
+        }
+        const uint16_t* value = reinterpret_cast<const uint16_t*>(qkv) + element(row);
+        for (size_t c = 0; c < size; c++) left(i)[c] = from_bf16(value[c]);
+    });
+    product.epilogue = Epilogue::accumulate;
+    product.num_rows = count;
+    product.rows = block.left_rows.data;
+    product.row_stride = static_cast<size_t>(hidden_) * element_bytes(Kind::int8);
+    product.row_scale = block.left_rows.scale;
+    product.out = block.left.data;
+    product.out_stride = block.left.stride;
+    product.main = matrix.n();
+    k_.product_i8(matrix.i8, product);
+    each_first(block, [&](int row, int i) {
+        if (k_.attention.bfloat16)
+            k_.narrow_row(left(i), columns, reinterpret_cast<uint16_t*>(qkv) + element(row));
+        else
+            std::memcpy(reinterpret_cast<float*>(qkv) + element(row), left(i), size * sizeof(float));
+    });
+}
+
+bool Pass::takes_left(const Matrix& matrix) const { return model_.first_value_twice && matrix.kind == Kind::int8; }
+
+// body(row of the block, number of the text in it), for each first token of a text.
+template <class Body>
+void Pass::each_first(const Block& block, Body body) const {
+    int i = 0;
+    for (auto at = std::lower_bound(first_rows_.begin(), first_rows_.end(), block.from);
+         at != first_rows_.end() && *at < block.from + block.count; ++at)
+        body(*at - block.from, i++);
 }
 
 // Some of the rows as a product reads them: in 8 bits, in bfloat16, or as they are.
 void Pass::quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share) {
     if (reader.kind == Kind::float32) return;
+    const size_t stride = static_cast<size_t>(reader.k()) * element_bytes(reader.kind);
     for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++) {
         const auto row = static_cast<size_t>(r);
         const float* from = x.data + row * x.stride;
-        char* to = out.data + row * out.stride;
+        char* to = out.data + row * stride;
         if (reader.kind == Kind::bfloat16)
             k_.narrow_row(from, reader.k(), reinterpret_cast<uint16_t*>(to));
         else
@@ -295,7 +371,7 @@ void Pass::multiply(const Matrix& matrix, Product product, Floats x, Bytes rows,
         return k_.product_f32(matrix.f32, product);
     }
     product.rows = rows.data;
-    product.row_stride = rows.stride;
+    product.row_stride = static_cast<size_t>(matrix.k()) * element_bytes(matrix.kind);
     product.row_scale = rows.scale;
     matrix.kind == Kind::int8 ? k_.product_i8(matrix.i8, product) : k_.product_bf16(matrix.bf16, product);
 }
@@ -306,21 +382,30 @@ char* Pass::qkv_row(size_t row) const {
 
 Pass::Block Pass::block(int first_row, int count, int slot, bool first_only) const {
     const auto hidden = static_cast<size_t>(hidden_), inner = static_cast<size_t>(inner_);
-    const auto at = static_cast<size_t>(first_row) * hidden, bytes = row_bytes();
+    const auto at = static_cast<size_t>(first_row) * hidden, bytes = most_bytes();
     const auto size = static_cast<size_t>(block_rows_), before = static_cast<size_t>(slot) * size;
-    char* quantized = w_.quantized.data() + before * (hidden + inner) * bytes;
-    float* scale = w_.scale.data() + before * 2;
+    char* quantized = w_.quantized.data() + before * (2 * hidden + inner) * bytes;
+    float* scale = w_.scale.data() + before * 3;
     return {.x = {(first_only ? first_ : w_.x.data()) + at, hidden},
             .context = {(first_only ? first_context_ : w_.context.data()) + at, hidden},
-            .rows = {quantized, hidden * bytes, scale},
+            .rows = {quantized, scale},
             .wide = {w_.wide.data() + before * inner, inner},
             .rest = {w_.rest.data() + before * inner, inner},
-            .inner = {quantized + size * hidden * bytes, inner * bytes, scale + size},
+            .inner = {quantized + size * hidden * bytes, scale + size},
+            .left = {model_.first_value_twice ? w_.left.data() + before * 3 * hidden : nullptr, 3 * hidden},
+            .left_rows = {quantized + size * (hidden + inner) * bytes, scale + 2 * size},
+            .from = first_row,
             .count = count};
 }
 
-// Bytes of one element of a product's rows.
-size_t Pass::row_bytes() const { return model_.bfloat16 ? sizeof(uint16_t) : static_cast<size_t>(k_.row_bytes); }
+// Bytes of one element of the rows that such a product reads; of the widest that this model may have in 8 or 16 bits.
+size_t Pass::element_bytes(Kind kind) const {
+    return kind == Kind::float32 ? sizeof(float)
+           : kind == Kind::bfloat16 ? sizeof(uint16_t)
+                                    : static_cast<size_t>(k_.row_bytes);
+}
+
+size_t Pass::most_bytes() const { return element_bytes(k_.product_bf16 ? Kind::bfloat16 : Kind::int8); }
 
 // Whether threads share the columns of so few rows.
 bool Pass::share_columns(int rows) const {

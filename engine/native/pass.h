@@ -23,19 +23,21 @@ class Pass {
         float* data;
         size_t stride;
     };
-    // Quantized rows and their scales.
+    // Rows as a product reads them, one behind the other, and their scales where they are quantized.
     struct Bytes {
         char* data;
-        size_t stride;
         float* scale;
     };
-    // A run of rows and the buffers that its steps share: the first three of hidden width, the others of the FFN's.
+    // A run of rows and the buffers that its steps share: the first three of hidden width, the next of the FFN's; the
+    // last two are for what 8 bits leave of the texts' first tokens.
     struct Block {
         Floats x, context;
         Bytes rows;
         Floats wide, rest;
         Bytes inner;
-        int count;
+        Floats left;
+        Bytes left_rows;
+        int from, count;
     };
     // Which part of a step a thread does: rows of a block, panels of a weight.
     struct Share {
@@ -54,11 +56,17 @@ class Pass {
     void quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share);
     void norm(const Norm& norm, Floats x, int count, Share share);
     void multiply(const Matrix& matrix, Product product, Floats x, Bytes rows, Share share);
+    void quantize_qkv(size_t index, const Block& block, Share share);
     void project_qkv(size_t index, const Block& block, char* qkv, Share share);
+    void add_left(const Matrix& matrix, const Block& block, char* qkv, Share share);
+    bool takes_left(const Matrix& matrix) const;
+    template <class Body>
+    void each_first(const Block& block, Body body) const;
     void gather_first(int thread);
 
     char* qkv_row(size_t row) const;
-    size_t row_bytes() const;
+    size_t element_bytes(Kind kind) const;
+    size_t most_bytes() const;
     Block block(int first_row, int count, int slot, bool first_only) const;
     bool share_columns(int rows) const;
     int panels(const Matrix& matrix) const;
@@ -77,6 +85,7 @@ class Pass {
     int block_rows_;  // of the largest block
     float* first_ = nullptr;          // (num_texts, H): the last layer's rows when only first ones are wanted
     float* first_context_ = nullptr;  // the attention's output for them
+    std::vector<int> first_rows_;     // of the texts, in order
     int query_chunk_;                 // query rows of one attention task
     std::vector<std::pair<int, int>> tasks_;  // (text, first query row)
     std::unique_ptr<std::atomic<int>[]> counters_;

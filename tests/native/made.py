@@ -43,6 +43,7 @@ class Shape:
     activation: str = "gelu"
     token_types: bool = True
     restore: bool = True
+    twice: bool = True  # V of each text's first token in two rows
     wide: frozenset[str] = frozenset()  # of qkv, attention_output, ffn_up, ffn_down, embeddings
 
 
@@ -133,6 +134,7 @@ def text(batch: TokenBatch, i: int) -> TokenBatch:
 
 def _manifest(root: Path, shape: Shape, variant: str, tensors: tuple[TensorEntry, ...]) -> Manifest:
     graph = f"{variant}/model.onnx"
+    recipe = {"settings": {"first_value_twice": shape.twice}} if variant == "int8" else {}
     files = tuple(describe_file(root, f"{variant}/{name}") for name in ("model.onnx", "weights.bin"))
     pad = 1 if "roberta" in shape.model_type else 0
     return Manifest(
@@ -150,7 +152,7 @@ def _manifest(root: Path, shape: Shape, variant: str, tensors: tuple[TensorEntry
         prompts=Prompts({}, None, None, "none"),
         similarity="cosine",
         variants={
-            variant: Variant(graph, None, ("input_ids",), "last_hidden_state", {}, {}, files, tensors, None)
+            variant: Variant(graph, None, ("input_ids",), "last_hidden_state", {}, recipe, files, tensors, None)
         },
         files=(describe_file(root, "tokenizer.json"),),
         tools={},

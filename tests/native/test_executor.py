@@ -36,6 +36,7 @@ SHAPES = {
     "odd widths": Shape(hidden=240, heads=5, ffn=1520, outliers=16),
     "heads of 128": Shape(hidden=256, heads=2, ffn=64),
     "all wide": Shape(wide=frozenset({"qkv", "attention_output", "ffn_up", "ffn_down", "embeddings"})),
+    "first values once": Shape(twice=False),
     "some wide": Shape(wide=frozenset({"attention_output", "ffn_down"})),
 }
 LENGTHS = [1, 2, 17, 64, 5, 33]
@@ -54,7 +55,8 @@ def test_one_layer_is_the_twins(isa: str, name: str, tmp_path: Path) -> None:
     hidden = executor.run(batch)
     narrow = isa in door.NARROW
     texts = [made.text(batch, i).token_ids for i in range(len(LENGTHS))]
-    wanted = np.concatenate([twin.encode(numbers, tensors, ids, narrow) for ids in texts])
+    twice = SHAPES[name].twice
+    wanted = np.concatenate([twin.encode(numbers, tensors, ids, narrow, narrow, twice) for ids in texts])
     errors = np.abs(hidden - wanted).max(axis=1)
     if narrow:
         assert np.abs(hidden - wanted).mean() < 3e-3

@@ -49,6 +49,12 @@ def quantize(x: Floats, zero: int) -> tuple[NDArray[np.int64], Floats]:
     return np.clip(np.rint(x / scale), -zero, 255 - zero).astype(np.int64), scale.astype(np.float64)
 
 
+def left_of(x: Floats) -> Floats:
+    """What rows around 128 leave of x."""
+    rows, scale = quantize(x, 128)
+    return np.asarray(x, np.float32) - rows * scale
+
+
 def product(x: Floats, zero: int, weight: NDArray[Any], scale: Floats | None) -> Floats:
     """rows(x) @ weight, or x @ weight where it is wide; no bias."""
     if scale is None:
@@ -97,6 +103,7 @@ def encode(
     ids: NDArray[np.int32],
     narrow: bool = False,
     narrow_products: bool = False,
+    first_value_twice: bool = True,
 ) -> Floats:
     """Hidden states (n, H) of one text; `narrow`: attention in bfloat16, `narrow_products`: float32 products alike."""
     get = tensors.get
@@ -129,6 +136,9 @@ def encode(
         name = f"layers.{i}"
         biases = np.split(tensors[f"{name}.qkv.bias"], 3)
         q, k, v = (linear(f"{name}.{part}", x) + b for part, b in zip(("query", "key", "value"), biases, strict=True))
+        if first_value_twice and f"{name}.value.scale" in tensors:
+            value = bfloat16(v[:1]) if narrow else v[:1]
+            v[:1] = value + linear(f"{name}.value", left_of(x[:1]))
         heads = [slice(h, h + size) for h in range(0, numbers.hidden_size, size)]
         a = np.concatenate([attention(q[:, h], k[:, h], v[:, h], narrow) for h in heads], axis=1)
         y = linear(f"{name}.attention_output", a) + tensors[f"{name}.attention_output.bias"]

@@ -23,7 +23,7 @@ LIBRARY = Path(__file__).with_name("_native.so")
 VARIANTS = ("int8", BF16)
 PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX Runtime
 
-_ABI = 3
+_ABI = 4
 _OK, _UNSUPPORTED = 0, 1
 _DTYPES = {"float32": 0, "int8": 1}
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1, "relu": 2}
@@ -52,6 +52,7 @@ class _Config(ctypes.Structure):
         ("pad_position", ctypes.c_int32),
         ("num_threads", ctypes.c_int32),
         ("bfloat16", ctypes.c_int32),
+        ("first_value_twice", ctypes.c_int32),
         ("layer_norm_epsilon", ctypes.c_float),
         ("isa", ctypes.c_char_p),
     )
@@ -263,6 +264,7 @@ def _config(bundle: Bundle, variant: str, num_threads: int, isa: str) -> _Config
         raise UnsupportedByNativeError(f"it runs {', '.join(_FAMILIES)}, not {numbers.model_type}")
     if numbers.activation not in _ACTIVATIONS:
         raise UnsupportedByNativeError(f"it has {', '.join(_ACTIVATIONS)}, not {numbers.activation}")
+    settings = bundle.variant(variant).recipe.get("settings", {})
     return _Config(
         hidden_size=numbers.hidden_size,
         num_layers=numbers.num_layers,
@@ -272,6 +274,7 @@ def _config(bundle: Bundle, variant: str, num_threads: int, isa: str) -> _Config
         pad_position=numbers.pad_token_id if numbers.model_type in _ROBERTA else -1,
         num_threads=num_threads,
         bfloat16=variant == BF16,
+        first_value_twice=bool(settings.get("first_value_twice", False)),
         layer_norm_epsilon=numbers.layer_norm_eps,
         isa=isa.encode(),
     )

@@ -28,6 +28,10 @@ class Builder:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
+    def has(self, output: str) -> bool:
+        """Whether there is a node of this name."""
+        return any(node.name == output for node in self.nodes)
+
     def tensor(self, name: str, value: NDArray[np.generic]) -> str:
         """An initializer."""
         self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
@@ -42,19 +46,26 @@ class Builder:
         """A shared scalar initializer."""
         return name if name in self.tensors else self.tensor(name, np.asarray(value))
 
-    def rows8(self, x: str, width: int, prefix: str) -> tuple[str, str]:
-        """u8 rows around 128, and their scales (T, 1)."""
+    def rows8(self, x: str, width: int, prefix: str, of: str = "tokens") -> tuple[str, str]:
+        """u8 rows around 128, and their scales (T, 1); `of` names what there are T of."""
         magnitude = self.add("Abs", [x], f"{prefix}.magnitude")
         high = self.add("ReduceMax", [magnitude, self.axis()], f"{prefix}.high", keepdims=1)
         largest = self.add("Max", [high, self.scalar("const.tiny", TINY)], f"{prefix}.largest")
-        return self._rows(x, largest, width, prefix, CENTRE)
+        return self._rows(x, largest, width, prefix, CENTRE, of)
+
+    def rest8(self, x: str, width: int, prefix: str, of: str) -> tuple[str, str]:
+        """What the rows of `rows8` leave of x, as such rows."""
+        rows, scale = self.rows8(x, width, prefix, of)
+        inputs = [rows, scale, self._zero_points(scale, CENTRE, of)]
+        known = self.add("DequantizeLinear", inputs, f"{prefix}.known", axis=-1, block_size=width)
+        return self.rows8(self.add("Sub", [x, known], f"{prefix}.rest"), width, f"{prefix}.rest", of)
 
     def rows8_activation(self, x: str, width: int, prefix: str) -> tuple[str, str]:
         """u8 rows around `ACTIVATION_ZERO`, and their scales (T, 1), for values of `ACTIVATION_LOW` and over."""
         high = self.add("ReduceMax", [x, self.axis()], f"{prefix}.high", keepdims=1)
         floor = self.scalar("const.activation_floor", ACTIVATION_FLOOR)
         largest = self.add("Max", [high, floor], f"{prefix}.largest")
-        return self._rows(x, largest, width, prefix, ACTIVATION_ZERO)
+        return self._rows(x, largest, width, prefix, ACTIVATION_ZERO, "tokens")
 
     def axis(self) -> str:
         """The constant [-1], the axis of a row's numbers."""
@@ -72,16 +83,16 @@ class Builder:
         columns = self.add("MatMulIntegerToFloat", inputs, f"{name}.columns", MICROSOFT)
         return self.add("Mul", [columns, row_scale], f"{name}.output")
 
-    def _rows(self, x: str, largest: str, width: int, prefix: str, zero: int) -> tuple[str, str]:
+    def _rows(self, x: str, largest: str, width: int, prefix: str, zero: int, of: str) -> tuple[str, str]:
         share = self.scalar(f"const.step_{zero}", np.float32(1 / (255 - zero)))
         scale = self.add("Mul", [largest, share], f"{prefix}.row_scale")
-        inputs = [x, scale, self._zero_points(scale, zero)]
+        inputs = [x, scale, self._zero_points(scale, zero, of)]
         return self.add("QuantizeLinear", inputs, f"{prefix}.rows", axis=-1, block_size=width), scale
 
-    def _zero_points(self, scale: str, zero: int) -> str:
-        """The zero point in the shape of the row scales, as the operator wants it; made once for the whole graph."""
-        name = f"zero_points_{zero}"
-        if any(node.name == name for node in self.nodes):
+    def _zero_points(self, scale: str, zero: int, of: str) -> str:
+        """The zero point in the shape of the row scales, as the operator wants it; made once for each `of`."""
+        name = f"zero_points_{zero}.{of}"
+        if self.has(name):
             return name
         shape = self.add("Shape", [scale], f"{name}.shape")
         return self.add("Expand", [self.scalar(f"const.zero_{zero}", np.uint8(zero)), shape], name)

@@ -5,6 +5,8 @@ What the numbers mean, in the names of `embedrt_export.roles` (i: layer, T: toke
     x = norm of the embeddings or of the layer before, folded, float32 (T, H)
     q, r = rows8(x)
     Q, K, V = r * ((q - 128) @ query.weight * query.scale), key, value alike    and a third of qkv.bias each; (T, H)
+    q, r = rows8(x - r * (q - 128)), of each text's first token only           where the recipe has `first_value_twice`
+    V = V + r * ((q - 128) @ value.weight * value.scale), of these             and V is not wide
     a = attention(Q, K, V)                                                     float32, V folded
     q, r = rows8(a)
     y = r * ((q - 128) @ attention_output.weight * .scale) + .bias + x * restore of the norm that made x
@@ -50,6 +52,7 @@ Array = NDArray[np.float32]
 ACTIVATIONS = {"BiasGelu": ("Gelu", "none"), "FastGelu": ("Gelu", "tanh"), "Add": ("Relu", None)}
 """Fused operator -> standard operator and its `approximate`. ONNX Runtime 1.32 runs Add and Gelu in half the time of
 BiasGelu, and Add and LayerNormalization in a seventh of SkipLayerNormalization's."""
+_END = np.iinfo(np.int64).max  # of a slice that goes to the end
 PRODUCTS = ("qkv", "attention_output", "ffn_up", "ffn_down")
 
 
@@ -139,7 +142,7 @@ def emit(
     x, before, norm = "embeddings.norm.output", layers[0].input, "embeddings.norm"
     for index, layer in enumerate(layers):
         name = f"layers.{index}"
-        y = _emit_attention(out, name, layer, x, wide)
+        y = _emit_attention(out, name, layer, x, recipe, wide)
         x = _emit_norm(out, f"{name}.attention_norm", y, (x, before, norm), layer.middle)
         y = _emit_ffn(out, name, layer, x, wide)
         x = _emit_norm(out, f"{name}.ffn_norm", y, (x, layer.middle, f"{name}.attention_norm"), layer.output)
@@ -173,7 +176,9 @@ def _emit_table(out: Builder, ids: str, output: str) -> None:
     out.add("Mul", ["embeddings.word.float", "embeddings.word.row_scale"], output)
 
 
-def _emit_attention(out: Builder, name: str, layer: Layer, x: str, wide: frozenset[str]) -> str:
+def _emit_attention(
+    out: Builder, name: str, layer: Layer, x: str, recipe: Int8Recipe, wide: frozenset[str]
+) -> str:
     """The attention's output product, with its bias and the residual's shift: (T, H)."""
     node = next(node for node in out.source.model.graph.node if node.name == f"{name}.attention")
     parts = {"query": layer.query, "key": layer.key, "value": layer.value}
@@ -181,6 +186,9 @@ def _emit_attention(out: Builder, name: str, layer: Layer, x: str, wide: frozens
     rows = None if is_wide else out.rows8(x, len(layer.input.scale), f"{name}.qkv")
     heads: list[str] = []
     for part, linear in parts.items():
+        if part == "value" and rows is not None and recipe.first_value_twice:
+            heads.append(_emit_values(out, f"{name}.value", layer, x, rows))
+            continue
         flat = _emit_product(out, f"{name}.{part}", linear, x, rows, CENTRE)
         heads.append(out.add("Reshape", [flat, "states.shape"], f"{name}.{part}.states"))
     bias = np.concatenate([_bias(one, is_wide) for one in parts.values()])
@@ -194,6 +202,35 @@ def _emit_attention(out: Builder, name: str, layer: Layer, x: str, wide: frozens
     y = _emit_product(out, product, layer.attention_output, context, rows, CENTRE)
     bias = _bias(layer.attention_output, product in wide) + layer.input.shift
     return out.add("Add", [y, out.tensor(f"{product}.bias", bias)], f"{product}.biased")
+
+
+def _emit_values(out: Builder, name: str, layer: Layer, x: str, rows: tuple[str, str]) -> str:
+    """V (B, S, H), where each text's first token is the sum of two rows: one product for all, with another row a text."""
+    width = len(layer.input.scale)
+    zero, one = out.constant("const", np.array([0]), "first"), out.constant("const", np.array([1]), "second")
+    last, end = out.constant("const", np.array([-1]), "last"), out.constant("const", np.array([_END]), "end")
+    one_by_one = out.constant("const", np.array([-1, 1, width]), "texts")
+    scales_shape = "states.scales_shape"
+    if not out.has(scales_shape):
+        out.add("Concat", ["states.batch", one], scales_shape, axis=0)
+
+    def part(value: str, first: str, stop: str, what: str) -> str:
+        return out.add("Slice", [value, first, stop, one], f"{name}.{what}")
+
+    states = out.add("Reshape", [x, "states.shape"], f"{name}.input")
+    first = out.add("Reshape", [part(states, zero, one, "first"), "const.flat"], f"{name}.first.flat")
+    rest = out.rest8(first, width, f"{name}.first", "texts")
+    both: list[str] = []
+    for what, every, few, every_shape, few_shape in (
+        ("rows", rows[0], rest[0], "states.shape", one_by_one),
+        ("scales", rows[1], rest[1], scales_shape, out.constant("const", np.array([-1, 1, 1]), "text_scales")),
+    ):
+        pieces = [out.add("Reshape", [every, every_shape], f"{name}.{what}.every"),
+                  out.add("Reshape", [few, few_shape], f"{name}.{what}.few")]  # fmt: skip
+        both.append(out.add("Concat", pieces, f"{name}.{what}", axis=1))
+    y = out.product(both[0], both[1], layer.value.quantized, CENTRE, name)
+    first_sum = out.add("Add", [part(y, zero, one, "of_rows"), part(y, last, end, "of_rests")], f"{name}.of_first")
+    return out.add("Concat", [first_sum, part(y, one, last, "of_others")], f"{name}.states", axis=1)
 
 
 def _emit_ffn(out: Builder, name: str, layer: Layer, x: str, wide: frozenset[str]) -> str:

@@ -23,6 +23,9 @@ class Int8Recipe:
     ffn_outliers: int = 32
     gptq: bool = True  # round weights so that each row's error compensates the earlier ones'
     gptq_damping: float = 0.01  # share of the mean diagonal added to the Hessian
+    # V of each text's first token is summed from two 8-bit rows, the value and what rounding left of it (fused graphs).
+    # Most heads that have nothing to find attend to that token, so its error is in every vector: a quarter of all there is
+    first_value_twice: bool = True
     bias_correction: bool = True  # add the mean error of the rounded weights to the bias
     output_correction: bool = True  # and the mean error of the pooled vectors to the last norm's
     embeddings_int8: bool = True  # token table int8 with one scale per row; False: float32
