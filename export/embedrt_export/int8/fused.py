@@ -176,9 +176,7 @@ def _emit_table(out: Builder, ids: str, output: str) -> None:
     out.add("Mul", ["embeddings.word.float", "embeddings.word.row_scale"], output)
 
 
-def _emit_attention(
-    out: Builder, name: str, layer: Layer, x: str, recipe: Int8Recipe, wide: frozenset[str]
-) -> str:
+def _emit_attention(out: Builder, name: str, layer: Layer, x: str, recipe: Int8Recipe, wide: frozenset[str]) -> str:
     """The attention's output product, with its bias and the residual's shift: (T, H)."""
     node = next(node for node in out.source.model.graph.node if node.name == f"{name}.attention")
     parts = {"query": layer.query, "key": layer.key, "value": layer.value}
@@ -205,7 +203,7 @@ def _emit_attention(
 
 
 def _emit_values(out: Builder, name: str, layer: Layer, x: str, rows: tuple[str, str]) -> str:
-    """V (B, S, H), where each text's first token is the sum of two rows: one product for all, with another row a text."""
+    """V (B, S, H), where each text's first token is the sum of two rows; one product for all rows and these."""
     width = len(layer.input.scale)
     zero, one = out.constant("const", np.array([0]), "first"), out.constant("const", np.array([1]), "second")
     last, end = out.constant("const", np.array([-1]), "last"), out.constant("const", np.array([_END]), "end")

@@ -23,8 +23,8 @@ class Int8Recipe:
     ffn_outliers: int = 32
     gptq: bool = True  # round weights so that each row's error compensates the earlier ones'
     gptq_damping: float = 0.01  # share of the mean diagonal added to the Hessian
-    # V of each text's first token is summed from two 8-bit rows, the value and what rounding left of it (fused graphs).
-    # Most heads that have nothing to find attend to that token, so its error is in every vector: a quarter of all there is
+    # fused graphs: V of each text's first token is the sum of two 8-bit rows, the second for what the first one leaves;
+    # heads that have nothing to find attend to that token, and so its error was a quarter of all vectors' error
     first_value_twice: bool = True
     bias_correction: bool = True  # add the mean error of the rounded weights to the bias
     output_correction: bool = True  # and the mean error of the pooled vectors to the last norm's
@@ -36,7 +36,7 @@ class Int8Recipe:
 
 RECIPES = {
     "default": Int8Recipe(),
-    "accurate": Int8Recipe(float32_share=1 / 3),
+    "accurate": Int8Recipe(float32_share=1 / 6),
     "rounded": Int8Recipe(gptq=False),
 }
 """name -> recipe. "accurate" buys accuracy with speed and size, "rounded" exports faster and a little worse."""
