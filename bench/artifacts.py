@@ -70,7 +70,7 @@ def artifact_path(name: str, model: Path) -> Path:
     """Where an artifact is kept; a change of the model, a tool's version or our exporter gives another place."""
     recipe = RECIPES[name]
     key: dict[str, Any] = {"model": model.name, "path": str(model), "tools": _versions(recipe.tools)}
-    if name == "bundle":
+    if name in ("bundle", "bundle-accurate"):
         key["exporter"] = _exporter_hash()
     if name == "openvino-int8":
         key["calibration"] = CALIBRATION_SENTENCES
@@ -191,6 +191,14 @@ def _build_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
     export(model, target, variants=("fp32", "fp16", "int8"))
 
 
+def _build_accurate_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
+    """`embedrt export MODEL BUNDLE --variants int8 --int8-recipe accurate`."""
+    from embedrt_export.export import export
+
+    target.rmdir()
+    export(model, target, variants=("int8",), int8_recipe="accurate")
+
+
 def is_english(model: Path) -> bool:
     """MiniLM knows English only; XLM-R's texts come in many languages."""
     return json.loads((model / "config.json").read_text())["model_type"] == "bert"
@@ -205,6 +213,7 @@ RECIPES: dict[str, Recipe] = {
     "openvino-int8": Recipe(_build_openvino_int8, ("openvino",), ("openvino", "nncf")),
     "ctranslate2": Recipe(_build_ctranslate2, (), ("ctranslate2", "transformers")),
     "bundle": Recipe(_build_bundle, (), ("onnxruntime", "embedrt")),
+    "bundle-accurate": Recipe(_build_accurate_bundle, (), ("onnxruntime", "embedrt")),
 }
 
 

@@ -42,6 +42,8 @@ _ST_OWN = ("own-32", "own-8")
 _ALL = (
     SystemSpec("ours-int8", "embedrt int8", "int8", "ours:Ours", "bundle", "int8", _OWN,
                "Embedder, the executor that it chooses here"),
+    SystemSpec("ours-int8-accurate", "embedrt int8, accurate", "int8", "ours:Ours", "bundle-accurate", "int8", _OWN,
+               "Embedder on a bundle exported with --int8-recipe accurate"),
     SystemSpec("ours-int8-ort", "embedrt int8, on ONNX Runtime", "int8", "ours:Ours", "bundle", "int8/onnxruntime",
                _OWN, "Embedder with executor='onnxruntime': the same file on stock ONNX Runtime"),
     SystemSpec("ours-bf16", "embedrt bf16", "bf16", "ours:Ours", "bundle", "bf16", _OWN,

@@ -37,13 +37,13 @@ LIMITS = [
     ("fp32", 0.3, "max_norm_error", 1e-3, True, np.inf),
     ("fp16", 0.3, "cosine_min", 0.9999, True, -np.inf),
     ("fp16", 0.3, "max_norm_error", 0.02, True, np.inf),
-    ("int8", 0.3, "cosine_min", 0.995, True, -np.inf),
-    ("int8", 0.3, "cosine_mean", 0.999, True, -np.inf),
-    ("int8", 0.3, "spearman", 0.999, False, -np.inf),
+    ("int8", 0.3, "cosine_min", 0.996, True, -np.inf),
+    ("int8", 0.3, "cosine_mean", 0.9993, True, -np.inf),
+    ("int8", 0.3, "spearman", 0.9993, False, -np.inf),
     ("int8", 0.3, "max_norm_error", 0.1, True, np.inf),
-    ("int8", 0.99, "cosine_min", 0.995, True, -np.inf),
-    ("int8", 0.99, "cosine_mean", 0.999, True, -np.inf),
-    ("int8", 0.99, "centered_min", 0.98, True, -np.inf),
+    ("int8", 0.99, "cosine_min", 0.996, True, -np.inf),
+    ("int8", 0.99, "cosine_mean", 0.9993, True, -np.inf),
+    ("int8", 0.99, "centered_min", 0.99, True, -np.inf),
 ]
 
 
@@ -68,7 +68,7 @@ def test_a_perfect_variant_fails_nothing() -> None:
 
 def test_the_sentence_has_limit_and_value() -> None:
     (sentence,) = find_failures("int8", gate_set("int8", 0.3), with_metric("cosine_min", 0.99312))
-    assert sentence == "int8: smallest cosine is 0.99312, it must be >= 0.995"
+    assert sentence == "int8: smallest cosine is 0.99312, it must be >= 0.996"
 
 
 def test_every_gate_missed_is_named() -> None:

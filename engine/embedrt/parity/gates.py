@@ -73,13 +73,13 @@ _GATES: dict[str, tuple[Gate, ...]] = {
     "fp16": _HALF,
     "bf16": _HALF,
     "int8": (
-        Gate("cosine_min", ">=", 0.995),
-        Gate("cosine_mean", ">=", 0.999),
+        Gate("cosine_min", ">=", 0.996),
+        Gate("cosine_mean", ">=", 0.9993),
         Gate("max_norm_error", "<=", 0.1),
     ),
 }
-_SPREAD_ONLY = {"int8": (Gate("spearman", ">", 0.999),)}
-_COLLAPSED_ONLY = {"int8": (Gate("centered_min", ">=", 0.98),)}
+_SPREAD_ONLY = {"int8": (Gate("spearman", ">", 0.9993),)}
+_COLLAPSED_ONLY = {"int8": (Gate("centered_min", ">=", 0.99),)}
 
 
 def gate_set(variant: str, mean_pairwise_cosine: float) -> GateSet:
