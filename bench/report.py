@@ -157,7 +157,8 @@ def best_peers(report: Report) -> list[dict[str, Any]]:
         cases += [("ragged", name, ", best batching", bool), ("ragged", name, ", arrival order", arrival)]
     found = []
     peers = [key for key in report.systems if not key.startswith("ours")]
-    against = {"ours-int8": peers, "ours-int8-accurate": peers, "ours-bf16": [key for key in peers if SYSTEMS[key].compute == "bf16"]}
+    narrow = [key for key in peers if SYSTEMS[key].compute == "bf16"]
+    against = {"ours-int8": peers, "ours-int8-accurate": peers, "ours-bf16": narrow}
     for ours_name, (kind, name, note, accept) in itertools.product(against, cases):
         rows = []
         for peer in against[ours_name]:
