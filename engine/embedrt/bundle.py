@@ -30,8 +30,9 @@ MANIFEST_NAME = "manifest.json"
 PARITY_TEXTS = "parity/texts.json"  # list of strings
 PARITY_VECTORS = "parity/vectors.npy"  # float32 (N, D), the reference's vectors of those texts
 VARIANT_NAMES = ("fp32", "fp16", "int8")
-BF16, BF16_SOURCE = "bf16", "fp32"
-"""BF16 is a variant without files: BF16_SOURCE's weights, rounded to bfloat16 as the native executor loads them."""
+BF16, BF16_SOURCES = "bf16", ("fp32", "fp16")
+"""BF16 is a variant without files: the weights of the first of BF16_SOURCES that the bundle has, rounded to bfloat16 as
+the native executor loads them."""
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 STAGE_KINDS = ("dense", "layernorm", "normalize")
 ACTIVATION_NAMES = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu")
@@ -169,9 +170,10 @@ class Manifest:
 
 
 def find_variant(manifest: Manifest, name: str) -> Variant:
-    """The variant called `name`; BF16 is fp32 without its parity. OptionError lists those there are."""
-    if name == BF16 and BF16_SOURCE in manifest.variants:
-        return replace(manifest.variants[BF16_SOURCE], parity=None)
+    """The variant called `name`; BF16 is its source without the parity. OptionError lists those there are."""
+    source = next((one for one in BF16_SOURCES if one in manifest.variants), None)
+    if name == BF16 and source is not None:
+        return replace(manifest.variants[source], parity=None)
     try:
         return manifest.variants[name]
     except KeyError:

@@ -51,13 +51,13 @@ def test_it_is_the_twins_but_for_roundings_that_flip(name: str, tmp_path: Path) 
     executor.close()
 
 
-@pytest.mark.parametrize("family", ["xlmr", "distilbert"])
-def test_its_vectors_are_fp32s_to_four_digits(make_bundle: Callable[..., Path], family: str) -> None:
-    root = make_bundle(family, variants=("fp32",))
+@pytest.mark.parametrize(("family", "source"), [("xlmr", "fp32"), ("xlmr", "fp16"), ("distilbert", "fp32")])
+def test_its_vectors_are_the_files_to_four_digits(make_bundle: Callable[..., Path], family: str, source: str) -> None:
+    root = make_bundle(family, variants=(source,))
     texts = ["The quick brown fox.", "서울은 대한민국의 수도이다.", "a", "How much protein should a female eat?"]
     with (
         Embedder(root, variant="bf16", num_threads=2) as narrow,
-        Embedder(root, variant="fp32", num_threads=1) as whole,
+        Embedder(root, variant=source, num_threads=1) as whole,
     ):
         assert narrow.executor_description.startswith("embedrt native bf16, avx512bf16")
         ours, theirs = narrow.encode(texts), whole.encode(texts)

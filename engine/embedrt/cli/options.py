@@ -38,7 +38,7 @@ device_option = click.option(
 )  # fmt: skip
 variant_option = click.option(
     "--variant", type=click.Choice(VARIANTS), default="auto", envvar="EMBEDRT_VARIANT", show_default=True,
-    help="Precision of the model; bf16 is fp32 rounded at load, where there is AVX512-BF16.",
+    help="Precision of the model; bf16 is fp32 or fp16 rounded at load, where there is AVX512-BF16.",
 )  # fmt: skip
 executor_option = click.option(
     "--executor", type=click.Choice(EXECUTORS), default="auto", envvar="EMBEDRT_EXECUTOR", show_default=True,

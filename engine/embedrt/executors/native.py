@@ -25,7 +25,7 @@ PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX
 
 _ABI = 4
 _OK, _UNSUPPORTED = 0, 1
-_DTYPES = {"float32": 0, "int8": 1}
+_DTYPES, _HALF = {"float32": 0, "int8": 1}, "float16"
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1, "relu": 2}
 _ROBERTA = ("roberta", "xlm-roberta", "camembert")  # positions count the tokens that are not padding
 _FAMILIES = ("bert", "distilbert", *_ROBERTA)
@@ -288,22 +288,25 @@ class _Mapped:
     arrays: dict[str, NDArray[Any]]
 
     def forget_pages(self) -> None:
-        """Give back what packing has read; what is read again comes out of the page cache."""
+        """Give back what packing has read; what is read again comes out of the page cache, or is kept: the embeddings."""
+        for name in [name for name in self.arrays if not name.startswith("embeddings.")]:
+            del self.arrays[name]
         for file in self.files.values():
             if hasattr(mmap, "MADV_DONTNEED"):
                 file.madvise(mmap.MADV_DONTNEED)
 
 
 def _map_tensors(bundle: Bundle, entries: tuple[TensorEntry, ...]) -> _Mapped:
-    """The tensors that the module knows the types of; each file is mapped once."""
+    """The tensors that the module knows the types of, halves widened; each file is mapped once."""
     files: dict[str, mmap.mmap] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for entry in entries:
-        if entry.dtype not in _DTYPES:
+        if entry.dtype not in (*_DTYPES, _HALF):
             continue
         if entry.path not in files:
             files[entry.path] = _map_file(bundle.path(entry.path))
-        arrays[entry.name] = _view(files[entry.path], entry)
+        array = _view(files[entry.path], entry)
+        arrays[entry.name] = array.astype(np.float32) if entry.dtype == _HALF else array
     return _Mapped(files, arrays)
 
 
