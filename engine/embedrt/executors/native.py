@@ -288,7 +288,7 @@ class _Mapped:
     arrays: dict[str, NDArray[Any]]
 
     def forget_pages(self) -> None:
-        """Give back what packing has read; what is read again comes out of the page cache, or is kept: the embeddings."""
+        """Give back what packing has read; the embeddings are kept, and come out of the page cache again."""
         for name in [name for name in self.arrays if not name.startswith("embeddings.")]:
             del self.arrays[name]
         for file in self.files.values():
