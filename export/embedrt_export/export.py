@@ -203,8 +203,17 @@ def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress)
     variants = {name: replace(variant, parity=report.summary(name)) for name, variant in manifest.variants.items()}
     _write_manifest(root, replace(manifest, variants=variants, files=_shared_files(root)))
     if not report.passed:
-        raise ParityError("the vectors miss a parity gate, and no bundle was written: " + "; ".join(report.failures))
+        raise ParityError(
+            "the vectors miss a parity gate, and no bundle was written: " + "; ".join(report.failures) + _advice(report)
+        )
     return report
+
+
+def _advice(report: ParityReport) -> str:
+    """What helps where int8 alone misses a gate."""
+    if not all(failure.startswith("int8:") for failure in report.failures):
+        return ""
+    return "; --int8-recipe accurate, or --calibration with texts of the model's own kind, may help"
 
 
 def _shared_files(root: Path) -> tuple[BundleFile, ...]:
