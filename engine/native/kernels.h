@@ -9,6 +9,8 @@
 
 namespace embedrt {
 
+constexpr int CENTRE = 128, ACTIVATION_ZERO = 16;  // zero points of rows: of both signs, and of an activation's
+
 enum class Activation : int { gelu_erf = 0, gelu_tanh = 1, relu = 2 };
 
 // What happens to `value = rows @ weight` (N columns, scaled) before it leaves the registers.

@@ -11,7 +11,6 @@
 namespace embedrt {
 namespace {
 
-constexpr int CENTRE = 128, ACTIVATION_ZERO = 16;  // zero points that the bundle's int8 graph has
 constexpr int MAX_WIDTH = 32768;                   // 255 * 128 * K must fit in 31 bits
 
 // The tensors by name, each fetched with the type and shape that it must have.

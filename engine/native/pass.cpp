@@ -3,21 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
-#include "bfloat16.h"
+#include "split.h"
 
 namespace embedrt {
 namespace {
 
-constexpr int CENTRE = 128, ACTIVATION_ZERO = 16;
 constexpr int BLOCK_ROWS = 48;       // rows that go through a layer's second half together, half more or less
 // Rows per thread under which threads share columns instead of rows. With two tiles to a thread, one hides the loading
 // of weights for the other; with many threads each would load all weights for few rows (chosen, not measured).
 constexpr int COLUMN_ROWS = 8, COLUMN_ROWS_OF_MANY = 24, MANY_THREADS = 5;
 constexpr int QUERY_CHUNK = 126;     // query rows of an attention task, where there are few heads to share
-
-int part_of(int total, int part, int parts) {
-    return static_cast<int>(static_cast<int64_t>(total) * part / parts);
-}
 
 // Rows [first, second) of block `index` of `blocks`, as even as they come: a tile of five rows is as fast as one of six.
 std::pair<int, int> block_range(int rows, int index, int blocks) {
@@ -255,89 +250,6 @@ void Pass::finish_layer(size_t index, const Block& block, Share rows, Share colu
     sync();
     project_qkv(index + 1, block, qkv, columns);
     watch.lap(Step::qkv);
-}
-
-void Pass::project_qkv(size_t index, const Block& block, char* qkv, Share share) {
-    Product product;
-    product.num_rows = block.count;
-    if (k_.attention.bfloat16) {
-        product.epilogue = Epilogue::narrow;
-        product.out_bf16 = reinterpret_cast<uint16_t*>(qkv);
-    } else {
-        product.out = reinterpret_cast<float*>(qkv);
-    }
-    product.out_stride = 3 * static_cast<size_t>(hidden_);
-    const Matrix& matrix = model_.layers[index].qkv;
-    multiply(matrix, product, block.x, block.rows, share);
-    if (takes_left(matrix)) add_left(matrix, block, qkv, share);
-}
-
-// Rows of x for Q, K and V, and what they leave of the texts' first tokens.
-void Pass::quantize_qkv(size_t index, const Block& block, Share share) {
-    const Matrix& reader = model_.layers[index].qkv;
-    quantize(reader, block.x, CENTRE, block.rows, block.count, share);
-    if (!takes_left(reader)) return;
-    const int from = part_of(block.count, share.part, share.parts), to = part_of(block.count, share.part + 1, share.parts);
-    const size_t stride = static_cast<size_t>(hidden_) * element_bytes(Kind::int8);
-    each_first(block, [&](int row, int index_in_block) {
-        if (row < from || row >= to) return;
-        const auto r = static_cast<size_t>(row), i = static_cast<size_t>(index_in_block);
-        float* left = block.left.data + i * block.left.stride;
-        k_.remainder(block.x.data + r * block.x.stride, hidden_, block.rows.data + r * stride,
-                     block.rows.scale[r], left);
-        k_.quantize(left, hidden_, CENTRE, block.left_rows.data + i * stride, block.left_rows.scale + i);
-    });
-}
-
-// Adds the product of those rows to V, in the columns that this thread has just written.
-void Pass::add_left(const Matrix& matrix, const Block& block, char* qkv, Share share) {
-    const int width = k_.panel_columns;
-    Product product;
-    product.first_panel = std::max(part_of(panels(matrix), share.part, share.parts), 2 * hidden_ / width);
-    product.last_panel = part_of(panels(matrix), share.part + 1, share.parts);
-    const int first = std::max(product.first_panel * width, 2 * hidden_);
-    const int columns = std::min(product.last_panel * width, 3 * hidden_) - first;
-    int count = 0;
-    each_first(block, [&](int, int) { count++; });
-    if (columns <= 0 || count == 0) return;
-
-    const auto element = [&](int row) { return (3 * static_cast<size_t>(row) * static_cast<size_t>(hidden_) + static_cast<size_t>(first)); };
-    const auto left = [&](int i) { return block.left.data + static_cast<size_t>(i) * block.left.stride + first; };
-    const auto size = static_cast<size_t>(columns);
-    each_first(block, [&](int row, int i) {
-        if (!k_.attention.bfloat16) {
-            std::memcpy(left(i), reinterpret_cast<const float*>(qkv) + element(row), size * sizeof(float));
-            return;
-        }
-        const uint16_t* value = reinterpret_cast<const uint16_t*>(qkv) + element(row);
-        for (size_t c = 0; c < size; c++) left(i)[c] = from_bf16(value[c]);
-    });
-    product.epilogue = Epilogue::accumulate;
-    product.num_rows = count;
-    product.rows = block.left_rows.data;
-    product.row_stride = static_cast<size_t>(hidden_) * element_bytes(Kind::int8);
-    product.row_scale = block.left_rows.scale;
-    product.out = block.left.data;
-    product.out_stride = block.left.stride;
-    product.main = matrix.n();
-    k_.product_i8(matrix.i8, product);
-    each_first(block, [&](int row, int i) {
-        if (k_.attention.bfloat16)
-            k_.narrow_row(left(i), columns, reinterpret_cast<uint16_t*>(qkv) + element(row));
-        else
-            std::memcpy(reinterpret_cast<float*>(qkv) + element(row), left(i), size * sizeof(float));
-    });
-}
-
-bool Pass::takes_left(const Matrix& matrix) const { return model_.first_value_twice && matrix.kind == Kind::int8; }
-
-// body(row of the block, number of the text in it), for each first token of a text.
-template <class Body>
-void Pass::each_first(const Block& block, Body body) const {
-    int i = 0;
-    for (auto at = std::lower_bound(first_rows_.begin(), first_rows_.end(), block.from);
-         at != first_rows_.end() && *at < block.from + block.count; ++at)
-        body(*at - block.from, i++);
 }
 
 // Some of the rows as a product reads them: in 8 bits, in bfloat16, or as they are.
