@@ -78,7 +78,7 @@ _GATES: dict[str, tuple[Gate, ...]] = {
         Gate("max_norm_error", "<=", 0.1),
     ),
 }
-_SPREAD_ONLY = {"int8": (Gate("spearman", ">", 0.9993),)}
+_SPREAD_ONLY = {"int8": (Gate("spearman", ">", 0.999),)}
 _COLLAPSED_ONLY = {"int8": (Gate("centered_min", ">=", 0.99),)}
 
 
