@@ -255,7 +255,7 @@ void Pass::finish_layer(size_t index, const Block& block, Share rows, Share colu
 // Some of the rows as a product reads them: in 8 bits, in bfloat16, or as they are.
 void Pass::quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share) {
     if (reader.kind == Kind::float32) return;
-    const size_t stride = static_cast<size_t>(reader.k()) * element_bytes(reader.kind);
+    const size_t stride = row_bytes(reader);
     for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++) {
         const auto row = static_cast<size_t>(r);
         const float* from = x.data + row * x.stride;
@@ -283,7 +283,7 @@ void Pass::multiply(const Matrix& matrix, Product product, Floats x, Bytes rows,
         return k_.product_f32(matrix.f32, product);
     }
     product.rows = rows.data;
-    product.row_stride = static_cast<size_t>(matrix.k()) * element_bytes(matrix.kind);
+    product.row_stride = row_bytes(matrix);
     product.row_scale = rows.scale;
     matrix.kind == Kind::int8 ? k_.product_i8(matrix.i8, product) : k_.product_bf16(matrix.bf16, product);
 }
@@ -315,6 +315,10 @@ size_t Pass::element_bytes(Kind kind) const {
     return kind == Kind::float32 ? sizeof(float)
            : kind == Kind::bfloat16 ? sizeof(uint16_t)
                                     : static_cast<size_t>(k_.row_bytes);
+}
+
+size_t Pass::row_bytes(const Matrix& reader) const {
+    return static_cast<size_t>(reader.k()) * element_bytes(reader.kind);
 }
 
 size_t Pass::most_bytes() const { return element_bytes(k_.product_bf16 ? Kind::bfloat16 : Kind::int8); }

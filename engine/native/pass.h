@@ -66,6 +66,7 @@ class Pass {
 
     char* qkv_row(size_t row) const;
     size_t element_bytes(Kind kind) const;
+    size_t row_bytes(const Matrix& reader) const;
     size_t most_bytes() const;
     Block block(int first_row, int count, int slot, bool first_only) const;
     bool share_columns(int rows) const;

@@ -30,7 +30,7 @@ void Pass::quantize_qkv(size_t index, const Block& block, Share share) {
     if (!takes_left(reader)) return;
     const int from = part_of(block.count, share.part, share.parts);
     const int to = part_of(block.count, share.part + 1, share.parts);
-    const size_t stride = static_cast<size_t>(hidden_) * element_bytes(Kind::int8);
+    const size_t stride = row_bytes(reader);
     each_first(block, [&](int row, int index_in_block) {
         if (row < from || row >= to) return;
         const auto r = static_cast<size_t>(row), i = static_cast<size_t>(index_in_block);
@@ -69,7 +69,7 @@ void Pass::add_left(const Matrix& matrix, const Block& block, char* qkv, Share s
     product.epilogue = Epilogue::accumulate;
     product.num_rows = count;
     product.rows = block.left_rows.data;
-    product.row_stride = static_cast<size_t>(hidden_) * element_bytes(Kind::int8);
+    product.row_stride = row_bytes(matrix);
     product.row_scale = block.left_rows.scale;
     product.out = block.left.data;
     product.out_stride = block.left.stride;
