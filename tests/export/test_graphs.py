@@ -289,9 +289,10 @@ def test_int8_has_the_mean_error_of_its_vectors_taken_off(
     assert shifts[1] < shifts[0] / 100
 
 
-def test_int8_keeps_products_float32_until_the_target_is_met(graphs: Any, calibration: Any) -> None:
-    recipe = Int8Recipe(ffn_outliers=0, gptq=False, optimize=False, target_cosine=1.1, max_wide=3)
+def test_int8_keeps_products_float32_while_a_gate_would_be_missed(graphs: Any, calibration: Any) -> None:
+    recipe = Int8Recipe(ffn_outliers=0, gptq=False, optimize=False, reserve=1.0, max_wide=3)
     model, report = to_int8(graphs["roberta"][1], calibration, recipe=recipe)
+    assert [entry["kept"] for entry in report["measured"]] == [0, 1, 2, 3]
     worst = sorted(report["local_error"], key=lambda name: -report["local_error"][name])
     assert report["kept_float32"] == worst[:3]
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -300,7 +301,7 @@ def test_int8_keeps_products_float32_until_the_target_is_met(graphs: Any, calibr
 
 
 def test_int8_keeps_a_share_of_the_products_float32(graphs: Any, calibration: Any) -> None:
-    recipe = replace(QUICK, float32_share=0.25, target_cosine=0.5, max_wide=4)
+    recipe = replace(QUICK, float32_share=0.25, reserve=0.0, max_wide=4)
     _model, report = to_int8(graphs["bert"][1], calibration, recipe=recipe)
     worst = sorted(report["local_error"], key=lambda name: -report["local_error"][name])
     assert report["kept_float32"] == worst[: len(worst) // 4]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embedrt.parity.gates import COLLAPSED_MEAN_COSINE, INVARIANCE_MIN_COSINE, find_failures, gate_set
+from embedrt.parity.gates import COLLAPSED_MEAN_COSINE, INVARIANCE_MIN_COSINE, find_failures, gate_set, with_reserve
 from embedrt.parity.invariance import Invariance
 from embedrt.parity.metrics import Deviation, Spread
 
@@ -89,6 +89,19 @@ def test_collapsed_references_judge_centered_cosines_and_not_ranks() -> None:
     assert find_failures("int8", collapsed, tilted)
     assert "0.950" in spread.reason
     assert "collapsed" in collapsed.reason
+
+
+def test_a_reserve_is_held_back_from_what_a_gate_allows() -> None:
+    whole = gate_set("int8", 0.3)
+    kept = {gate.metric: gate.limit for gate in with_reserve(whole, 0.25).gates}
+    assert kept == pytest.approx(
+        {"cosine_min": 0.997, "cosine_mean": 0.999475, "max_norm_error": 0.075, "spearman": 0.99925}, abs=1e-12
+    )
+    assert with_reserve(whole, 0) == whole
+    assert {gate.limit for gate in with_reserve(whole, 1).gates} == {0, 1}
+    between = with_metric("cosine_min", 0.9965)
+    assert not find_failures("int8", whole, between)
+    assert find_failures("int8", with_reserve(whole, 0.25), between)
 
 
 def test_metrics_that_could_not_be_measured_fail_nothing() -> None:

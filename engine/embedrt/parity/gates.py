@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedrt.parity.invariance import Invariance
 from embedrt.parity.metrics import Deviation
@@ -98,6 +98,15 @@ def gate_set(variant: str, mean_pairwise_cosine: float) -> GateSet:
     if collapsed and extra:
         reason += ": they have collapsed, so the centered cosine is judged and the ranks are only reported"
     return GateSet("collapsed" if collapsed else "spread", reason, _GATES[variant] + extra)
+
+
+def with_reserve(gates: GateSet, share: float) -> GateSet:
+    """The gates with `share` (0 to 1) of the error that each allows held back, so 1 allows none."""
+    kept = tuple(
+        replace(gate, limit=gate.limit * (1 - share) if gate.relation == "<=" else 1 - (1 - gate.limit) * (1 - share))
+        for gate in gates.gates
+    )
+    return replace(gates, gates=kept)
 
 
 def misses(gate: Gate, value: float | None) -> bool:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from embedrt.errors import ExportError
-from embedrt.parity.metrics import Floats, cosine_distances, normalized
+from embedrt.parity.gates import METRICS, find_failures, gate_set, with_reserve
+from embedrt.parity.metrics import Deviation, compare, corpus_center, mean_pairwise_cosine
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import fused, generic
 from embedrt_export.int8.calibration import InputStats, Session, collect, pooled
@@ -97,15 +98,17 @@ class _Measure:
     ) -> None:
         self._texts, self._num_seen, self._first_token = [*seen, *held_out], len(seen), first_token
         self._reference = self._pooled(graph.model)
+        self._center = corpus_center(self._reference)
+        self.gates = gate_set("int8", mean_pairwise_cosine(self._reference))
 
-    def correct(self, model: onnx.ModelProto, *, output: bool) -> Floats:
-        """Cosines (N,) of the held-out texts; with `output`, after what the others are off by is taken off `model`."""
+    def correct(self, model: onnx.ModelProto, *, output: bool) -> Deviation:
+        """How far held-out texts are off; with `output`, after what the others are off by is taken off `model`."""
         vectors = self._pooled(model)
         shift = (vectors - self._reference)[: self._num_seen].mean(axis=0)
         if output and _subtract_from_output(model, shift):
             vectors = vectors - shift
         held_out = slice(self._num_seen, None)
-        return 1 - cosine_distances(normalized(self._reference[held_out]), normalized(vectors[held_out]))
+        return compare(self._reference[held_out], vectors[held_out], center=self._center)
 
     def _pooled(self, model: onnx.ModelProto) -> Array:
         return pooled(Session(model), self._texts, first_token=self._first_token)
@@ -114,7 +117,8 @@ class _Measure:
 def _widen(
     measure: _Measure, emit: Emit, errors: dict[str, float], recipe: Int8Recipe, say: Progress
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The recipe's share of products float32; then, while the target is missed, one more with each measurement."""
+    """The recipe's share of products float32; then, while a gate's reserve is touched, one more each time."""
+    gates = with_reserve(measure.gates, recipe.reserve)
     ranked = sorted(errors, key=lambda name: -errors[name])
     always = round(recipe.float32_share * len(ranked))
     wide = ranked[:always]
@@ -122,9 +126,9 @@ def _widen(
     while True:
         say(f"measuring with {len(wide)} products kept float32")
         model = emit(frozenset(wide))
-        cosines = measure.correct(model, output=recipe.output_correction)
-        history.append({"kept": len(wide), "cosine_min": float(cosines.min()), "cosine_mean": float(cosines.mean())})
-        if cosines.min() >= recipe.target_cosine or len(wide) >= min(always + recipe.max_wide, len(ranked)):
+        found = measure.correct(model, output=recipe.output_correction)
+        history.append({"kept": len(wide), **{gate.metric: METRICS[gate.metric].read(found) for gate in gates.gates}})
+        if len(wide) >= min(always + recipe.max_wide, len(ranked)) or not find_failures("int8", gates, found):
             break
         wide.append(ranked[len(wide)])
     local = {name: round(error, 6) for name, error in errors.items()}

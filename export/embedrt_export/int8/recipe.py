@@ -10,8 +10,8 @@ class Int8Recipe:
     """How weights and activations become 8-bit.
 
     The products with the largest local errors stay float32: `float32_share` of all, and then one by one, `max_wide` at
-    most, while the lowest cosine of pooled vectors is under the target. It is measured on calibration texts that took
-    no part in the calibration.
+    most, while a parity gate would not be kept with `reserve` of its allowance to spare. That is measured on pooled
+    vectors of calibration texts that took no part in the calibration.
     """
 
     smoothing: float = 0.5  # exponent: s = amax(x)^a / amax(w)^(1-a) per input channel; 0 turns it off
@@ -30,7 +30,7 @@ class Int8Recipe:
     output_correction: bool = True  # and the mean error of the pooled vectors to the last norm's
     embeddings_int8: bool = True  # token table int8 with one scale per row; False: float32
     float32_share: float = 0.0
-    target_cosine: float = 0.997
+    reserve: float = 0.25
     max_wide: int = 4
 
 
