@@ -55,6 +55,32 @@ static inline __m512i broadcast(const uint8_t* four) {
     return _mm512_set1_epi32(value);
 }
 
+// Sixteen vectors of sixteen 32-bit lanes, rows to columns.
+static inline void transpose_lanes(__m512i (&r)[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int j = 0; j < 4; j++) {
+        const __m512i even = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88);
+        const __m512i more_even = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
+        const __m512i odd = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
+        const __m512i more_odd = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
+        t[j] = _mm512_shuffle_i32x4(even, more_even, 0x88);
+        t[4 + j] = _mm512_shuffle_i32x4(odd, more_odd, 0x88);
+        t[8 + j] = _mm512_shuffle_i32x4(even, more_even, 0xdd);
+        t[12 + j] = _mm512_shuffle_i32x4(odd, more_odd, 0xdd);
+    }
+    for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+
 struct V {
 #if defined(__AVX512BF16__)
     static constexpr bool BF16 = true;
@@ -126,10 +152,11 @@ struct V {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<uint8_t*>(out) + i), bytes);
     }
     static inline void transpose(const float* in, size_t stride, int rows, float* out, size_t out_stride) {
-        for (int j = 0; j < W; j++)
-            for (int c = 0; c < W; c++)
-                out[static_cast<size_t>(c) * out_stride + static_cast<size_t>(j)] =
-                    j < rows ? in[static_cast<size_t>(j) * stride + static_cast<size_t>(c)] : 0.0f;
+        __m512i r[16];
+        for (int j = 0; j < 16; j++)
+            r[j] = j < rows ? _mm512_loadu_si512(in + static_cast<size_t>(j) * stride) : _mm512_setzero_si512();
+        transpose_lanes(r);
+        for (int j = 0; j < 16; j++) _mm512_storeu_si512(out + static_cast<size_t>(j) * out_stride, r[j]);
     }
 };
 

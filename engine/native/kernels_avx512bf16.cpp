@@ -47,31 +47,6 @@ inline __mmask16 first_lanes(int count) {
     return static_cast<__mmask16>(count >= 16 ? 0xffff : (1u << count) - 1u);
 }
 
-void transpose(__m512i (&r)[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int j = 0; j < 4; j++) {
-        const __m512i even = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88);
-        const __m512i more_even = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
-        const __m512i odd = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
-        const __m512i more_odd = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
-        t[j] = _mm512_shuffle_i32x4(even, more_even, 0x88);
-        t[4 + j] = _mm512_shuffle_i32x4(odd, more_odd, 0x88);
-        t[8 + j] = _mm512_shuffle_i32x4(even, more_even, 0xdd);
-        t[12 + j] = _mm512_shuffle_i32x4(odd, more_odd, 0xdd);
-    }
-    for (int i = 0; i < 16; i++) r[i] = t[i];
-}
-
 // Keys that do not exist are zero to the next multiple of 16, and nothing behind it: no score is computed there.
 void pack_keys(const Head& h) {
     const int pairs = static_cast<int>(h.pairs);
@@ -83,7 +58,7 @@ void pack_keys(const Head& h) {
                 r[i] = key + i < h.a.num_keys
                            ? _mm512_maskz_loadu_epi32(columns, row_of(h.a.key, key + i, h.row_bytes) + 4 * c)
                            : _mm512_setzero_si512();
-            transpose(r);
+            transpose_lanes(r);
             const size_t panel = static_cast<size_t>(key / KEYS) * h.pairs + static_cast<size_t>(c);
             uint32_t* out = h.keys + panel * KEYS + key % KEYS;
             for (int i = 0; i < 16 && c + i < pairs; i++) _mm512_storeu_si512(out + i * KEYS, r[i]);

@@ -44,7 +44,7 @@ Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch
     const auto threads = static_cast<size_t>(pool.size());
     int longest = 0;
     for (int i = 0; i < batch.num_texts; i++)
-        if (batch.offsets[i] < batch.offsets[i + 1]) first_rows_.push_back(batch.offsets[i]);
+        if (batch.offsets[i] < batch.offsets[i + 1]) text_starts_.push_back(batch.offsets[i]);
     for (int i = 0; i < batch.num_texts; i++) longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);
     const bool few = batch.num_texts * model_.heads < 4 * pool.size();
     query_chunk_ = few ? QUERY_CHUNK : longest;
@@ -306,8 +306,14 @@ Pass::Block Pass::block(int first_row, int count, int slot, bool first_only) con
             .inner = {quantized + size * hidden * bytes, scale + size},
             .left = {model_.first_value_twice ? w_.left.data() + before * 3 * hidden : nullptr, 3 * hidden},
             .left_rows = {quantized + size * (hidden + inner) * bytes, scale + 2 * size},
+            .text_starts = first_only ? std::span<const int>() : text_starts(first_row, first_row + count),
             .from = first_row,
             .count = count};
+}
+
+std::span<const int> Pass::text_starts(int from, int to) const {
+    const auto first = std::lower_bound(text_starts_.begin(), text_starts_.end(), from);
+    return {first, std::lower_bound(first, text_starts_.end(), to)};
 }
 
 // Bytes of one element of the rows that such a product reads; of the widest that this model may have in 8 or 16 bits.

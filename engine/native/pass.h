@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <span>
 
 #include "encoder.h"
 
@@ -37,6 +38,7 @@ class Pass {
         Bytes inner;
         Floats left;
         Bytes left_rows;
+        std::span<const int> text_starts;  // rows of the batch with which texts begin, those in this block
         int from, count;
     };
     // Which part of a step a thread does: rows of a block, panels of a weight.
@@ -60,8 +62,6 @@ class Pass {
     void project_qkv(size_t index, const Block& block, char* qkv, Share share);
     void add_left(const Matrix& matrix, const Block& block, char* qkv, Share share);
     bool takes_left(const Matrix& matrix) const;
-    template <class Body>
-    void each_first(const Block& block, Body body) const;
     void gather_first(int thread);
 
     char* qkv_row(size_t row) const;
@@ -69,6 +69,7 @@ class Pass {
     size_t row_bytes(const Matrix& reader) const;
     size_t most_bytes() const;
     Block block(int first_row, int count, int slot, bool first_only) const;
+    std::span<const int> text_starts(int from, int to) const;
     bool share_columns(int rows) const;
     int panels(const Matrix& matrix) const;
     void barrier(Stopwatch& watch);
@@ -86,7 +87,7 @@ class Pass {
     int block_rows_;  // of the largest block
     float* first_ = nullptr;          // (num_texts, H): the last layer's rows when only first ones are wanted
     float* first_context_ = nullptr;  // the attention's output for them
-    std::vector<int> first_rows_;     // of the texts, in order
+    std::vector<int> text_starts_;    // first row of each text that has one
     int query_chunk_;                 // query rows of one attention task
     std::vector<std::pair<int, int>> tasks_;  // (text, first query row)
     std::unique_ptr<std::atomic<int>[]> counters_;

@@ -31,14 +31,15 @@ void Pass::quantize_qkv(size_t index, const Block& block, Share share) {
     const int from = part_of(block.count, share.part, share.parts);
     const int to = part_of(block.count, share.part + 1, share.parts);
     const size_t stride = row_bytes(reader);
-    each_first(block, [&](int row, int index_in_block) {
-        if (row < from || row >= to) return;
-        const auto r = static_cast<size_t>(row), i = static_cast<size_t>(index_in_block);
+    for (size_t i = 0; i < block.text_starts.size(); i++) {
+        const int row = block.text_starts[i] - block.from;
+        if (row < from || row >= to) continue;
+        const auto r = static_cast<size_t>(row);
         float* left = block.left.data + i * block.left.stride;
         k_.remainder(block.x.data + r * block.x.stride, hidden_, block.rows.data + r * stride,
                      block.rows.scale[r], left);
         k_.quantize(left, hidden_, CENTRE, block.left_rows.data + i * stride, block.left_rows.scale + i);
-    });
+    }
 }
 
 // Adds the product of those rows to V, in the columns that this thread has just written.
@@ -49,25 +50,24 @@ void Pass::add_left(const Matrix& matrix, const Block& block, char* qkv, Share s
     product.last_panel = part_of(panels(matrix), share.part + 1, share.parts);
     const int first = std::max(product.first_panel * width, 2 * hidden_);
     const int columns = std::min(product.last_panel * width, 3 * hidden_) - first;
-    int count = 0;
-    each_first(block, [&](int, int) { count++; });
-    if (columns <= 0 || count == 0) return;
+    if (columns <= 0 || block.text_starts.empty()) return;
 
-    const auto element = [&](int row) {
-        return 3 * static_cast<size_t>(row) * static_cast<size_t>(hidden_) + static_cast<size_t>(first);
+    const auto element = [&](size_t i) {
+        const auto row = static_cast<size_t>(block.text_starts[i] - block.from);
+        return 3 * row * static_cast<size_t>(hidden_) + static_cast<size_t>(first);
     };
-    const auto left = [&](int i) { return block.left.data + static_cast<size_t>(i) * block.left.stride + first; };
-    const auto size = static_cast<size_t>(columns);
-    each_first(block, [&](int row, int i) {
+    const auto left = [&](size_t i) { return block.left.data + i * block.left.stride + first; };
+    const size_t count = block.text_starts.size(), size = static_cast<size_t>(columns);
+    for (size_t i = 0; i < count; i++) {
         if (!k_.attention.bfloat16) {
-            std::memcpy(left(i), reinterpret_cast<const float*>(qkv) + element(row), size * sizeof(float));
-            return;
+            std::memcpy(left(i), reinterpret_cast<const float*>(qkv) + element(i), size * sizeof(float));
+            continue;
         }
-        const uint16_t* value = reinterpret_cast<const uint16_t*>(qkv) + element(row);
+        const uint16_t* value = reinterpret_cast<const uint16_t*>(qkv) + element(i);
         for (size_t c = 0; c < size; c++) left(i)[c] = from_bf16(value[c]);
-    });
+    }
     product.epilogue = Epilogue::accumulate;
-    product.num_rows = count;
+    product.num_rows = static_cast<int>(count);
     product.rows = block.left_rows.data;
     product.row_stride = row_bytes(matrix);
     product.row_scale = block.left_rows.scale;
@@ -75,23 +75,14 @@ void Pass::add_left(const Matrix& matrix, const Block& block, char* qkv, Share s
     product.out_stride = block.left.stride;
     product.main = matrix.n();
     k_.product_i8(matrix.i8, product);
-    each_first(block, [&](int row, int i) {
+    for (size_t i = 0; i < count; i++) {
         if (k_.attention.bfloat16)
-            k_.narrow_row(left(i), columns, reinterpret_cast<uint16_t*>(qkv) + element(row));
+            k_.narrow_row(left(i), columns, reinterpret_cast<uint16_t*>(qkv) + element(i));
         else
-            std::memcpy(reinterpret_cast<float*>(qkv) + element(row), left(i), size * sizeof(float));
-    });
+            std::memcpy(reinterpret_cast<float*>(qkv) + element(i), left(i), size * sizeof(float));
+    }
 }
 
 bool Pass::takes_left(const Matrix& matrix) const { return model_.first_value_twice && matrix.kind == Kind::int8; }
-
-// body(row of the block, number of the text in it), for each first token of a text.
-template <class Body>
-void Pass::each_first(const Block& block, Body body) const {
-    int i = 0;
-    for (auto at = std::lower_bound(first_rows_.begin(), first_rows_.end(), block.from);
-         at != first_rows_.end() && *at < block.from + block.count; ++at)
-        body(*at - block.from, i++);
-}
 
 }  // namespace embedrt

@@ -167,13 +167,15 @@ def test_several_processes_write_it_once(bundle: Bundle) -> None:
 def test_a_process_that_is_killed_while_it_writes_leaves_no_file(bundle: Bundle, tmp_path: Path) -> None:
     """It is killed between the data and the rename; the next one is not kept waiting, and writes the file."""
     program = (
-        "import os, sys, time; from embedrt.executors import packed; from embedrt.bundle import open_bundle\n"
-        "from embedrt.executors.native import NativeExecutor\n"
+        "import os, pathlib, sys, time; from embedrt.executors import native, packed\n"
+        "from embedrt.bundle import open_bundle\n"
+        "native.LIBRARY = pathlib.Path(sys.argv[3])\n"
         "packed.os.fsync = lambda _: (open(sys.argv[2], 'w').close(), time.sleep(60))\n"
-        "NativeExecutor(open_bundle(sys.argv[1]), 'int8', num_threads=1, packed_cache=True)\n"
+        "native.NativeExecutor(open_bundle(sys.argv[1]), 'int8', num_threads=1, packed_cache=True)\n"
     )
     reached = tmp_path / "reached"
-    process = subprocess.Popen([sys.executable, "-c", program, str(bundle.root), str(reached)])
+    arguments = [str(bundle.root), str(reached), str(native.LIBRARY)]
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments])
     try:
         deadline = time.monotonic() + 60
         while not reached.exists() and time.monotonic() < deadline:
