@@ -22,6 +22,7 @@ from bench.paths import DATA, REPO
 from bench.process import SystemFailed, SystemProcess
 from bench.systems import REFERENCE, SYSTEMS
 from bench.systems.base import Vectors
+from embedrt.parity.metrics import correlation, ranks
 
 PUBLISHED_STSB = 82.03
 OLLAMA_TEXT = "why is the sky blue?"
@@ -44,7 +45,7 @@ class Accuracy:
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Rank correlation, ties at their mean rank."""
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+    return correlation(ranks(a), ranks(b))
 
 
 def read_stsb() -> tuple[list[str], list[str], NDArray[np.float64]]:
@@ -137,14 +138,6 @@ def _table(results: Sequence[Accuracy]) -> str:
         cosines = f"{one.cosine_mean:.5f} | {one.cosine_p01:.5f} | {one.cosine_min:.5f} | {one.centered_min:.5f}"
         lines.append(f"| {SYSTEMS[one.system].title} | {one.spearman:.2f} | {cosines} | {ollama} |")
     return "\n".join(lines) + "\n"
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    middle = last - (counts - 1) / 2
-    ranks: NDArray[np.float64] = middle[inverse]
-    return ranks
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 4
+#define EMBEDRT_ABI 5
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1 };
@@ -35,6 +35,7 @@ typedef struct {
     int32_t num_threads;
     int32_t bfloat16; /* whether float32 weights of products must run in bfloat16; where they can, they do anyway */
     int32_t first_value_twice; /* whether V of each text's first token has a second row, for what its first one leaves */
+    int32_t activation_zero; /* zero point of the activation's rows, 1 to 127 */
     float layer_norm_epsilon;
     const char* isa; /* "auto" or a name of embedrt_isa_name */
 } embedrt_config;
@@ -75,7 +76,7 @@ void embedrt_destroy(embedrt_encoder* encoder);
 
 /* Single kernels, for tests and benchmarks; arrays are C-ordered and whole. */
 
-/* rows8 (zero 128) or rows8_activation (zero 16): q (rows, width) without the zero point, scale (rows,). */
+/* rows8 (zero 128) or rows8_activation (another zero): q (rows, width) without the zero point, scale (rows,). */
 int32_t embedrt_kernel_quantize(const char* isa, const float* x, int32_t rows, int32_t width, int32_t zero, int16_t* q,
                                 float* scale, char* error, size_t error_size);
 

@@ -9,7 +9,7 @@
 
 namespace embedrt {
 
-constexpr int CENTRE = 128, ACTIVATION_ZERO = 16;  // zero points of rows: of both signs, and of an activation's
+constexpr int CENTRE = 128;  // zero point of rows of both signs; an activation's are around a smaller one
 
 enum class Activation : int { gelu_erf = 0, gelu_tanh = 1, relu = 2 };
 
@@ -96,7 +96,7 @@ struct Kernels {
     AttentionKernel attention;
     void (*product_i8)(const PackedI8&, const Product&);
     void (*product_f32)(const PackedF32&, const Product&);
-    // rows8 (zero 128) or rows8_activation (zero 16) of one row; `out` holds width * row_bytes.
+    // rows8 (zero 128) or rows8_activation (another zero) of one row; `out` holds width * row_bytes.
     void (*quantize)(const float* x, int width, int zero, void* out, float* scale);
     // What a row of both signs in 8 bits leaves of x.
     void (*remainder)(const float* x, int width, const void* row, float scale, float* out);

@@ -248,7 +248,7 @@ static void product(const typename T::Weight& w, const Product& p) {
 static void quantize(const float* x, int width, int zero, void* out, float* scale) {
     V::Bits bits = V::zero_bits();
     for (int i = 0; i < width; i += W) bits = V::max_magnitude(bits, V::load(x + i));
-    const float least = zero == 128 ? 1e-30f : 0.17f / 16.0f * 239.0f;
+    const float least = zero == CENTRE ? 1e-30f : 0.17f / static_cast<float>(zero) * static_cast<float>(255 - zero);
     float largest = V::as_float(bits);
     if (largest < least) largest = least;
     const float step = largest * (1.0f / static_cast<float>(255 - zero));

@@ -103,6 +103,10 @@ class Loader {
         if (config_.bfloat16 != 0 && kernels_.product_bf16 == nullptr)
             throw Refusal(std::string("products in bfloat16 need a processor with AVX512-BF16; this is ") + kernels_.name);
         model_.first_value_twice = config_.first_value_twice != 0;
+        model_.activation_zero = config_.activation_zero;
+        if (model_.activation_zero < 1 || model_.activation_zero >= CENTRE)
+            throw Refusal("the activation's zero point is " + std::to_string(model_.activation_zero) +
+                          ", the kernels take 1 to 127");
         model_.max_positions = config_.max_positions;
         model_.pad_position = config_.pad_position;
         if (model_.max_positions <= model_.first_position() || model_.pad_position < -1)
@@ -172,7 +176,7 @@ class Loader {
             packer_.matrix(layer.rest, count, {Source{rest, nullptr, bias, hidden, 1.0f}}, 0);
         }
         packer_.matrix(layer.up, hidden, same_kind(std::move(up)), CENTRE, float_kind());
-        single(layer.down, name + "ffn_down", main, hidden, ACTIVATION_ZERO);
+        single(layer.down, name + "ffn_down", main, hidden, model_.activation_zero);
         model_.intermediate = layer.up.n() > model_.intermediate ? layer.up.n() : model_.intermediate;
     }
 

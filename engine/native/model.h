@@ -41,6 +41,7 @@ struct Layer {
 struct Model {
     int hidden = 0, heads = 0, head_size = 0, intermediate = 0, vocabulary = 0, max_positions = 0, pad_position = -1;
     float epsilon = 0;
+    int activation_zero = 0;
     bool first_value_twice = false;  // whether V of each text's first token has a second row
     Activation activation = Activation::gelu_erf;
     const int8_t* word_i8 = nullptr;  // (V, H), the file's own rows, with word_scale (V,)

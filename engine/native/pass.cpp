@@ -225,7 +225,7 @@ void Pass::finish_layer(size_t index, const Block& block, Share rows, Share colu
     watch.lap(Step::up);
     sync();
 
-    quantize(layer.down, block.wide, ACTIVATION_ZERO, block.inner, block.count, rows);
+    quantize(layer.down, block.wide, model_.activation_zero, block.inner, block.count, rows);
     watch.lap(Step::quantize);
     sync();
     Product down;

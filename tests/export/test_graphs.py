@@ -308,6 +308,17 @@ def test_int8_keeps_a_share_of_the_products_float32(graphs: Any, calibration: An
     assert len(report["measured"]) == 1
 
 
+def test_int8_keeps_named_products_float32_beside_its_share(graphs: Any, calibration: Any) -> None:
+    recipe = replace(QUICK, kept_float32=("ffn_up", "layers.0.qkv"), float32_share=0.2, reserve=0.0)
+    _model, report = to_int8(graphs["bert"][1], calibration, recipe=recipe)
+    named = {name for name in report["local_error"] if name.endswith(".ffn_up")} | {"layers.0.qkv"}
+    kept = report["kept_float32"]
+    assert set(kept[: len(named)]) == named
+    others = sorted(report["local_error"].keys() - named, key=lambda name: -report["local_error"][name])
+    assert kept[len(named) :] == others[: round(0.2 * len(others))]
+    assert report["measured"][0]["kept"] == len(kept)
+
+
 def gemm_encoder(loud: float = 1, **attributes: Any) -> tuple[EncoderGraph, np.ndarray, np.ndarray]:
     """A table and one Gemm (none of the encoders above exports one): the graph, table @ weight (V, 96) and the bias.
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from embedrt_export.graph import set_opset
 from embedrt_export.int8.builder import Builder
-from embedrt_export.int8.linear import ACTIVATION_ZERO, CENTRE, Linear, quantize_rows8, run_linear
+from embedrt_export.int8.linear import CENTRE, Linear, quantize_rows8, run_linear
 from embedrt_export.int8.smoothing import stretching_channels
 from embedrt_export.int8.weights import quantize_rows, quantize_weight
 from tests.sessions import open_session
@@ -18,11 +18,11 @@ from tests.sessions import open_session
 T, K, N = 9, 96, 40
 
 
-def product_session(linear: Linear, *, activation: bool) -> ort.InferenceSession:
+def product_session(linear: Linear, zero: int) -> ort.InferenceSession:
     empty = onnx.ModelProto()
     out = Builder(empty)
-    rows = (out.rows8_activation if activation else out.rows8)("x", K, "p")
-    y = out.product(*rows, linear.quantized, ACTIVATION_ZERO if activation else CENTRE, "p")
+    rows = out.rows8("x", K, "p") if zero == CENTRE else out.rows8_activation("x", K, "p", zero)
+    y = out.product(*rows, linear.quantized, zero, "p")
     out.add("Add", [y, out.tensor("p.bias", linear.bias)], "y")
     graph = helper.make_graph(
         out.nodes,
@@ -44,17 +44,17 @@ def linear() -> Linear:
     return Linear(weight, bias, quantize_weight(weight), bias)
 
 
-@pytest.mark.parametrize("activation", [False, True])
-def test_graph_equals_the_numpy_twin_on_edge_rows(linear: Linear, activation: bool) -> None:
+@pytest.mark.parametrize("zero", [CENTRE, 16, 24])
+def test_graph_equals_the_numpy_twin_on_edge_rows(linear: Linear, zero: int) -> None:
     x = np.random.default_rng(2).standard_normal((T, K)).astype(np.float32)
-    if activation:
+    if zero != CENTRE:
         x = np.maximum(x, -0.17)
     x[0] = 0
     x[1] *= 1e30
     x[2] *= 1e-30
     x[3, 5] = 1e4
-    got = product_session(linear, activation=activation).run(None, {"x": x})[0]
-    want = run_linear(x, linear, activation=activation)
+    got = product_session(linear, zero).run(None, {"x": x})[0]
+    want = run_linear(x, linear, zero)
     assert np.isfinite(got).all()
     np.testing.assert_array_equal(got[0], linear.bias)
     # float32 sums in another order: a few units in the last place of each row's largest number

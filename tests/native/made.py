@@ -44,6 +44,8 @@ class Shape:
     token_types: bool = True
     restore: bool = True
     twice: bool = True  # V of each text's first token in two rows
+    activation_zero: int = 24
+    says_settings: bool = True  # False: a bundle from before recipes said these
     wide: frozenset[str] = frozenset()  # of qkv, attention_output, ffn_up, ffn_down, embeddings
 
 
@@ -134,7 +136,8 @@ def text(batch: TokenBatch, i: int) -> TokenBatch:
 
 def _manifest(root: Path, shape: Shape, variant: str, tensors: tuple[TensorEntry, ...]) -> Manifest:
     graph = f"{variant}/model.onnx"
-    recipe = {"settings": {"first_value_twice": shape.twice}} if variant == "int8" else {}
+    settings = {"first_value_twice": shape.twice, "activation_zero": shape.activation_zero}
+    recipe = {"settings": settings} if variant == "int8" and shape.says_settings else {}
     files = tuple(describe_file(root, f"{variant}/{name}") for name in ("model.onnx", "weights.bin"))
     pad = 1 if "roberta" in shape.model_type else 0
     return Manifest(

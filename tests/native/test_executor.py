@@ -37,6 +37,8 @@ SHAPES = {
     "heads of 128": Shape(hidden=256, heads=2, ffn=64),
     "all wide": Shape(wide=frozenset({"qkv", "attention_output", "ffn_up", "ffn_down", "embeddings"})),
     "first values once": Shape(twice=False),
+    "another zero point": Shape(activation_zero=61),
+    "from before the settings": Shape(twice=False, activation_zero=16, says_settings=False),
     "some wide": Shape(wide=frozenset({"attention_output", "ffn_down"})),
 }
 LENGTHS = [1, 2, 17, 64, 5, 33]
@@ -55,8 +57,8 @@ def test_one_layer_is_the_twins(isa: str, name: str, tmp_path: Path) -> None:
     hidden = executor.run(batch)
     narrow = isa in door.NARROW
     texts = [made.text(batch, i).token_ids for i in range(len(LENGTHS))]
-    twice = SHAPES[name].twice
-    wanted = np.concatenate([twin.encode(numbers, tensors, ids, narrow, narrow, twice) for ids in texts])
+    settings = {"first_value_twice": SHAPES[name].twice, "activation_zero": SHAPES[name].activation_zero}
+    wanted = np.concatenate([twin.encode(numbers, tensors, ids, narrow, narrow, **settings) for ids in texts])
     errors = np.abs(hidden - wanted).max(axis=1)
     if narrow:
         assert np.abs(hidden - wanted).mean() < 3e-3

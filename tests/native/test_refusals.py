@@ -81,6 +81,14 @@ def test_other_variants_and_instruction_sets_have_a_reason(bundle: Bundle) -> No
         NativeExecutor(bundle, "int8", num_threads=1, isa="mmx")
 
 
+@pytest.mark.parametrize("zero", [0, 128, -3, 1 << 40, "24", None])
+def test_a_zero_point_that_rows_cannot_have_has_a_reason(bundle: Bundle, zero: Any) -> None:
+    variant = dataclasses.replace(bundle.variant("int8"), recipe={"settings": {"activation_zero": zero}})
+    manifest = dataclasses.replace(bundle.manifest, variants={"int8": variant})
+    with pytest.raises(UnsupportedByNativeError, match=r"activation_zero is .*, the kernels take 1 to 127"):
+        NativeExecutor(dataclasses.replace(bundle, manifest=manifest), "int8", num_threads=1)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -43,7 +43,7 @@ ACTIVATIONS = {"gelu": gelu_erf, "gelu_new": gelu_tanh, "relu": relu}
 def quantize(x: Floats, zero: int) -> tuple[NDArray[np.int64], Floats]:
     """Rows without their zero point, and scales (T, 1)."""
     x = np.asarray(x, np.float32)
-    least = np.float32(1e-30) if zero == 128 else np.float32(0.17 * 239 / 16)
+    least = np.float32(1e-30) if zero == 128 else np.float32(0.17) / np.float32(zero) * np.float32(255 - zero)
     largest = np.maximum(np.abs(x).max(axis=1, keepdims=True), least)
     scale = largest * np.float32(1 / (255 - zero))
     return np.clip(np.rint(x / scale), -zero, 255 - zero).astype(np.int64), scale.astype(np.float64)
@@ -104,6 +104,7 @@ def encode(
     narrow: bool = False,
     narrow_products: bool = False,
     first_value_twice: bool = True,
+    activation_zero: int = 24,
 ) -> Floats:
     """Hidden states (n, H) of one text; `narrow`: attention in bfloat16, `narrow_products`: float32 products alike."""
     get = tensors.get
@@ -144,7 +145,7 @@ def encode(
         y = linear(f"{name}.attention_output", a) + tensors[f"{name}.attention_output.bias"]
         x = norm(f"{name}.attention_norm", y + x * get(f"{made_by}.restore", np.float32(1)))
         g = activation(linear(f"{name}.ffn_up", x) + tensors[f"{name}.ffn_up.bias"])
-        y = linear(f"{name}.ffn_down", g, 16) + tensors[f"{name}.ffn_down.bias"]
+        y = linear(f"{name}.ffn_down", g, activation_zero) + tensors[f"{name}.ffn_down.bias"]
         if f"{name}.ffn_up_outlier.weight" in tensors:
             few = activation(linear(f"{name}.ffn_up_outlier", x) + tensors[f"{name}.ffn_up_outlier.bias"])
             y = y + few @ tensors[f"{name}.ffn_down_outlier.weight"]

@@ -23,12 +23,14 @@ LIBRARY = Path(__file__).with_name("_native.so")
 VARIANTS = ("int8", BF16)
 PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX Runtime
 
-_ABI = 4
+_ABI = 5
 _OK, _UNSUPPORTED = 0, 1
 _DTYPES, _HALF = {"float32": 0, "int8": 1}, "float16"
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_fast": 1, "gelu_pytorch_tanh": 1, "relu": 2}
 _ROBERTA = ("roberta", "xlm-roberta", "camembert")  # positions count the tokens that are not padding
 _FAMILIES = ("bert", "distilbert", *_ROBERTA)
+_CENTRE = 128  # zero point of rows of both signs
+_FIRST_ACTIVATION_ZERO = 16  # of bundles from before the recipe said it
 _ERROR_BYTES = 512
 
 
@@ -53,6 +55,7 @@ class _Config(ctypes.Structure):
         ("num_threads", ctypes.c_int32),
         ("bfloat16", ctypes.c_int32),
         ("first_value_twice", ctypes.c_int32),
+        ("activation_zero", ctypes.c_int32),
         ("layer_norm_epsilon", ctypes.c_float),
         ("isa", ctypes.c_char_p),
     )
@@ -265,6 +268,9 @@ def _config(bundle: Bundle, variant: str, num_threads: int, isa: str) -> _Config
     if numbers.activation not in _ACTIVATIONS:
         raise UnsupportedByNativeError(f"it has {', '.join(_ACTIVATIONS)}, not {numbers.activation}")
     settings = bundle.variant(variant).recipe.get("settings", {})
+    zero = settings.get("activation_zero", _FIRST_ACTIVATION_ZERO)
+    if not isinstance(zero, int) or not 0 < zero < _CENTRE:
+        raise UnsupportedByNativeError(f"the recipe's activation_zero is {zero!r}, the kernels take 1 to {_CENTRE - 1}")
     return _Config(
         hidden_size=numbers.hidden_size,
         num_layers=numbers.num_layers,
@@ -275,6 +281,7 @@ def _config(bundle: Bundle, variant: str, num_threads: int, isa: str) -> _Config
         num_threads=num_threads,
         bfloat16=variant == BF16,
         first_value_twice=bool(settings.get("first_value_twice", False)),
+        activation_zero=zero,
         layer_norm_epsilon=numbers.layer_norm_eps,
         isa=isa.encode(),
     )

@@ -117,20 +117,21 @@ class _Measure:
 def _widen(
     measure: _Measure, emit: Emit, errors: dict[str, float], recipe: Int8Recipe, say: Progress
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The recipe's share of products float32; then, while a gate's reserve is touched, one more each time."""
+    """What the recipe keeps float32; then, while a gate's reserve is touched, one product more each time."""
     gates = with_reserve(measure.gates, recipe.reserve)
-    ranked = sorted(errors, key=lambda name: -errors[name])
-    always = round(recipe.float32_share * len(ranked))
-    wide = ranked[:always]
+    named = [name for name in errors if {name, name.rpartition(".")[2]}.intersection(recipe.kept_float32)]
+    others = sorted((name for name in errors if name not in named), key=lambda name: -errors[name])
+    order = [*named, *others]
+    least = len(named) + round(recipe.float32_share * len(others))
     history: list[dict[str, Any]] = []
-    while True:
-        say(f"measuring with {len(wide)} products kept float32")
+    for count in range(least, min(least + recipe.max_wide, len(order)) + 1):
+        wide = order[:count]
+        say(f"measuring with {count} products kept float32")
         model = emit(frozenset(wide))
         found = measure.correct(model, output=recipe.output_correction)
-        history.append({"kept": len(wide), **{gate.metric: METRICS[gate.metric].read(found) for gate in gates.gates}})
-        if len(wide) >= min(always + recipe.max_wide, len(ranked)) or not find_failures("int8", gates, found):
+        history.append({"kept": count, **{name: metric.read(found) for name, metric in METRICS.items()}})
+        if not find_failures("int8", gates, found):
             break
-        wide.append(ranked[len(wide)])
     local = {name: round(error, 6) for name, error in errors.items()}
     return model, {"kept_float32": wide, "local_error": local, "measured": history}
 

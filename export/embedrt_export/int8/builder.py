@@ -9,7 +9,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from embedrt_export import roles
 from embedrt_export.graph import set_opset
-from embedrt_export.int8.linear import ACTIVATION_FLOOR, ACTIVATION_ZERO, CENTRE, TINY
+from embedrt_export.int8.linear import CENTRE, TINY, activation_floor
 from embedrt_export.int8.weights import Int8Weight
 
 MICROSOFT = "com.microsoft"
@@ -60,12 +60,12 @@ class Builder:
         known = self.add("DequantizeLinear", inputs, f"{prefix}.known", axis=-1, block_size=width)
         return self.rows8(self.add("Sub", [x, known], f"{prefix}.rest"), width, f"{prefix}.rest", of)
 
-    def rows8_activation(self, x: str, width: int, prefix: str) -> tuple[str, str]:
-        """u8 rows around `ACTIVATION_ZERO`, and their scales (T, 1), for values of `ACTIVATION_LOW` and over."""
+    def rows8_activation(self, x: str, width: int, prefix: str, zero: int) -> tuple[str, str]:
+        """u8 rows around `zero`, and their scales (T, 1), for values of `ACTIVATION_LOW` and over."""
         high = self.add("ReduceMax", [x, self.axis()], f"{prefix}.high", keepdims=1)
-        floor = self.scalar("const.activation_floor", ACTIVATION_FLOOR)
+        floor = self.scalar("const.activation_floor", activation_floor(zero))
         largest = self.add("Max", [high, floor], f"{prefix}.largest")
-        return self._rows(x, largest, width, prefix, ACTIVATION_ZERO, "tokens")
+        return self._rows(x, largest, width, prefix, zero, "tokens")
 
     def axis(self) -> str:
         """The constant [-1], the axis of a row's numbers."""

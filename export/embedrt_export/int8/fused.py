@@ -14,13 +14,13 @@ What the numbers mean, in the names of `embedrt_export.roles` (i: layer, T: toke
     q, r = rows8(x)
     g = gelu(r * ((q - 128) @ ffn_up.weight * .scale) + .bias)                 (T, F - c)
     o = gelu(r * ((q - 128) @ ffn_up_outlier.weight * .scale) + .bias)         (T, c), the recipe's `ffn_outliers`
-    q, r = rows8_activation(g)
-    y = r * ((q - 16) @ ffn_down.weight * .scale) + o @ ffn_down_outlier.weight + ffn_down.bias
+    q, r = rows8_activation(g)                                                 z: the recipe's `activation_zero`
+    y = r * ((q - z) @ ffn_down.weight * .scale) + o @ ffn_down_outlier.weight + ffn_down.bias
         + x * attention_norm.restore                                           outlier weight float32
     x = layernorm(y, ffn_norm.gamma, .beta)
 
-    rows8(x)             r = max(max|x|, 1e-30) / 127 per row        q = rint(x / r) + 128, saturating u8
-    rows8_activation(g)  r = max(max g, 0.17 * 239 / 16) / 239       q = rint(g / r) + 16, saturating u8
+    rows8(x)             r = max(max|x|, 1e-30) / 127 per row              q = rint(x / r) + 128, saturating u8
+    rows8_activation(g)  r = max(max g, 0.17 (255 - z) / z) / (255 - z)    q = rint(g / r) + z, saturating u8
 
 A norm's gamma and beta in this file give the folded value (y - shift) / restore; the shift is in the biases of what
 follows, restore (H,) brings the residual back. The last norm has no restore. Weights are int8 (K, N), scales float32
@@ -42,9 +42,9 @@ from embedrt_export import roles
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8.builder import MICROSOFT, Builder
 from embedrt_export.int8.calibration import InputStats
-from embedrt_export.int8.linear import ACTIVATION_ZERO, CENTRE, Fold, Linear, choose_fold, local_error, make_linear
+from embedrt_export.int8.linear import CENTRE, Fold, Linear, choose_fold, local_error, make_linear
 from embedrt_export.int8.recipe import Int8Recipe
-from embedrt_export.int8.smoothing import stretching_channels
+from embedrt_export.int8.smoothing import neuron_importance, stretching_channels
 from embedrt_export.int8.weights import quantize_rows
 
 Array = NDArray[np.float32]
@@ -104,7 +104,10 @@ def prepare(graph: EncoderGraph, index: int, stats: Mapping[str, InputStats], re
 
     into = choose_fold(seen["qkv"], [weights["qkv"]], recipe)
     context = choose_fold(seen["attention_output"], [weights["attention_output"]], recipe)
-    middle = choose_fold(seen["ffn_up"], [weights["ffn_up"]], recipe)
+    _operator, approximate = _activation(graph.model, name)
+    inputs = seen["ffn_up"].sample @ weights["ffn_up"] + biases["ffn_up"]
+    importance = neuron_importance(inputs, weights["ffn_down"], approximate)
+    middle = choose_fold(seen["ffn_up"], [weights["ffn_up"]], recipe, importance)
     wq, wk, wv = (np.ascontiguousarray(part) for part in np.split(weights["qkv"], 3, axis=1))
     bq, bk, bv = np.split(biases["qkv"], 3)
     # probabilities sum to 1, so what is done to V's columns comes out of the attention unchanged
@@ -126,7 +129,8 @@ def prepare(graph: EncoderGraph, index: int, stats: Mapping[str, InputStats], re
     products = {"qkv": (query, key, value), "attention_output": (out,), "ffn_up": (up,), "ffn_down": (down,)}
     errors = {
         f"{name}.{p}": max(
-            local_error(seen[p].sample, folds[p], one, activation=p == "ffn_down") for one in products[p]
+            local_error(seen[p].sample, folds[p], one, recipe.activation_zero if p == "ffn_down" else CENTRE)
+            for one in products[p]
         )
         for p in PRODUCTS
     }
@@ -144,7 +148,7 @@ def emit(
         name = f"layers.{index}"
         y = _emit_attention(out, name, layer, x, recipe, wide)
         x = _emit_norm(out, f"{name}.attention_norm", y, (x, before, norm), layer.middle)
-        y = _emit_ffn(out, name, layer, x, wide)
+        y = _emit_ffn(out, name, layer, x, recipe.activation_zero, wide)
         x = _emit_norm(out, f"{name}.ffn_norm", y, (x, layer.middle, f"{name}.attention_norm"), layer.output)
         before, norm = layer.output, f"{name}.ffn_norm"
     out.add("Reshape", [x, "states.shape"], graph.model.graph.output[0].name)
@@ -231,10 +235,9 @@ def _emit_values(out: Builder, name: str, layer: Layer, x: str, rows: tuple[str,
     return out.add("Concat", [first_sum, part(y, one, last, "of_others")], f"{name}.states", axis=1)
 
 
-def _emit_ffn(out: Builder, name: str, layer: Layer, x: str, wide: frozenset[str]) -> str:
+def _emit_ffn(out: Builder, name: str, layer: Layer, x: str, zero: int, wide: frozenset[str]) -> str:
     """Both products of the FFN, with the biases and the residual's shift: (T, H)."""
-    node = next(node for node in out.source.model.graph.node if node.name == f"{name}.activation")
-    operator, approximate = ACTIVATIONS[node.op_type]
+    operator, approximate = _activation(out.source.model, name)
     is_wide = f"{name}.ffn_up" in wide
     rows = None if is_wide else out.rows8(x, len(layer.middle.scale), f"{name}.ffn_up")
 
@@ -248,8 +251,8 @@ def _emit_ffn(out: Builder, name: str, layer: Layer, x: str, wide: frozenset[str
     g = activated("ffn_up", layer.ffn_up)
     rows_down = None
     if f"{name}.ffn_down" not in wide:
-        rows_down = out.rows8_activation(g, len(layer.ffn_down.weight), f"{name}.ffn_down")
-    y = _emit_product(out, f"{name}.ffn_down", layer.ffn_down, g, rows_down, ACTIVATION_ZERO)
+        rows_down = out.rows8_activation(g, len(layer.ffn_down.weight), f"{name}.ffn_down", zero)
+    y = _emit_product(out, f"{name}.ffn_down", layer.ffn_down, g, rows_down, zero)
     bias = _bias(layer.ffn_down, rows_down is None) + layer.middle.shift
     rest = out.tensor(f"{name}.ffn_down.bias", bias)
     if layer.ffn_up_outlier is not None and layer.outlier is not None:
@@ -257,6 +260,11 @@ def _emit_ffn(out: Builder, name: str, layer: Layer, x: str, wide: frozenset[str
         weight = out.tensor(f"{name}.ffn_down_outlier.weight", layer.outlier)
         rest = out.add("Gemm", [few, weight, rest], f"{name}.ffn_down_outlier.output")
     return out.add("Add", [y, rest], f"{name}.ffn_down.biased")
+
+
+def _activation(model: onnx.ModelProto, name: str) -> tuple[str, str | None]:
+    """The standard operator of layer `name`'s activation, and its `approximate`."""
+    return ACTIVATIONS[next(node.op_type for node in model.graph.node if node.name == f"{name}.activation")]
 
 
 def _bias(linear: Linear, is_wide: bool) -> Array:

@@ -16,10 +16,7 @@ Array = NDArray[np.float32]
 
 TINY = np.float32(1e-30)  # the smallest row maximum: an all-zero row is divided by it, not by zero
 CENTRE = 128  # zero point of values of both signs
-ACTIVATION_ZERO = 16  # zero point of what gelu or relu give
 ACTIVATION_LOW = np.float32(-0.17)  # gelu is over -0.16998 everywhere
-ACTIVATION_FLOOR = np.float32(-ACTIVATION_LOW / ACTIVATION_ZERO * (255 - ACTIVATION_ZERO))
-"""The smallest row maximum with which `ACTIVATION_LOW` is still within ACTIVATION_ZERO steps of zero."""
 
 _FLOOR = 1e-5  # of a channel's range, so that a dead channel gets a finite scale
 
@@ -47,8 +44,10 @@ class Linear:
     bias: Array  # (N,), float_bias and the mean error of the rounded weight
 
 
-def choose_fold(stats: InputStats, weights: list[Array], recipe: Int8Recipe) -> Fold:
+def choose_fold(stats: InputStats, weights: list[Array], recipe: Int8Recipe, importance: Array | None = None) -> Fold:
     """SmoothQuant's scale over all the weights that read the value, and the middle of each channel's range.
+
+    `importance` (N,) says how much an error of each of their columns matters, relative to the others; default alike.
 
     Xiao et al., 2022 (arXiv:2211.10438); the shift is Outlier Suppression+'s (Wei et al., 2023, arXiv:2304.09145).
     """
@@ -62,6 +61,8 @@ def choose_fold(stats: InputStats, weights: list[Array], recipe: Int8Recipe) -> 
     scale, shift = scale.astype(np.float32), shift.astype(np.float32)
     if recipe.optimize:
         weight = np.concatenate(weights, axis=1)
+        if importance is not None:
+            weight = weight * importance
         ratio, fixed = recipe.weight_ratio, not recipe.shift
         with few_threads(weight.size):
             scale, shift = optimize_fold(stats.sample, weight, scale, shift, ratio=ratio, fixed_shift=fixed)
@@ -82,34 +83,33 @@ def make_linear(weight: Array, bias: Array, fold: Fold, stats: InputStats, recip
     return Linear(folded, bias, quantized, corrected)
 
 
-def quantize_rows8(x: Array) -> tuple[NDArray[np.uint8], Array]:
-    """The graph's rows of both signs: u8 (T, K) around `CENTRE` and scales (T, 1)."""
-    return _rows(x, np.maximum(np.abs(x).max(axis=1, keepdims=True), TINY), CENTRE)
+def activation_floor(zero: int) -> np.float32:
+    """The smallest row maximum with which `ACTIVATION_LOW` is still within `zero` steps of zero."""
+    return np.float32(-ACTIVATION_LOW / np.float32(zero) * np.float32(255 - zero))
 
 
-def quantize_rows8_activation(x: Array) -> tuple[NDArray[np.uint8], Array]:
-    """The graph's rows of gelu's or relu's output: u8 (T, K) around `ACTIVATION_ZERO` and scales (T, 1)."""
-    return _rows(x, np.maximum(x.max(axis=1, keepdims=True), ACTIVATION_FLOOR), ACTIVATION_ZERO)
-
-
-def _rows(x: Array, largest: Array, zero: int) -> tuple[NDArray[np.uint8], Array]:
+def quantize_rows8(x: Array, zero: int = CENTRE) -> tuple[NDArray[np.uint8], Array]:
+    """The graph's rows: u8 (T, K) around `zero` and scales (T, 1); around another than `CENTRE`, gelu's or relu's."""
+    if zero == CENTRE:
+        largest = np.maximum(np.abs(x).max(axis=1, keepdims=True), TINY)
+    else:
+        largest = np.maximum(x.max(axis=1, keepdims=True), activation_floor(zero))
     scale = (largest * np.float32(1 / (255 - zero))).astype(np.float32)
     return np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.uint8), scale
 
 
-def run_linear(x: Array, linear: Linear, *, activation: bool = False) -> Array:
-    """What the graph computes for rows z (T, K): float32 (T, N), bias included."""
-    rows, scale = quantize_rows8_activation(x) if activation else quantize_rows8(x)
-    zero = ACTIVATION_ZERO if activation else CENTRE
+def run_linear(x: Array, linear: Linear, zero: int = CENTRE) -> Array:
+    """What the graph computes for rows z (T, K) around `zero`: float32 (T, N), bias included."""
+    rows, scale = quantize_rows8(x, zero)
     # exact: the sums stay under 2^53, and numpy has no fast product of integers
     whole = (rows.astype(np.float64) - zero) @ linear.quantized.weight.astype(np.float64)
     return (scale * (whole * linear.quantized.scale) + linear.bias).astype(np.float32)
 
 
-def local_error(sample: Array, fold: Fold, linear: Linear, *, activation: bool = False) -> float:
+def local_error(sample: Array, fold: Fold, linear: Linear, zero: int = CENTRE) -> float:
     """Relative error of the int8 product on sample rows x (T, K): |error| / |output - its mean|."""
     z = (sample - fold.shift) / fold.scale
     exact = z @ linear.weight + linear.float_bias
-    error = run_linear(z, linear, activation=activation) - exact
+    error = run_linear(z, linear, zero) - exact
     spread = np.linalg.norm(exact - exact.mean(axis=0))
     return float(np.linalg.norm(error) / max(float(spread), 1e-12))

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Int8Recipe:
     """How weights and activations become 8-bit.
 
-    The products with the largest local errors stay float32: `float32_share` of all, and then one by one, `max_wide` at
-    most, while a parity gate would not be kept with `reserve` of its allowance to spare. That is measured on pooled
-    vectors of calibration texts that took no part in the calibration.
+    Products that `kept_float32` names stay float32, all of a kind ("qkv", "attention_output", "ffn_up", "ffn_down") or
+    one ("layers.0.qkv"). Of the others those with the largest local errors: `float32_share` of them, and then one by
+    one, `max_wide` at most, while a parity gate would not be kept with `reserve` of its allowance to spare. That is
+    measured on pooled vectors of calibration texts that took no part in the calibration.
     """
 
     smoothing: float = 0.5  # exponent: s = amax(x)^a / amax(w)^(1-a) per input channel; 0 turns it off
@@ -26,9 +27,13 @@ class Int8Recipe:
     # fused graphs: V of each text's first token is the sum of two 8-bit rows, the second for what the first one leaves;
     # heads that have nothing to find attend to that token, and so its error was a quarter of all vectors' error
     first_value_twice: bool = True
+    # fused graphs: steps under zero of what gelu or relu gives. Gelu is over -0.17, so few of them make the least step
+    # long (0.17 / 16), many leave few for the peaks; what rows of trained models reach lies between
+    activation_zero: int = 24
     bias_correction: bool = True  # add the mean error of the rounded weights to the bias
     output_correction: bool = True  # and the mean error of the pooled vectors to the last norm's
     embeddings_int8: bool = True  # token table int8 with one scale per row; False: float32
+    kept_float32: tuple[str, ...] = ()
     float32_share: float = 0.0
     reserve: float = 0.25
     max_wide: int = 4
