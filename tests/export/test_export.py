@@ -180,7 +180,7 @@ def test_the_model_cards_recipe_and_the_cls_recipe_are_two_spaces(tmp_path: Path
     export(model, tmp_path / "card", variants=["fp32"])
     prefix = tmp_path / "prefix.json"
     prefix.write_text(json.dumps({"prompts": {"all": "주어진 문장을 임베딩으로 변환: "}, "default_prompt_name": "all"}))
-    export(model, tmp_path / "cls", variants=["fp32"], pooling="cls", prompts=prefix)
+    export(model, tmp_path / "cls", variants=["fp32"], pooling="cls", prompts=str(prefix))
     with Embedder(tmp_path / "card") as card, Embedder(tmp_path / "cls") as cls:
         task = "Given a web search query, retrieve relevant passages that answer the query"
         np.testing.assert_array_equal(card.encode_query("fox"), card.encode(f"Instruct: {task}\nQuery: fox"))
