@@ -28,6 +28,7 @@ void wait_change(std::atomic<int>& value, int old) {
             if (value.load(std::memory_order_acquire) != old) return;
             relax();
         }
+        std::this_thread::yield();  // whoever is waited for may be queued on this very core
     } while (Clock::now() < end);
     while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
