@@ -74,9 +74,9 @@ def _kernels(shape: made.Shape, isa: str, peaks: Peaks) -> None:
     hidden, ffn, main = shape.hidden, shape.ffn, shape.ffn - shape.outliers
     sizes = ((hidden, 3 * hidden), (hidden, hidden), (hidden, ffn), (main, hidden))
     for product, (k, n) in zip(PRODUCTS, sizes, strict=True):
-        zero = 24 if product == "ffn down" else 128
+        zero = shape.activation_zero if product == "ffn down" else 128
         x = rng.standard_normal((ROWS, k)).astype(np.float32)
-        x = np.maximum(x, np.float32(-0.16)) if zero == 24 else x
+        x = np.maximum(x, np.float32(-0.16)) if zero != 128 else x
         weight = rng.integers(-127, 128, (k, n)).astype(np.int8)
         scale, bias = np.full(n, 1e-3, np.float32), np.zeros(n, np.float32)
         epilogue = door.ACTIVATE if product == "ffn up" else door.STORE

@@ -104,9 +104,6 @@ class Loader {
             throw Refusal(std::string("products in bfloat16 need a processor with AVX512-BF16; this is ") + kernels_.name);
         model_.first_value_twice = config_.first_value_twice != 0;
         model_.activation_zero = config_.activation_zero;
-        if (model_.activation_zero < 1 || model_.activation_zero >= CENTRE)
-            throw Refusal("the activation's zero point is " + std::to_string(model_.activation_zero) +
-                          ", the kernels take 1 to 127");
         model_.max_positions = config_.max_positions;
         model_.pad_position = config_.pad_position;
         if (model_.max_positions <= model_.first_position() || model_.pad_position < -1)
