@@ -135,16 +135,13 @@ int32_t embedrt_kernel_quantize(const char* isa, const float* x, int32_t rows, i
     return guarded(error, error_size, [&] {
         const Kernels& kernels = choose_kernels(isa);
         check_widths({width});
-        std::vector<uint8_t> row(static_cast<size_t>(width * kernels.row_bytes));
+        Array<char> row(kernels.row_bytes(width));
+        std::vector<float> whole(static_cast<size_t>(width));
         for (int32_t r = 0; r < rows; r++) {
             const size_t first = static_cast<size_t>(r) * static_cast<size_t>(width);
             kernels.quantize(x + first, width, zero, row.data(), scale + r);
-            for (size_t i = 0; i < static_cast<size_t>(width); i++) {
-                if (kernels.row_bytes == 1)
-                    q[first + i] = static_cast<int16_t>(row[i] - zero);
-                else
-                    std::memcpy(q + first + i, row.data() + 2 * i, 2);
-            }
+            kernels.read_row(row.data(), width, zero, whole.data());
+            for (size_t i = 0; i < whole.size(); i++) q[first + i] = static_cast<int16_t>(whole[i]);
         }
     });
 }
@@ -168,7 +165,7 @@ int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, in
         check_widths({k, n, main});
         Array<char> storage;
         const Matrix matrix = pack_matrix(kernels, k, n, zero, w, scale, bias, storage);
-        const size_t row_bytes = static_cast<size_t>(k) * static_cast<size_t>(matrix.kind == Kind::float32 ? 4 : kernels.row_bytes);
+        const size_t row_bytes = matrix.kind == Kind::float32 ? static_cast<size_t>(k) * 4 : kernels.row_bytes(k);
         Array<char> quantized(row_bytes * static_cast<size_t>(rows));
         std::vector<float> scales(static_cast<size_t>(rows));
         for (int32_t r = 0; r < rows; r++) {

@@ -146,11 +146,6 @@ struct V {
         top = _mm_max_epi32(top, _mm_shuffle_epi32(top, 0xb1));
         return _mm_cvtss_f32(_mm_castsi128_ps(top));
     }
-    static inline void store_quantized(void* out, int i, F a, int zero) {
-        const __m512i q = _mm512_add_epi32(to_integers(a), _mm512_set1_epi32(zero));
-        const __m128i bytes = to_bytes(_mm512_max_epi32(q, _mm512_setzero_si512()));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<uint8_t*>(out) + i), bytes);
-    }
     static inline void transpose(const float* in, size_t stride, int rows, float* out, size_t out_stride) {
         __m512i r[16];
         for (int j = 0; j < 16; j++)
@@ -213,7 +208,27 @@ struct ByteProducts {
 };
 
 struct Int8 {
-    static constexpr int ROWS = 6, COLUMNS = 64, K_UNIT = 4, ROW_BYTES = 1;
+    static constexpr int ROWS = 6, COLUMNS = 64, K_UNIT = 4, K_STEP = 4;
+    static Operands operands(int) { return Operands::unsigned_rows; }
+
+    struct Row {
+        static constexpr int VECTORS = 1;
+        uint8_t* out;
+        int zero;
+
+        inline Row(void* to, int, int zero_point) : out(static_cast<uint8_t*>(to)), zero(zero_point) {}
+        inline void put(int i, const __m512 (&a)[1]) {
+            const __m512i q = _mm512_add_epi32(to_integers(a[0]), _mm512_set1_epi32(zero));
+            const __m128i bytes = to_bytes(_mm512_max_epi32(q, _mm512_setzero_si512()));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), bytes);
+        }
+        inline void finish() {}
+
+        static size_t bytes(int width) { return static_cast<size_t>(width); }
+        static void read(const void* row, int width, int zero, float* out) {
+            for (int i = 0; i < width; i++) out[i] = static_cast<float>(static_cast<const uint8_t*>(row)[i] - zero);
+        }
+    };
 
     template <int R, class Emit>
     static inline void multiply(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t* start, int k,

@@ -22,6 +22,13 @@ enum class Epilogue : int {
     narrow = 4,      // out_bf16 = value + bias, rounded; only where attention is in bfloat16
 };
 
+// Which bytes of an int8 product have no sign.
+enum class Operands {
+    neither,           // rows in 16 bits without their zero point, weights s8
+    unsigned_rows,     // rows u8 with their zero point; the sums start at minus the zero point times the column's sum
+    unsigned_weights,  // weights u8, 128 more than they are; rows s8 without their zero point
+};
+
 // int8 weight (K, N) in panels of `panel_columns`: data[panel][k / k_unit][column][k % k_unit]. The arrays reach to the
 // end of the last panel; columns that do not exist are zero.
 struct PackedI8 {
@@ -29,7 +36,7 @@ struct PackedI8 {
     const int8_t* data = nullptr;
     const float* scale = nullptr;
     const float* bias = nullptr;
-    const int32_t* start = nullptr;  // -zero point * column sum, where rows keep their zero point
+    const int32_t* start = nullptr;  // -zero point * column sum, of unsigned rows
 };
 
 // float32 weight (K, N) in panels of `panel_columns`: data[panel][k][column].
@@ -92,12 +99,15 @@ struct Kernels {
     const char* name;
     int panel_columns;  // of weights, int8 and float32
     int k_unit;         // consecutive k that lie together
-    int row_bytes;      // per element of a quantized row: 1 (u8, with its zero point) or 2 (s16, without)
+    Operands (*operands)(int zero);  // of products with rows of this zero point
+    size_t (*row_bytes)(int width);  // of a quantized row
     AttentionKernel attention;
     void (*product_i8)(const PackedI8&, const Product&);
     void (*product_f32)(const PackedF32&, const Product&);
-    // rows8 (zero 128) or rows8_activation (another zero) of one row; `out` holds width * row_bytes.
+    // rows8 (zero 128) or rows8_activation (another zero) of one row; `out` holds row_bytes(width).
     void (*quantize)(const float* x, int width, int zero, void* out, float* scale);
+    // The integers of such a row, without their zero point.
+    void (*read_row)(const void* row, int width, int zero, float* out);
     // What a row of both signs in 8 bits leaves of x.
     void (*remainder)(const float* x, int width, const void* row, float scale, float* out);
     void (*layer_norm)(float* x, int width, const float* gamma, const float* beta, float epsilon);

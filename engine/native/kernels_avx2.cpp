@@ -1,7 +1,10 @@
 // AVX2 and FMA, without VNNI.
 //
-// vpmaddubsw would saturate (255 * 127 * 2 > 32767), so rows are signed 16-bit with their zero point taken off, weights
-// are widened as they are loaded, and vpmaddwd is exact: 147 GOPS on a core of Zen 3, where FMA has 94.
+// vpmaddubsw multiplies unsigned with signed bytes and adds pairs of products in 16 bits, which two large neighbours
+// would saturate: 255 * (127 + 127) > 32767. Whether a row's neighbours do is known when it is quantized, for any
+// weights. Rows around 128 are the signed operand: where a pair adds up to 128 at most, 128 * 255 is no more than 32767.
+// An activation's rows are the unsigned one: up to 256, -128 * 256 is no less than -32768. What a pair has over that is
+// multiplied by itself, so that sums are exact.
 #include <immintrin.h>
 
 #include "kernels.h"
@@ -61,14 +64,6 @@ struct V {
         top = _mm_max_epi32(top, _mm_shuffle_epi32(top, 0xb1));
         return _mm_cvtss_f32(_mm_castsi128_ps(top));
     }
-    static inline void store_quantized(void* out, int i, F a, int zero) {
-        // rint, and saturation to what u8 with this zero point holds
-        const __m256i whole = _mm256_cvtps_epi32(a);
-        __m128i rows = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-        rows = _mm_max_epi16(rows, _mm_set1_epi16(static_cast<short>(-zero)));
-        rows = _mm_min_epi16(rows, _mm_set1_epi16(static_cast<short>(255 - zero)));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<int16_t*>(out) + i), rows);
-    }
     static inline void transpose(const float* in, size_t stride, int rows, float* out, size_t out_stride) {
         F r[8];
         for (int j = 0; j < 8; j++) r[j] = j < rows ? load(in + static_cast<size_t>(j) * stride) : set1(0.0f);
@@ -90,70 +85,217 @@ struct V {
     }
 };
 
+// What four elements of a row leave over: four more bytes that meet the same weights.
+struct Overflow {
+    int32_t four;
+    uint8_t left[4];
+};
+
+// A quantized row begins with this; a byte for each element follows, then the overflows.
+struct alignas(16) RowHead {
+    int32_t start;      // of rows around 128: -128 times the row's sum
+    int32_t overflows;  // a multiple of OVERFLOWS_AT_ONCE, filled up with zeros
+};
+
 struct Int8 {
-    static constexpr int ROWS = 6, COLUMNS = 16, K_UNIT = 2, ROW_BYTES = 2;
+    static constexpr int ROWS = 6, COLUMNS = 16, K_UNIT = 4, K_STEP = 16, OVERFLOWS_AT_ONCE = 4;
+    static constexpr size_t HEAD = sizeof(RowHead);
 
-    template <int R>
-    struct Tile {
-        __m256i sum[R][2];
+    static Operands operands(int zero) {
+        return zero == CENTRE ? Operands::unsigned_weights : Operands::unsigned_rows;
+    }
 
-        inline void run(const uint8_t* rows, size_t stride, const int8_t* panel, int k) {
-            if constexpr (R == ROWS) return run_full(rows, stride, panel, k);
-            for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-            for (int i = 0; i < k; i += 2, panel += 32, rows += 4) {
-                const __m256i w0 = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(panel)));
-                const __m256i w1 = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(panel + 16)));
-                for (int r = 0; r < R; r++) {
-                    int32_t pair;
-                    __builtin_memcpy(&pair, rows + static_cast<size_t>(r) * stride, sizeof pair);
-                    const __m256i x = _mm256_set1_epi32(pair);
-                    sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(x, w0));
-                    sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(x, w1));
-                }
+    class Row {
+       public:
+        static constexpr int VECTORS = 2;
+
+        inline Row(void* to, int width, int zero)
+            : head_(static_cast<RowHead*>(to)), bytes_(static_cast<uint8_t*>(to) + HEAD),
+              overflows_(reinterpret_cast<Overflow*>(bytes_ + width)), next_(overflows_), zero_(zero),
+              sum_(_mm_setzero_si128()) {}
+
+        inline void put(int i, const __m256 (&a)[2]) {
+            // rint, and saturation to what a byte holds
+            __m256i wide = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
+            wide = _mm256_permute4x64_epi64(wide, 0xd8);
+            __m128i bytes, over;
+            if (zero_ == CENTRE) {
+                bytes = _mm_packs_epi16(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+                const __m128i pairs = _mm_maddubs_epi16(_mm_set1_epi8(1), bytes);
+                sum_ = _mm_add_epi32(sum_, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
+                const __m128i most = _mm_set1_epi16(128), least = _mm_set1_epi16(-128);
+                over = _mm_sub_epi16(pairs, _mm_min_epi16(_mm_max_epi16(pairs, least), most));
+            } else {
+                wide = _mm256_adds_epi16(wide, _mm256_set1_epi16(static_cast<short>(zero_)));
+                bytes = _mm_packus_epi16(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+                const __m128i pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi8(1));
+                over = _mm_subs_epu16(pairs, _mm_set1_epi16(256));
+            }
+            // the pair's second byte leaves it over
+            const __m128i left = _mm_slli_epi16(over, 8);
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes_ + i), _mm_sub_epi8(bytes, left));
+            if (__builtin_expect(!_mm_testz_si128(left, left), 0)) keep(i / 4, left);
+        }
+
+        inline void finish() {
+            int32_t lanes[4];
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes), sum_);
+            head_->start = -128 * (lanes[0] + lanes[1] + lanes[2] + lanes[3]);
+            while ((next_ - overflows_) % OVERFLOWS_AT_ONCE != 0) *next_++ = {};
+            head_->overflows = static_cast<int32_t>(next_ - overflows_);
+        }
+
+        // Room for an overflow of every four elements, and to write one more. An odd number of lines, so that equal
+        // places of neighbouring rows lie in different sets of the caches.
+        static size_t bytes(int width) {
+            const auto elements = static_cast<size_t>(width);
+            return (HEAD + elements + (elements / 4 + 1) * sizeof(Overflow) + 63) / 64 * 64 | 64;
+        }
+
+        static void read(const void* row, int width, int zero, float* out) {
+            const auto* head = static_cast<const RowHead*>(row);
+            const auto* bytes = static_cast<const uint8_t*>(row) + HEAD;
+            const auto number = [=](uint8_t byte) { return zero == CENTRE ? static_cast<int8_t>(byte) : int{byte}; };
+            for (int i = 0; i < width; i++)
+                out[i] = static_cast<float>(number(bytes[i]) - (zero == CENTRE ? 0 : zero));
+            const auto* overflow = reinterpret_cast<const Overflow*>(bytes + width);
+            for (int e = 0; e < head->overflows; e++, overflow++)
+                for (int j = 0; j < 4; j++) out[4 * overflow->four + j] += static_cast<float>(number(overflow->left[j]));
+        }
+
+       private:
+        // Those of four fours that have something left.
+        inline void keep(int four, __m128i left) {
+            int32_t bytes[4];
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), left);
+            for (int i = 0; i < 4; i++) {
+                next_->four = four + i;
+                __builtin_memcpy(next_->left, bytes + i, sizeof bytes[i]);
+                next_ += bytes[i] != 0;
             }
         }
 
-        // In assembly, because gcc 12 keeps half of the twelve sums on the stack. Two k a step, four steps a turn:
-        // ymm0-11 sums, ymm12-13 weights, ymm14 row, ymm15 product.
-        inline void run_full(const uint8_t* rows, size_t stride, const int8_t* panel, int k) {
-            const uint8_t* lower = rows + 3 * stride;
-            size_t turns = static_cast<size_t>(k) / 8;
-            const size_t stride2 = 2 * stride;
-#define ZERO(s) "vpxor %%xmm" #s ", %%xmm" #s ", %%xmm" #s "\n"
-#define ROW(address, a, b)                                                   \
-    "vpbroadcastd " address ", %%ymm14\n"                                    \
-    "vpmaddwd %%ymm12, %%ymm14, %%ymm15\n vpaddd %%ymm15, %%ymm" #a ", %%ymm" #a "\n" \
-    "vpmaddwd %%ymm13, %%ymm14, %%ymm14\n vpaddd %%ymm14, %%ymm" #b ", %%ymm" #b "\n"
-#define STEP(byte, w0, w1)                                                                              \
-    "vpmovsxbw " w0 "(%[panel]), %%ymm12\n vpmovsxbw " w1 "(%[panel]), %%ymm13\n"                       \
-    ROW(byte "(%[rows])", 0, 1) ROW(byte "(%[rows],%[stride])", 2, 3) ROW(byte "(%[rows],%[stride2])", 4, 5) \
-    ROW(byte "(%[lower])", 6, 7) ROW(byte "(%[lower],%[stride])", 8, 9) ROW(byte "(%[lower],%[stride2])", 10, 11)
-#define SAVE(s, byte) "vmovdqu %%ymm" #s ", " byte "(%[sum])\n"
-            asm volatile(
-                ZERO(0) ZERO(1) ZERO(2) ZERO(3) ZERO(4) ZERO(5) ZERO(6) ZERO(7) ZERO(8) ZERO(9) ZERO(10) ZERO(11)
-                ".p2align 5\n1:\n"
-                STEP("0", "0", "16") STEP("4", "32", "48") STEP("8", "64", "80") STEP("12", "96", "112")
-                "add $16, %[rows]\n add $16, %[lower]\n add $128, %[panel]\n dec %[turns]\n jnz 1b\n"
-                SAVE(0, "0") SAVE(1, "32") SAVE(2, "64") SAVE(3, "96") SAVE(4, "128") SAVE(5, "160")
-                SAVE(6, "192") SAVE(7, "224") SAVE(8, "256") SAVE(9, "288") SAVE(10, "320") SAVE(11, "352")
-                : [rows] "+r"(rows), [lower] "+r"(lower), [panel] "+r"(panel), [turns] "+r"(turns)
-                : [stride] "r"(stride), [stride2] "r"(stride2), [sum] "r"(sum)
-                : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
-#undef ZERO
-#undef ROW
-#undef STEP
-#undef SAVE
-        }
+        RowHead* head_;
+        uint8_t* bytes_;
+        Overflow *overflows_, *next_;
+        int zero_;
+        __m128i sum_;
     };
 
+    // Sums of R rows times 16 columns; there are always six, because one piece of assembly serves all R.
+    struct Sums {
+        __m256i of[ROWS][2];
+    };
+
+    // `start`: of unsigned rows; null for rows around 128, which have their own.
     template <int R, class Emit>
-    static inline void multiply(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k, Ahead,
-                                Emit emit) {
-        Tile<R> tile;
-        tile.run(rows, stride, panel, k);
+    static inline void multiply(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t* start, int k,
+                                Ahead ahead, Emit emit) {
+        if (start == nullptr) return multiply<R, Operands::unsigned_weights>(rows, stride, panel, start, k, ahead, emit);
+        multiply<R, Operands::unsigned_rows>(rows, stride, panel, start, k, ahead, emit);
+    }
+
+    template <int R, Operands OPERANDS, class Emit>
+    static inline void multiply(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t* start, int k,
+                                Ahead ahead, Emit emit) {
+        Sums sums;
+        const auto row = [=](int r) { return rows + static_cast<size_t>(r) * stride; };
         for (int r = 0; r < R; r++)
-            for (int j = 0; j < 2; j++) emit(r, j, _mm256_cvtepi32_ps(tile.sum[r][j]));
+            for (int j = 0; j < 2; j++)
+                sums.of[r][j] = OPERANDS == Operands::unsigned_rows
+                                    ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(start + 8 * j))
+                                    : _mm256_set1_epi32(reinterpret_cast<const RowHead*>(row(r))->start);
+        add_rows<R, OPERANDS>(rows + HEAD, stride, panel, k, ahead, sums);
+        for (int r = 0; r < R; r++) {
+            add_overflows<OPERANDS>(row(r), panel, k, sums.of[r]);
+            for (int j = 0; j < 2; j++) emit(r, j, _mm256_cvtepi32_ps(sums.of[r][j]));
+        }
+    }
+
+    template <Operands OPERANDS>
+    static inline void add_overflows(const uint8_t* row, const int8_t* panel, int k, __m256i (&sums)[2]) {
+        const int count = reinterpret_cast<const RowHead*>(row)->overflows;
+        const auto* overflow = reinterpret_cast<const Overflow*>(row + HEAD + k);
+        const __m256i ones = _mm256_set1_epi16(1);
+        for (int e = 0; e < count; e += OVERFLOWS_AT_ONCE)
+            for (int i = 0; i < OVERFLOWS_AT_ONCE; i++, overflow++) {
+                const int8_t* weights = panel + static_cast<size_t>(overflow->four) * COLUMNS * K_UNIT;
+                int32_t left;
+                __builtin_memcpy(&left, overflow->left, sizeof left);
+                const __m256i x = _mm256_set1_epi32(left);
+                for (int j = 0; j < 2; j++) {
+                    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + 32 * j));
+                    const __m256i pairs = OPERANDS == Operands::unsigned_rows ? _mm256_maddubs_epi16(x, w)
+                                                                              : _mm256_maddubs_epi16(w, x);
+                    sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(pairs, ones));
+                }
+            }
+    }
+
+    // In assembly, because gcc 12 keeps half of the twelve sums on the stack. Four k a step, four steps a turn:
+    // ymm0-11 sums, ymm12-13 weights, ymm14-15 products.
+    template <int R, Operands OPERANDS>
+    static inline void add_rows(const uint8_t* rows, size_t stride, const int8_t* panel, int k, Ahead ahead,
+                                Sums& sums) {
+        alignas(32) static const int16_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+        const uint8_t* lower = rows + (R > 3 ? 3 * stride : 0);
+        size_t turns = static_cast<size_t>(k) / K_STEP;
+        const size_t stride2 = 2 * stride;
+#define LOAD(s, byte) "vmovdqa " byte "(%[sums]), %%ymm" #s "\n"
+#define SAVE(s, byte) "vmovdqa %%ymm" #s ", " byte "(%[sums])\n"
+#define ALL(DO)                                                                                            \
+    DO(0, "0") DO(1, "32") DO(2, "64") DO(3, "96") DO(4, "128") DO(5, "160") DO(6, "192") DO(7, "224")     \
+    DO(8, "256") DO(9, "288") DO(10, "320") DO(11, "352")
+// the signed operand, the unsigned one, the product
+#define WEIGHTS_UNSIGNED(row, weights, product) "vpmaddubsw " row ", " weights ", " product "\n"
+#define ROWS_UNSIGNED(row, weights, product) "vpmaddubsw " weights ", " row ", " product "\n"
+#define ROW(PAIRS, address, a, b)                                                                              \
+    "vpbroadcastd " address ", %%ymm14\n"                                                                      \
+    PAIRS("%%ymm14", "%%ymm12", "%%ymm15") PAIRS("%%ymm14", "%%ymm13", "%%ymm14")                              \
+    "vpmaddwd %[ones], %%ymm15, %%ymm15\n vpmaddwd %[ones], %%ymm14, %%ymm14\n"                                \
+    "vpaddd %%ymm15, %%ymm" #a ", %%ymm" #a "\n vpaddd %%ymm14, %%ymm" #b ", %%ymm" #b "\n"
+#define EACH_1(PAIRS, byte) ROW(PAIRS, byte "(%[rows])", 0, 1)
+#define EACH_2(PAIRS, byte) EACH_1(PAIRS, byte) ROW(PAIRS, byte "(%[rows],%[stride])", 2, 3)
+#define EACH_3(PAIRS, byte) EACH_2(PAIRS, byte) ROW(PAIRS, byte "(%[rows],%[stride2])", 4, 5)
+#define EACH_4(PAIRS, byte) EACH_3(PAIRS, byte) ROW(PAIRS, byte "(%[lower])", 6, 7)
+#define EACH_5(PAIRS, byte) EACH_4(PAIRS, byte) ROW(PAIRS, byte "(%[lower],%[stride])", 8, 9)
+#define EACH_6(PAIRS, byte) EACH_5(PAIRS, byte) ROW(PAIRS, byte "(%[lower],%[stride2])", 10, 11)
+#define STEP(EACH, PAIRS, byte, w0, w1) \
+    "vmovdqu " w0 "(%[panel]), %%ymm12\n vmovdqu " w1 "(%[panel]), %%ymm13\n" EACH(PAIRS, byte)
+#define RUN(EACH, PAIRS)                                                                                      \
+    asm volatile(                                                                                             \
+        ALL(LOAD)                                                                                             \
+        ".p2align 5\n1:\n"                                                                                    \
+        "prefetcht1 (%[next])\n prefetcht1 (%[next],%[second])\n add %[step], %[next]\n"                      \
+        STEP(EACH, PAIRS, "0", "0", "32") STEP(EACH, PAIRS, "4", "64", "96")                                  \
+        STEP(EACH, PAIRS, "8", "128", "160") STEP(EACH, PAIRS, "12", "192", "224")                            \
+        "add $16, %[rows]\n add $16, %[lower]\n add $256, %[panel]\n dec %[turns]\n jnz 1b\n"                 \
+        ALL(SAVE)                                                                                             \
+        : [rows] "+r"(rows), [lower] "+r"(lower), [panel] "+r"(panel), [turns] "+r"(turns),                   \
+          [next] "+r"(ahead.data)                                                                             \
+        : [stride] "r"(stride), [stride2] "r"(stride2), [sums] "r"(&sums), [ones] "m"(ones),                  \
+          [second] "r"(ahead.second), [step] "r"(ahead.step)                                                  \
+        : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",     \
+          "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
+#define CASE(n)                                                                                 \
+    if constexpr (R == n && OPERANDS == Operands::unsigned_rows) RUN(EACH_##n, ROWS_UNSIGNED);  \
+    if constexpr (R == n && OPERANDS == Operands::unsigned_weights) RUN(EACH_##n, WEIGHTS_UNSIGNED);
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#undef LOAD
+#undef SAVE
+#undef ALL
+#undef WEIGHTS_UNSIGNED
+#undef ROWS_UNSIGNED
+#undef ROW
+#undef EACH_1
+#undef EACH_2
+#undef EACH_3
+#undef EACH_4
+#undef EACH_5
+#undef EACH_6
+#undef STEP
+#undef RUN
+#undef CASE
     }
 };
 

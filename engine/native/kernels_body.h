@@ -156,7 +156,7 @@ static inline void tile_i8(const PackedI8& w, const Product& p, const Place& at)
         Int8::multiply<R>(static_cast<const uint8_t*>(p.rows) + static_cast<size_t>(at.row) * p.row_stride,
                           p.row_stride, w.data + static_cast<size_t>(n) * static_cast<size_t>(w.k),
                           w.start ? w.start + n : nullptr, w.k,
-                          fetch_ahead<N * Int8::K_UNIT>(w.data, w.k / Int8::K_UNIT, at), emit);
+                          fetch_ahead<N * Int8::K_STEP>(w.data, w.k / Int8::K_STEP, at), emit);
     };
     if constexpr (E == Epilogue::activate) {
         // through memory: beside the sums there are no registers for the activation's constants
@@ -255,19 +255,23 @@ static void quantize(const float* x, int width, int zero, void* out, float* scal
     *scale = step;
     const F inverse = V::set1(1.0f / step);
     const F divisor = V::set1(step);
-    for (int i = 0; i < width; i += W) {
-        // x / step to the last bit: a quotient that rounds to the other integer costs a whole step, and more behind it
-        const F value = V::load(x + i);
-        const F near = V::mul(value, inverse);
-        V::store_quantized(out, i, V::fma(V::fnma(near, divisor, value), inverse, near), zero);
+    Int8::Row row(out, width, zero);
+    for (int i = 0; i < width; i += Int8::Row::VECTORS * W) {
+        F quotient[Int8::Row::VECTORS];
+        for (int j = 0; j < Int8::Row::VECTORS; j++) {
+            // x / step to the last bit: one that rounds to the other integer costs a whole step, and more behind it
+            const F value = V::load(x + i + j * W);
+            const F near = V::mul(value, inverse);
+            quotient[j] = V::fma(V::fnma(near, divisor, value), inverse, near);
+        }
+        row.put(i, quotient);
     }
+    row.finish();
 }
 
 static void remainder(const float* x, int width, const void* row, float scale, float* out) {
-    for (int i = 0; i < width; i++) {
-        const int q = Int8::ROW_BYTES == 1 ? static_cast<const uint8_t*>(row)[i] - 128 : static_cast<const int16_t*>(row)[i];
-        out[i] = x[i] - scale * static_cast<float>(q);
-    }
+    Int8::Row::read(row, width, CENTRE, out);
+    for (int i = 0; i < width; i++) out[i] = x[i] - scale * out[i];
 }
 
 static void layer_norm(float* x, int width, const float* gamma, const float* beta, float epsilon) {
@@ -300,6 +304,6 @@ static void embed(const int8_t* word_i8, const float* word_f32, float word_scale
 
 static constexpr Kernels make_kernels(const char* name, AttentionKernel attention) {
     static_assert(Int8::COLUMNS == V::F32_VECTORS * W, "int8 and float32 weights have panels of one width");
-    return {name, Int8::COLUMNS, Int8::K_UNIT, Int8::ROW_BYTES, attention,
-            product<TileI8>, product<TileF32>, quantize, remainder, layer_norm, embed, nullptr, nullptr};
+    return {name, Int8::COLUMNS, Int8::K_UNIT, Int8::operands, Int8::Row::bytes, attention, product<TileI8>,
+            product<TileF32>, quantize, Int8::Row::read, remainder, layer_norm, embed, nullptr, nullptr};
 }

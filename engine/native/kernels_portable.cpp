@@ -102,14 +102,6 @@ struct V {
         __builtin_memcpy(&out, &bits, sizeof out);
         return out;
     }
-    static inline void store_quantized(void* out, int i, F a, int zero) {
-        int16_t* rows = static_cast<int16_t*>(out) + i;
-        const float low = static_cast<float>(-zero), high = static_cast<float>(255 - zero);
-        for (int j = 0; j < W; j++) {
-            const float x = a.v[j] >= low ? (a.v[j] <= high ? a.v[j] : high) : low;
-            rows[j] = static_cast<int16_t>(__builtin_rintf(x));
-        }
-    }
     static inline void transpose(const float* in, size_t stride, int rows, float* out, size_t out_stride) {
         for (int j = 0; j < W; j++)
             for (int c = 0; c < W; c++)
@@ -118,7 +110,29 @@ struct V {
 };
 
 struct Int8 {
-    static constexpr int ROWS = 4, COLUMNS = 16, K_UNIT = 2, ROW_BYTES = 2;
+    static constexpr int ROWS = 4, COLUMNS = 16, K_UNIT = 2, K_STEP = 2;
+    static Operands operands(int) { return Operands::neither; }
+
+    struct Row {
+        static constexpr int VECTORS = 1;
+        int16_t* out;
+        float low, high;
+
+        Row(void* to, int, int zero)
+            : out(static_cast<int16_t*>(to)), low(static_cast<float>(-zero)), high(static_cast<float>(255 - zero)) {}
+        void put(int i, const V::F (&a)[1]) {
+            for (int j = 0; j < V::W; j++) {
+                const float x = a[0].v[j] >= low ? (a[0].v[j] <= high ? a[0].v[j] : high) : low;
+                out[i + j] = static_cast<int16_t>(__builtin_rintf(x));
+            }
+        }
+        void finish() {}
+
+        static size_t bytes(int width) { return static_cast<size_t>(width) * sizeof(int16_t); }
+        static void read(const void* row, int width, int, float* out) {
+            for (int i = 0; i < width; i++) out[i] = static_cast<const int16_t*>(row)[i];
+        }
+    };
 
     template <int R, class Emit>
     static void multiply(const uint8_t* rows, size_t stride, const int8_t* panel, const int32_t*, int k, Ahead,
@@ -127,7 +141,7 @@ struct Int8 {
         for (int i = 0; i < k; i += K_UNIT, panel += COLUMNS * K_UNIT) {
             for (int r = 0; r < R; r++) {
                 int16_t x[K_UNIT];
-                __builtin_memcpy(x, rows + r * stride + static_cast<size_t>(i) * ROW_BYTES, sizeof x);
+                __builtin_memcpy(x, rows + r * stride + static_cast<size_t>(i) * sizeof x[0], sizeof x);
                 for (int n = 0; n < COLUMNS; n++) sum[r][n] += x[0] * panel[2 * n] + x[1] * panel[2 * n + 1];
             }
         }

@@ -9,11 +9,13 @@
 namespace embedrt {
 namespace {
 
-// k_unit consecutive rows of `count` columns, interleaved: out[column][j].
+// k_unit consecutive rows of `count` columns, interleaved: out[column][j]. To flip the sign is to add 128 without one.
 template <int UNIT>
-void interleave(const int8_t* in, size_t stride, int count, int8_t* out) {
+void interleave(const int8_t* in, size_t stride, int count, int8_t flip, int8_t* out) {
     for (int n = 0; n < count; n++)
-        for (int j = 0; j < UNIT; j++) out[n * UNIT + j] = in[static_cast<size_t>(j) * stride + static_cast<size_t>(n)];
+        for (int j = 0; j < UNIT; j++)
+            out[n * UNIT + j] =
+                static_cast<int8_t>(in[static_cast<size_t>(j) * stride + static_cast<size_t>(n)] ^ flip);
 }
 
 struct Span {
@@ -66,7 +68,7 @@ void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero
     const size_t start = reserve(columns * 4);
     matrix.i8.k = matrix.f32.k = matrix.bf16.k = k;
     matrix.i8.n = matrix.f32.n = matrix.bf16.n = n;
-    const bool keeps_zero = kernels_.row_bytes == 1;
+    const bool keeps_zero = kernels_.operands(zero) == Operands::unsigned_rows;
     placed_.push_back([=, &matrix](const char* base) {
         matrix.i8.data = reinterpret_cast<const int8_t*>(base + data);
         matrix.f32.data = reinterpret_cast<const float*>(base + data);
@@ -95,6 +97,7 @@ void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources
     const size_t panel_at = first * static_cast<size_t>(k);
     auto* bias = const_cast<float*>(matrix.f32.bias) + first;
     auto* scale = const_cast<float*>(matrix.i8.scale) + first;
+    const auto flip = static_cast<int8_t>(kernels_.operands(zero) == Operands::unsigned_weights ? -128 : 0);
     std::vector<int32_t> sums(static_cast<size_t>(width), 0);
     for (const Span& span : spans(sources, static_cast<int>(first), width)) {
         const Source& source = *span.source;
@@ -123,8 +126,8 @@ void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources
         int8_t* out = const_cast<int8_t*>(matrix.i8.data) + panel_at + span.to * unit;
         const int8_t* in = static_cast<const int8_t*>(source.weight) + span.from;
         for (int i = 0; i < k; i += unit, out += width * unit, in += stride * static_cast<size_t>(unit)) {
-            if (unit == 2) interleave<2>(in, stride, span.count, out);
-            if (unit == 4) interleave<4>(in, stride, span.count, out);
+            if (unit == 2) interleave<2>(in, stride, span.count, flip, out);
+            if (unit == 4) interleave<4>(in, stride, span.count, flip, out);
             if (matrix.i8.start == nullptr) continue;
             for (int n = 0; n < span.count; n++)
                 for (int j = 0; j < unit; j++) sums[static_cast<size_t>(span.to + n)] += out[n * unit + j];

@@ -59,7 +59,7 @@ Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch
     grow(w_.qkv, tokens * 3 * hidden * k_.qkv_bytes());
     grow(w_.wide, rows * inner);
     grow(w_.rest, rows * inner);
-    grow(w_.quantized, rows * (2 * hidden + inner) * most_bytes());
+    grow(w_.quantized, rows * (2 * most_row_bytes(hidden_) + most_row_bytes(inner_)));
     grow(w_.scale, rows * 3);
     if (model_.first_value_twice) grow(w_.left, rows * 3 * hidden);
     grow(w_.scores, threads * k_.attention.scratch(longest, model_.head_size));
@@ -294,18 +294,19 @@ char* Pass::qkv_row(size_t row) const {
 
 Pass::Block Pass::block(int first_row, int count, int slot, bool first_only) const {
     const auto hidden = static_cast<size_t>(hidden_), inner = static_cast<size_t>(inner_);
-    const auto at = static_cast<size_t>(first_row) * hidden, bytes = most_bytes();
+    const auto at = static_cast<size_t>(first_row) * hidden;
+    const size_t narrow = most_row_bytes(hidden_), broad = most_row_bytes(inner_);
     const auto size = static_cast<size_t>(block_rows_), before = static_cast<size_t>(slot) * size;
-    char* quantized = w_.quantized.data() + before * (2 * hidden + inner) * bytes;
+    char* quantized = w_.quantized.data() + before * (2 * narrow + broad);
     float* scale = w_.scale.data() + before * 3;
     return {.x = {(first_only ? first_ : w_.x.data()) + at, hidden},
             .context = {(first_only ? first_context_ : w_.context.data()) + at, hidden},
             .rows = {quantized, scale},
             .wide = {w_.wide.data() + before * inner, inner},
             .rest = {w_.rest.data() + before * inner, inner},
-            .inner = {quantized + size * hidden * bytes, scale + size},
+            .inner = {quantized + size * narrow, scale + size},
             .left = {model_.first_value_twice ? w_.left.data() + before * 3 * hidden : nullptr, 3 * hidden},
-            .left_rows = {quantized + size * (hidden + inner) * bytes, scale + 2 * size},
+            .left_rows = {quantized + size * (narrow + broad), scale + 2 * size},
             .text_starts = first_only ? std::span<const int>() : text_starts(first_row, first_row + count),
             .from = first_row,
             .count = count};
@@ -316,18 +317,15 @@ std::span<const int> Pass::text_starts(int from, int to) const {
     return {first, std::lower_bound(first, text_starts_.end(), to)};
 }
 
-// Bytes of one element of the rows that such a product reads; of the widest that this model may have in 8 or 16 bits.
-size_t Pass::element_bytes(Kind kind) const {
-    return kind == Kind::float32 ? sizeof(float)
-           : kind == Kind::bfloat16 ? sizeof(uint16_t)
-                                    : static_cast<size_t>(k_.row_bytes);
-}
-
+// Bytes of a row as such a product reads it; of one of this width, whatever product reads it.
 size_t Pass::row_bytes(const Matrix& reader) const {
-    return static_cast<size_t>(reader.k()) * element_bytes(reader.kind);
+    if (reader.kind == Kind::int8) return k_.row_bytes(reader.k());
+    return static_cast<size_t>(reader.k()) * (reader.kind == Kind::float32 ? sizeof(float) : sizeof(uint16_t));
 }
 
-size_t Pass::most_bytes() const { return element_bytes(k_.product_bf16 ? Kind::bfloat16 : Kind::int8); }
+size_t Pass::most_row_bytes(int width) const {
+    return std::max(k_.row_bytes(width), k_.product_bf16 ? static_cast<size_t>(width) * sizeof(uint16_t) : 0);
+}
 
 // Whether threads share the columns of so few rows.
 bool Pass::share_columns(int rows) const {
