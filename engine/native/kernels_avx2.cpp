@@ -1,10 +1,4 @@
 // AVX2 and FMA, without VNNI.
-//
-// vpmaddubsw multiplies unsigned with signed bytes and adds pairs of products in 16 bits, which two large neighbours
-// would saturate: 255 * (127 + 127) > 32767. Whether a row's neighbours do is known when it is quantized, for any
-// weights. Rows around 128 are the signed operand: where a pair adds up to 128 at most, 128 * 255 is no more than 32767.
-// An activation's rows are the unsigned one: up to 256, -128 * 256 is no less than -32768. What a pair has over that is
-// multiplied by itself, so that sums are exact.
 #include <immintrin.h>
 
 #include "kernels.h"
@@ -85,102 +79,15 @@ struct V {
     }
 };
 
-// What four elements of a row leave over: four more bytes that meet the same weights.
-struct Overflow {
-    int32_t four;
-    uint8_t left[4];
-};
-
-// A quantized row begins with this; a byte for each element follows, then the overflows.
-struct alignas(16) RowHead {
-    int32_t start;      // of rows around 128: -128 times the row's sum
-    int32_t overflows;  // a multiple of OVERFLOWS_AT_ONCE, filled up with zeros
-};
+#include "rows_avx2.h"
 
 struct Int8 {
-    static constexpr int ROWS = 6, COLUMNS = 16, K_UNIT = 4, K_STEP = 16, OVERFLOWS_AT_ONCE = 4;
-    static constexpr size_t HEAD = sizeof(RowHead);
+    static constexpr int ROWS = 6, COLUMNS = 16, K_UNIT = 4, K_STEP = 16;
+    using Row = QuantizedRow;
 
     static Operands operands(int zero) {
         return zero == CENTRE ? Operands::unsigned_weights : Operands::unsigned_rows;
     }
-
-    class Row {
-       public:
-        static constexpr int VECTORS = 2;
-
-        inline Row(void* to, int width, int zero)
-            : head_(static_cast<RowHead*>(to)), bytes_(static_cast<uint8_t*>(to) + HEAD),
-              overflows_(reinterpret_cast<Overflow*>(bytes_ + width)), next_(overflows_), zero_(zero),
-              sum_(_mm_setzero_si128()) {}
-
-        inline void put(int i, const __m256 (&a)[2]) {
-            // rint, and saturation to what a byte holds
-            __m256i wide = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
-            wide = _mm256_permute4x64_epi64(wide, 0xd8);
-            __m128i bytes, over;
-            if (zero_ == CENTRE) {
-                bytes = _mm_packs_epi16(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
-                const __m128i pairs = _mm_maddubs_epi16(_mm_set1_epi8(1), bytes);
-                sum_ = _mm_add_epi32(sum_, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
-                const __m128i most = _mm_set1_epi16(128), least = _mm_set1_epi16(-128);
-                over = _mm_sub_epi16(pairs, _mm_min_epi16(_mm_max_epi16(pairs, least), most));
-            } else {
-                wide = _mm256_adds_epi16(wide, _mm256_set1_epi16(static_cast<short>(zero_)));
-                bytes = _mm_packus_epi16(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
-                const __m128i pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi8(1));
-                over = _mm_subs_epu16(pairs, _mm_set1_epi16(256));
-            }
-            // the pair's second byte leaves it over
-            const __m128i left = _mm_slli_epi16(over, 8);
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes_ + i), _mm_sub_epi8(bytes, left));
-            if (__builtin_expect(!_mm_testz_si128(left, left), 0)) keep(i / 4, left);
-        }
-
-        inline void finish() {
-            int32_t lanes[4];
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes), sum_);
-            head_->start = -128 * (lanes[0] + lanes[1] + lanes[2] + lanes[3]);
-            while ((next_ - overflows_) % OVERFLOWS_AT_ONCE != 0) *next_++ = {};
-            head_->overflows = static_cast<int32_t>(next_ - overflows_);
-        }
-
-        // Room for an overflow of every four elements, and to write one more. An odd number of lines, so that equal
-        // places of neighbouring rows lie in different sets of the caches.
-        static size_t bytes(int width) {
-            const auto elements = static_cast<size_t>(width);
-            return (HEAD + elements + (elements / 4 + 1) * sizeof(Overflow) + 63) / 64 * 64 | 64;
-        }
-
-        static void read(const void* row, int width, int zero, float* out) {
-            const auto* head = static_cast<const RowHead*>(row);
-            const auto* bytes = static_cast<const uint8_t*>(row) + HEAD;
-            const auto number = [=](uint8_t byte) { return zero == CENTRE ? static_cast<int8_t>(byte) : int{byte}; };
-            for (int i = 0; i < width; i++)
-                out[i] = static_cast<float>(number(bytes[i]) - (zero == CENTRE ? 0 : zero));
-            const auto* overflow = reinterpret_cast<const Overflow*>(bytes + width);
-            for (int e = 0; e < head->overflows; e++, overflow++)
-                for (int j = 0; j < 4; j++) out[4 * overflow->four + j] += static_cast<float>(number(overflow->left[j]));
-        }
-
-       private:
-        // Those of four fours that have something left.
-        inline void keep(int four, __m128i left) {
-            int32_t bytes[4];
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), left);
-            for (int i = 0; i < 4; i++) {
-                next_->four = four + i;
-                __builtin_memcpy(next_->left, bytes + i, sizeof bytes[i]);
-                next_ += bytes[i] != 0;
-            }
-        }
-
-        RowHead* head_;
-        uint8_t* bytes_;
-        Overflow *overflows_, *next_;
-        int zero_;
-        __m128i sum_;
-    };
 
     // Sums of R rows times 16 columns; there are always six, because one piece of assembly serves all R.
     struct Sums {
@@ -205,7 +112,7 @@ struct Int8 {
                 sums.of[r][j] = OPERANDS == Operands::unsigned_rows
                                     ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(start + 8 * j))
                                     : _mm256_set1_epi32(reinterpret_cast<const RowHead*>(row(r))->start);
-        add_rows<R, OPERANDS>(rows + HEAD, stride, panel, k, ahead, sums);
+        add_rows<R, OPERANDS>(rows + sizeof(RowHead), stride, panel, k, ahead, sums);
         for (int r = 0; r < R; r++) {
             add_overflows<OPERANDS>(row(r), panel, k, sums.of[r]);
             for (int j = 0; j < 2; j++) emit(r, j, _mm256_cvtepi32_ps(sums.of[r][j]));
@@ -215,21 +122,20 @@ struct Int8 {
     template <Operands OPERANDS>
     static inline void add_overflows(const uint8_t* row, const int8_t* panel, int k, __m256i (&sums)[2]) {
         const int count = reinterpret_cast<const RowHead*>(row)->overflows;
-        const auto* overflow = reinterpret_cast<const Overflow*>(row + HEAD + k);
+        const auto* overflow = reinterpret_cast<const Overflow*>(row + sizeof(RowHead) + k);
         const __m256i ones = _mm256_set1_epi16(1);
-        for (int e = 0; e < count; e += OVERFLOWS_AT_ONCE)
-            for (int i = 0; i < OVERFLOWS_AT_ONCE; i++, overflow++) {
-                const int8_t* weights = panel + static_cast<size_t>(overflow->four) * COLUMNS * K_UNIT;
-                int32_t left;
-                __builtin_memcpy(&left, overflow->left, sizeof left);
-                const __m256i x = _mm256_set1_epi32(left);
-                for (int j = 0; j < 2; j++) {
-                    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + 32 * j));
-                    const __m256i pairs = OPERANDS == Operands::unsigned_rows ? _mm256_maddubs_epi16(x, w)
-                                                                              : _mm256_maddubs_epi16(w, x);
-                    sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(pairs, ones));
-                }
+        for (int e = 0; e < count; e++, overflow++) {
+            const int8_t* weights = panel + static_cast<size_t>(overflow->four) * COLUMNS * K_UNIT;
+            int32_t left;
+            __builtin_memcpy(&left, overflow->left, sizeof left);
+            const __m256i x = _mm256_set1_epi32(left);
+            for (int j = 0; j < 2; j++) {
+                const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + 32 * j));
+                const __m256i pairs = OPERANDS == Operands::unsigned_rows ? _mm256_maddubs_epi16(x, w)
+                                                                          : _mm256_maddubs_epi16(w, x);
+                sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(pairs, ones));
             }
+        }
     }
 
     // In assembly, because gcc 12 keeps half of the twelve sums on the stack. Four k a step, four steps a turn:

@@ -90,6 +90,28 @@ def test_saturated_rows_and_weights_are_summed_exactly(isa: str, zero: int) -> N
     np.testing.assert_allclose(got, whole * row_scale, rtol=3e-7)
 
 
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(zero=st.sampled_from([128, 1, 24, 61, 127]), share=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
+def test_large_neighbours_are_quantized_and_summed_exactly(
+    native_isas: dict[str, bool], zero: int, share: float, seed: int
+) -> None:
+    """Two of them saturate 16 bits for some weights; a share of the row, from none to all, is as far out as it may be."""
+    rng = np.random.default_rng(seed)
+    high = 255 - zero
+    low = max(-zero, -high)
+    far = np.concatenate([rng.integers(low, high + 1, 4), [low, low + 1, high - 1, high, 63, 64, 65, -64, -65]])
+    x = np.where(rng.random((7, 96)) < share, rng.choice(far, (7, 96)), rng.integers(-2, 3, (7, 96)))
+    x = np.clip(x, low, high)
+    x[:, 50] = high  # so that a step is 1
+    weight = rng.choice(np.array([-128, -127, -1, 0, 1, 126, 127], np.int8), (96, 32))
+    one, none = np.ones(32, np.float32), np.zeros(32, np.float32)
+    for isa in [name for name, available in native_isas.items() if available]:
+        rows, scale = door.quantize(isa, x.astype(np.float32), zero)
+        np.testing.assert_array_equal(rows, x)
+        got, _, _ = door.product(isa, x.astype(np.float32), weight, one, none, zero=zero)
+        np.testing.assert_array_equal(got, (x @ weight.astype(np.int64)).astype(np.float32) * scale)
+
+
 @pytest.mark.parametrize("kind", ["int8", "float32"])
 def test_epilogues(isa: str, kind: str) -> None:
     rows, k, n = 7, 64, 80
