@@ -95,7 +95,7 @@ def test_saturated_rows_and_weights_are_summed_exactly(isa: str, zero: int) -> N
 def test_large_neighbours_are_quantized_and_summed_exactly(
     native_isas: dict[str, bool], zero: int, share: float, seed: int
 ) -> None:
-    """Two of them saturate 16 bits for some weights; a share of the row, from none to all, is as far out as it may be."""
+    """Two of them saturate 16 bits for some weights; a share of the row, from none to all, is as far out as may be."""
     rng = np.random.default_rng(seed)
     high = 255 - zero
     low = max(-zero, -high)
