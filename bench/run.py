@@ -25,9 +25,10 @@ from bench.texts import SHORT_QUERY, VERIFY_TEXTS, RaggedSet, ragged_sets
 from bench.verify import NotVerified, reference_vectors, verify
 from bench.worker import Effort
 
-MODELS = ("minilm", "xlmr-large")
+MODELS = ("minilm", "xlmr-base", "xlmr-large")
 SHAPES = {
     "minilm": ((1, 16), (1, 128), (32, 32), (32, 128), (8, 256)),
+    "xlmr-base": ((1, 16), (1, 64), (1, 128), (8, 128), (1, 512), (4, 512)),
     "xlmr-large": ((1, 16), (1, 64), (1, 128), (8, 128), (1, 512), (4, 512)),
 }
 QUICK_SECONDS = 270.0
@@ -48,7 +49,7 @@ class Settings:
     quick: bool
     bundle: Path | None
     out: Path
-    layers: int
+    layers: int | None
     ragged: bool
     ragged_share: float
 
@@ -60,7 +61,8 @@ class Runner:
         self.settings = settings
         self.begin = time.monotonic()
         self.cpus = available_cpus()[: settings.threads]
-        self.path = models.minilm() if settings.model == "minilm" else models.seeded_xlmr(settings.layers)
+        size = settings.model.removeprefix("xlmr-")
+        self.path = models.minilm() if size == "minilm" else models.seeded_xlmr(settings.layers, size=size)
         self.facts = models.model_facts(settings.model, self.path)
         self.tokenizer = load_tokenizer(self.path)
         self.measurement = Measurement(self.facts, self._plan(self.begin), self.say)
@@ -256,7 +258,7 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--threads", type=int, default=len(available_cpus()), help="default: every processor allowed")
     parser.add_argument("--memory-gb", type=float, help="budget of the resident systems (default 60%% of what is free)")
     parser.add_argument("--bundle", type=Path, help="an exported bundle of the same model, instead of building one")
-    parser.add_argument("--layers", type=int, default=24, help="of the seeded XLM-R-large (fewer: for trying things)")
+    parser.add_argument("--layers", type=int, help="of the seeded XLM-R (fewer: for trying things)")
     parser.add_argument(
         "--out", type=Path, default=REPO / "bench" / "results" / "local", help="directory of the results"
     )
