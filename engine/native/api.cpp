@@ -165,7 +165,7 @@ int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, in
         check_widths({k, n, main});
         Array<char> storage;
         const Matrix matrix = pack_matrix(kernels, k, n, zero, w, scale, bias, storage);
-        const size_t row_bytes = matrix.kind == Kind::float32 ? static_cast<size_t>(k) * 4 : kernels.row_bytes(k);
+        const size_t row_bytes = matrix.row_bytes(kernels);
         Array<char> quantized(row_bytes * static_cast<size_t>(rows));
         std::vector<float> scales(static_cast<size_t>(rows));
         for (int32_t r = 0; r < rows; r++) {

@@ -21,6 +21,11 @@ struct Matrix {
     PackedBf16 bf16;
     int k() const { return i8.k; }  // all three have the same
     int n() const { return i8.n; }
+    // Bytes of a row as this product reads it.
+    size_t row_bytes(const Kernels& kernels) const {
+        if (kind == Kind::int8) return kernels.row_bytes(k());
+        return static_cast<size_t>(k()) * (kind == Kind::float32 ? sizeof(float) : sizeof(uint16_t));
+    }
 };
 
 struct Norm {

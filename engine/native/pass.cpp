@@ -255,7 +255,7 @@ void Pass::finish_layer(size_t index, const Block& block, Share rows, Share colu
 // Some of the rows as a product reads them: in 8 bits, in bfloat16, or as they are.
 void Pass::quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share) {
     if (reader.kind == Kind::float32) return;
-    const size_t stride = row_bytes(reader);
+    const size_t stride = reader.row_bytes(k_);
     for (int r = part_of(count, share.part, share.parts); r < part_of(count, share.part + 1, share.parts); r++) {
         const auto row = static_cast<size_t>(r);
         const float* from = x.data + row * x.stride;
@@ -283,7 +283,7 @@ void Pass::multiply(const Matrix& matrix, Product product, Floats x, Bytes rows,
         return k_.product_f32(matrix.f32, product);
     }
     product.rows = rows.data;
-    product.row_stride = row_bytes(matrix);
+    product.row_stride = matrix.row_bytes(k_);
     product.row_scale = rows.scale;
     matrix.kind == Kind::int8 ? k_.product_i8(matrix.i8, product) : k_.product_bf16(matrix.bf16, product);
 }
@@ -317,12 +317,7 @@ std::span<const int> Pass::text_starts(int from, int to) const {
     return {first, std::lower_bound(first, text_starts_.end(), to)};
 }
 
-// Bytes of a row as such a product reads it; of one of this width, whatever product reads it.
-size_t Pass::row_bytes(const Matrix& reader) const {
-    if (reader.kind == Kind::int8) return k_.row_bytes(reader.k());
-    return static_cast<size_t>(reader.k()) * (reader.kind == Kind::float32 ? sizeof(float) : sizeof(uint16_t));
-}
-
+// Room for a row of this width, in 8 bits or in bfloat16.
 size_t Pass::most_row_bytes(int width) const {
     return std::max(k_.row_bytes(width), k_.product_bf16 ? static_cast<size_t>(width) * sizeof(uint16_t) : 0);
 }

@@ -65,7 +65,6 @@ class Pass {
     void gather_first(int thread);
 
     char* qkv_row(size_t row) const;
-    size_t row_bytes(const Matrix& reader) const;
     size_t most_row_bytes(int width) const;
     Block block(int first_row, int count, int slot, bool first_only) const;
     std::span<const int> text_starts(int from, int to) const;

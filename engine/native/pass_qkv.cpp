@@ -30,7 +30,7 @@ void Pass::quantize_qkv(size_t index, const Block& block, Share share) {
     if (!takes_left(reader)) return;
     const int from = part_of(block.count, share.part, share.parts);
     const int to = part_of(block.count, share.part + 1, share.parts);
-    const size_t stride = row_bytes(reader);
+    const size_t stride = reader.row_bytes(k_);
     for (size_t i = 0; i < block.text_starts.size(); i++) {
         const int row = block.text_starts[i] - block.from;
         if (row < from || row >= to) continue;
@@ -69,7 +69,7 @@ void Pass::add_left(const Matrix& matrix, const Block& block, char* qkv, Share s
     product.epilogue = Epilogue::accumulate;
     product.num_rows = static_cast<int>(count);
     product.rows = block.left_rows.data;
-    product.row_stride = row_bytes(matrix);
+    product.row_stride = matrix.row_bytes(k_);
     product.row_scale = block.left_rows.scale;
     product.out = block.left.data;
     product.out_stride = block.left.stride;

@@ -67,9 +67,9 @@ class QuantizedRow {
     static void read(const void* row, int width, int zero, float* out) {
         const auto* head = static_cast<const RowHead*>(row);
         const auto* bytes = static_cast<const uint8_t*>(row) + sizeof(RowHead);
-        const auto number = [=](uint8_t byte) { return zero == CENTRE ? static_cast<int8_t>(byte) : int{byte}; };
-        for (int i = 0; i < width; i++)
-            out[i] = static_cast<float>(number(bytes[i]) - (zero == CENTRE ? 0 : zero));
+        const bool is_signed = zero == CENTRE;
+        const auto number = [=](uint8_t byte) { return is_signed ? static_cast<int8_t>(byte) : int{byte}; };
+        for (int i = 0; i < width; i++) out[i] = static_cast<float>(number(bytes[i]) - (is_signed ? 0 : zero));
         const auto* overflow = reinterpret_cast<const Overflow*>(bytes + width);
         for (int e = 0; e < head->overflows; e++, overflow++)
             for (int j = 0; j < 4; j++) out[4 * overflow->four + j] += static_cast<float>(number(overflow->left[j]));
