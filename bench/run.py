@@ -25,11 +25,11 @@ from bench.texts import SHORT_QUERY, VERIFY_TEXTS, RaggedSet, ragged_sets
 from bench.verify import NotVerified, reference_vectors, verify
 from bench.worker import Effort
 
-MODELS = ("minilm", "xlmr-base", "xlmr-large")
+XLMR_SHAPES = ((1, 16), (1, 64), (1, 128), (8, 128), (1, 512), (4, 512))
 SHAPES = {
     "minilm": ((1, 16), (1, 128), (32, 32), (32, 128), (8, 256)),
-    "xlmr-base": ((1, 16), (1, 64), (1, 128), (8, 128), (1, 512), (4, 512)),
-    "xlmr-large": ((1, 16), (1, 64), (1, 128), (8, 128), (1, 512), (4, 512)),
+    "xlmr-base": XLMR_SHAPES,
+    "xlmr-large": XLMR_SHAPES,
 }
 QUICK_SECONDS = 270.0
 _GROWTH = 1.25  # of a worker's memory between loading and its largest batch
@@ -61,8 +61,10 @@ class Runner:
         self.settings = settings
         self.begin = time.monotonic()
         self.cpus = available_cpus()[: settings.threads]
-        size = settings.model.removeprefix("xlmr-")
-        self.path = models.minilm() if size == "minilm" else models.seeded_xlmr(settings.layers, size=size)
+        if settings.model == "minilm":
+            self.path = models.minilm()
+        else:
+            self.path = models.seeded_xlmr(settings.layers, size=settings.model.removeprefix("xlmr-"))
         self.facts = models.model_facts(settings.model, self.path)
         self.tokenizer = load_tokenizer(self.path)
         self.measurement = Measurement(self.facts, self._plan(self.begin), self.say)
@@ -247,7 +249,7 @@ def _command(settings: Settings) -> str:
 
 def _parse(arguments: Sequence[str] | None) -> Settings:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Verify, then time, embedrt and its peers.")
-    parser.add_argument("--model", choices=MODELS, help="default: xlmr-large, with --quick minilm")
+    parser.add_argument("--model", choices=tuple(SHAPES), help="default: xlmr-large, with --quick minilm")
     parser.add_argument("--quick", action="store_true", help="MiniLM, fewer rounds; ends in 5 minutes on 2 cores")
     parser.add_argument("--systems", help=f"names joined by commas; all: {','.join(SYSTEMS)}")
     parser.add_argument("--shapes", help="e.g. 1x16,8x128 (batch x tokens)")
