@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from embedrt import (
+    BundleFormatError,
     BundleIntegrityError,
     Embedder,
     ExecutorError,
@@ -293,6 +294,17 @@ def test_a_flipped_bit_is_found_while_loading(tiny_bundle: Path, tmp_path: Path)
         Embedder(copy, variant="fp32")
     Embedder(copy, variant="fp32", verify_hashes=False).close()
     Embedder(copy, variant="int8").close()
+
+
+def test_a_damaged_tokenizer_is_told_by_its_hash(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, copy)
+    tokenizer = copy / "tokenizer.json"
+    tokenizer.write_bytes(tokenizer.read_bytes().replace(b"{", b"[", 1))
+    with pytest.raises(BundleIntegrityError, match=r"tokenizer.json does not match its sha256"):
+        Embedder(copy)
+    with pytest.raises(BundleFormatError, match="cannot be read by tokenizers"):
+        Embedder(copy, verify_hashes=False)
 
 
 def test_sentence_transformers_older_name_of_the_inputs(embedder: Embedder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ def decode(cls: type[T], value: Any, where: str = "") -> T:
     """
     if not isinstance(value, dict):
         raise SchemaError(f"{where or 'top level'}: must be an object, not {_kind(value)}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(typing.cast("Any", cls))
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(value) - set(fields))
     if unknown:
@@ -34,6 +35,12 @@ def decode(cls: type[T], value: Any, where: str = "") -> T:
         elif fld.default is dataclasses.MISSING and fld.default_factory is dataclasses.MISSING:
             raise SchemaError(f"{_join(where, name)}: missing")
     return cls(**out)
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Types by field. Annotations are strings and are compiled each time; a manifest has a thousand tensors."""
+    return typing.get_type_hints(cls)
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
@@ -18,9 +17,10 @@ from embedrt.batching import BatchLimits
 from embedrt.bundle import PARITY_VECTORS, Bundle, open_bundle
 from embedrt.errors import OptionError
 from embedrt.executors import Executor
-from embedrt.executors.choice import Chosen, check_executor, choose_variant, load_executor
+from embedrt.executors.choice import check_executor, choose_variant, load_executor
 from embedrt.executors.onnxruntime import choose_device
 from embedrt.inputs import Texts, checked_texts, distinct_windows, given_texts
+from embedrt.loading import load_beside
 from embedrt.machine import available_threads
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, parse_options
 from embedrt.pooling import l2_normalize, load_head, parse_pooling
@@ -94,8 +94,18 @@ class Embedder:
         manifest = self.bundle.manifest
         self.pooling = manifest.pipeline.pooling if pooling is None else parse_pooling(pooling)
         self._head = load_head(self.bundle, replace(manifest.pipeline, pooling=self.pooling))
-        self._tokenizer = TextTokenizer(self.bundle.path(manifest.tokenizer), manifest.max_tokens)
-        chosen = self._load_executor(executor, isa, packed_cache, verify_hashes)
+        load = partial(
+            load_executor,
+            self.bundle,
+            self.variant,
+            device=self.device,
+            num_threads=self.num_threads,
+            executor=executor,
+            isa=isa,
+            packed_cache=packed_cache,
+            check_packed=verify_hashes,
+        )
+        self._tokenizer, chosen = load_beside(self.bundle, self.variant, load, verify_hashes=verify_hashes)
         self._executor: Executor = chosen.executor
         self.executor = chosen.name  # "native" or "onnxruntime"
         self.executor_reason = chosen.reason
@@ -355,21 +365,3 @@ class Embedder:
 
     def _options(self, given: EncodeKwargs, kind: Kind, task: str | None) -> EncodeOptions:
         return parse_options(given, kind, task, self.bundle.manifest.prompts, self.dimension)
-
-    def _load_executor(self, executor: str, isa: str, packed_cache: bool, verify_hashes: bool) -> Chosen:
-        """Load the graph while the files are hashed: hashing releases the GIL, and loading takes longer."""
-        with ThreadPoolExecutor(1, thread_name_prefix="embedrt-hash") as beside:
-            hashed = beside.submit(self.bundle.check_hashes if verify_hashes else self.bundle.check_sizes, self.variant)
-            try:
-                return load_executor(
-                    self.bundle,
-                    self.variant,
-                    device=self.device,
-                    num_threads=self.num_threads,
-                    executor=executor,
-                    isa=isa,
-                    packed_cache=packed_cache,
-                    check_packed=verify_hashes,
-                )
-            finally:
-                hashed.result()  # a damaged file is a clearer reason than what onnxruntime makes of it

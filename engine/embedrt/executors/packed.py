@@ -24,7 +24,6 @@ FOLDER_VARIABLE = "EMBEDRT_PACKED_DIR"  # another folder than the bundle's, whic
 _MAGIC = b"embedrt packed 1"
 _SLACK = 256  # the kernels read up to one vector past the end
 _FOOTER = struct.Struct(f"<{_SLACK}x16s64s64sQ")  # magic, key, sha256 of the data, bytes of the data
-_CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,4 @@ def data_size(mapped: mmap.mmap) -> int:
 
 
 def _sha256(data: memoryview) -> bytes:
-    digest = hashlib.sha256()
-    for i in range(0, len(data), _CHUNK_BYTES):
-        digest.update(data[i : i + _CHUNK_BYTES])
-    return digest.hexdigest().encode()
+    return hashlib.sha256(data).hexdigest().encode()
