@@ -43,6 +43,7 @@ BATCHES = {
 }
 PRODUCTS = ("qkv", "attention output", "ffn up", "ffn down")
 ROWS = 48
+_TURN_S = 0.1  # of each of two callers: their start is not what is measured
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def main() -> None:
         _kernels(shape, isa, one)
         print(f"\n{name}: whole calls, {given.threads} threads; share of time per step")
         _calls(name, isa, given.threads, given.rounds, all_threads)
-        print(f"\n{name}: tokens/s with one thread, with {given.threads}, and of two calls at once on one executor")
+        print(f"\n{name}: tokens/s with one thread, with {given.threads}, and of two callers at once on one executor")
         _at_once(name, isa, given.threads, given.rounds)
 
 
@@ -141,12 +142,13 @@ def _at_once(name: str, isa: str, threads: int, rounds: int) -> None:
             for texts, tokens in BATCHES[name]:
                 batch = made.random_batch([tokens] * texts, shape.vocabulary)
                 run = partial(several.run, batch)
+                count = max(1, round(_TURN_S / _seconds(run)))
                 speeds: dict[str, list[float]] = {"one thread": [], "all threads": [], "two at once": []}
                 for _ in range(rounds):
                     speeds["one thread"].append(_seconds(partial(one.run, batch)))
-                    speeds["all threads"].append(_seconds(run))
-                    both = partial(_wait_for, pool, run)
-                    speeds["two at once"].append(_seconds(both) / 2)
+                    speeds["all threads"].append(_seconds(partial(_repeat, run, 2 * count)) / (2 * count))
+                    both = partial(_wait_for, pool, partial(_repeat, run, count))
+                    speeds["two at once"].append(_seconds(both) / (2 * count))
                 cells = (f"{key} {texts * tokens / statistics.median(times):8.0f}" for key, times in speeds.items())
                 print(f"  {f'{texts}x{tokens}':7} {', '.join(cells)}", flush=True)
         one.close()
@@ -156,6 +158,11 @@ def _at_once(name: str, isa: str, threads: int, rounds: int) -> None:
 def _wait_for(pool: Executor, run: Callable[[], object]) -> None:
     for call in [pool.submit(run) for _ in range(2)]:
         call.result()
+
+
+def _repeat(run: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        run()
 
 
 def _share(gops: float, peaks: Peaks) -> str:
