@@ -1,4 +1,4 @@
-"""Sentence embeddings on ONNX Runtime: fast, and proven equal to PyTorch."""
+"""Sentence embeddings from ONNX bundles: fast on CPUs, and proven equal to PyTorch."""
 
 import importlib
 import os

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,19 @@ def test_kubernetes_and_compose_values_are_accepted():
     load_settings({"bundles": found["args"]}, {row["name"]: row["value"] for row in found["env"]}, None)
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["embedrt"]
     load_settings({"bundles": ("/bundle",)}, compose["environment"], None)
+
+
+def test_the_image_is_not_built_without_the_native_module():
+    """Its build has a compiler, and ends with a check that this library passes."""
+    build, _, run = (DEPLOY / "Dockerfile").read_text().partition("\nFROM python:3.11-slim\n")
+    assert "slim AS build" not in build
+    assert run
+    (check,) = re.findall(r"python -c '(.+)'", build)
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    without = "import pathlib, embedrt.executors.native as n; n._find_library = lambda: pathlib.Path('/nowhere'); " + check
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
+    assert "native module is not installed" in done.stderr
 
 
 def test_probes_reach_something_and_the_grace_times_add_up(served: Served):
