@@ -118,6 +118,8 @@ def test_sigterm_under_load_answers_all_that_was_accepted_and_exits_0(tmp_path: 
     assert len(answered) == len(statuses)  # what the server took, it answered; what broke never reached it
     assert {row["status"] for row in answered} == {200}
     assert len(broken) <= 8  # connections that were in the kernel's queue when the socket closed
+    (loaded,) = server.events("model loaded")
+    assert "not fp32" in str(loaded["reason"])  # why it is this executor
     assert server.events("stopping")
     assert server.events("stopped")
 

@@ -135,6 +135,7 @@ async def _load(service: Service, bundles: list[NamedBundle], on_failure: Callab
         log(
             "model loaded", name=engine.name, variant=embedder.variant, identity=embedder.identity,
             dimension=embedder.dimension, max_tokens=embedder.max_tokens, executor=embedder.executor_description,
+            reason=embedder.executor_reason,
         )  # fmt: skip
 
 
