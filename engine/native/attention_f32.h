@@ -5,7 +5,7 @@ constexpr int QUERIES = 6;
 
 static size_t attention_f32_scratch(int num_keys, int head_size) {
     const size_t keys = static_cast<size_t>((num_keys + KEYS - 1) / KEYS * KEYS);
-    return keys * static_cast<size_t>(head_size) + QUERIES * keys;
+    return 2 * keys * static_cast<size_t>(head_size) + QUERIES * keys;
 }
 
 // K as panels [keys / KEYS][head size][KEYS]; keys that do not exist are zero.
@@ -18,6 +18,14 @@ static void transpose_keys(const Attention& a, float* out) {
                 V::transpose(key + static_cast<size_t>(j) * a.stride + c, a.stride, count - j, out + c * KEYS + j, KEYS);
         out += static_cast<size_t>(a.head_size) * KEYS;
     }
+}
+
+// V's rows end to end. Where they lie they are a multiple of 4096 bytes apart for most models, in so few sets of the caches
+// that not even the second one would keep them from one tile of queries to the next.
+static void gather_values(const Attention& a, float* out) {
+    const auto* value = static_cast<const float*>(a.value);
+    for (int i = 0; i < a.num_keys; i++, value += a.stride, out += a.head_size)
+        for (int c = 0; c < a.head_size; c += W) V::store(out + c, V::load(value + c));
 }
 
 // Scores of a row to weights 2^(score - largest); their sum. Slots past the last key get weight 0.
@@ -37,10 +45,11 @@ static inline float softmax(float* scores, int num_keys, int padded) {
 }
 
 template <int R, int VECTORS>
-static inline void weigh_values(const Attention& a, const float* scores, int padded, const float* sums, float* out,
-                                int column) {
+static inline void weigh_values(const Attention& a, const float* values, const float* scores, int padded,
+                                const float* sums, float* out, int column) {
     F total[R][VECTORS];
-    tile_f32<R, VECTORS>(scores, static_cast<size_t>(padded), static_cast<const float*>(a.value) + column, a.stride, a.num_keys, total);
+    tile_f32<R, VECTORS>(scores, static_cast<size_t>(padded), values + column, static_cast<size_t>(a.head_size),
+                         a.num_keys, total);
     for (int r = 0; r < R; r++) {
         const F inverse = V::set1(1.0f / sums[r]);
         for (int j = 0; j < VECTORS; j++)
@@ -49,7 +58,7 @@ static inline void weigh_values(const Attention& a, const float* scores, int pad
 }
 
 template <int R>
-static void attend_rows(const Attention& a, const float* keys, float* scores, int padded, int query) {
+static void attend_rows(const Attention& a, const float* keys, const float* values, float* scores, int padded, int query) {
     const float* q = static_cast<const float*>(a.query) + static_cast<size_t>(query) * a.stride;
     for (int first = 0; first < padded; first += KEYS) {
         F sum[R][V::F32_VECTORS];
@@ -65,17 +74,18 @@ static void attend_rows(const Attention& a, const float* keys, float* scores, in
     float* out = a.out + static_cast<size_t>(query - a.first_query) * a.out_stride;
     int column = 0;
     for (; column + V::F32_VECTORS * W <= a.head_size; column += V::F32_VECTORS * W)
-        weigh_values<R, V::F32_VECTORS>(a, scores, padded, sums, out, column);
-    for (; column < a.head_size; column += W) weigh_values<R, 1>(a, scores, padded, sums, out, column);
+        weigh_values<R, V::F32_VECTORS>(a, values, scores, padded, sums, out, column);
+    for (; column < a.head_size; column += W) weigh_values<R, 1>(a, values, scores, padded, sums, out, column);
 }
 
 static void run_attention_f32(const Attention& a) {
     const int padded = (a.num_keys + KEYS - 1) / KEYS * KEYS;
-    float* keys = a.scratch;
-    float* scores = keys + static_cast<size_t>(padded) * static_cast<size_t>(a.head_size);
+    const size_t size = static_cast<size_t>(padded) * static_cast<size_t>(a.head_size);
+    float *keys = a.scratch, *values = keys + size, *scores = values + size;
     transpose_keys(a, keys);
+    gather_values(a, values);
     each_tile<QUERIES>(a.last_query - a.first_query, [&](int, int, int row, auto rows) {
-        attend_rows<rows.value>(a, keys, scores, padded, a.first_query + row);
+        attend_rows<rows.value>(a, keys, values, scores, padded, a.first_query + row);
     });
 }
 
