@@ -53,7 +53,8 @@ class Embedder:
 
     Args:
         bundle: directory that `embedrt export` made.
-        variant: "fp32", "fp16", "int8", or "auto": on CPUs int8 where the bundle has it, on CUDA fp16.
+        variant: "fp32", "fp16", "int8", "bf16" (fp32's or fp16's weights rounded as they are loaded; CPUs with
+            AVX512-BF16 only), or "auto": on CPUs int8 where the bundle has it, on CUDA fp16.
         device: "cpu", "cuda", or "auto": CUDA where this onnxruntime has it.
         executor: "native", "onnxruntime", or "auto": native where it runs the variant here, else ONNX Runtime.
         isa: instruction set of the native executor; "auto" is the best that this machine has.
