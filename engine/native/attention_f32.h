@@ -20,8 +20,8 @@ static void transpose_keys(const Attention& a, float* out) {
     }
 }
 
-// V's rows end to end. Where they lie they are a multiple of 4096 bytes apart for most models, in so few sets of the caches
-// that not even the second one would keep them from one tile of queries to the next.
+// V's rows end to end. In the matrix of Q, K and V they are 12 bytes times the width apart, at 1024 a multiple of 4096: in so
+// few sets of the caches that one tile of queries evicts them before the next.
 static void gather_values(const Attention& a, float* out) {
     const auto* value = static_cast<const float*>(a.value);
     for (int i = 0; i < a.num_keys; i++, value += a.stride, out += a.head_size)
@@ -58,7 +58,8 @@ static inline void weigh_values(const Attention& a, const float* values, const f
 }
 
 template <int R>
-static void attend_rows(const Attention& a, const float* keys, const float* values, float* scores, int padded, int query) {
+static void attend_rows(const Attention& a, const float* keys, const float* values, float* scores, int padded,
+                        int query) {
     const float* q = static_cast<const float*>(a.query) + static_cast<size_t>(query) * a.stride;
     for (int first = 0; first < padded; first += KEYS) {
         F sum[R][V::F32_VECTORS];
