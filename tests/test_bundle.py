@@ -284,11 +284,13 @@ def test_tables_know_every_name() -> None:
     assert set(SIMILARITIES) == set(SIMILARITY_NAMES)
 
 
-def test_sha256_of_more_than_a_chunk(tmp_path: Path) -> None:
+def test_sha256_of_a_large_file_and_of_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "zeros"
     path.write_bytes(bytes((1 << 22) + 1))
     # sha256sum of 4,194,305 zero bytes
     assert sha256_of(path) == "95e441ca65cd41fa01b2a71799e79fd60db59ed34f13af32a91e85f90378676c"
+    path.write_bytes(b"")
+    assert sha256_of(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def test_what_is_no_bundle_is_called_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

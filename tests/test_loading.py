@@ -15,6 +15,12 @@ from embedrt.loading import load_beside
 from embedrt.tokenization import TextTokenizer
 
 
+@pytest.fixture
+def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
 def fails() -> NoReturn:
     raise ExecutorError("no such executor")
 
@@ -43,21 +49,17 @@ def test_an_executor_that_cannot_load_says_so(tiny_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["tokenizer.json", "int8/weights.bin"])
-def test_a_damaged_file_is_told_before_what_others_make_of_it(tiny_bundle: Path, tmp_path: Path, damaged: str) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(tiny_bundle, copy)
-    data = bytearray((copy / damaged).read_bytes())
+def test_a_damaged_file_is_told_before_what_others_make_of_it(own_bundle: Path, damaged: str) -> None:
+    data = bytearray((own_bundle / damaged).read_bytes())
     data[0] ^= 1
-    (copy / damaged).write_bytes(data)
+    (own_bundle / damaged).write_bytes(data)
     with pytest.raises(BundleIntegrityError, match=f"{damaged} does not match its sha256"):
-        load_beside(open_bundle(copy), "int8", fails, verify_hashes=True)
+        load_beside(open_bundle(own_bundle), "int8", fails, verify_hashes=True)
 
 
 @pytest.mark.parametrize("verify_hashes", [False, True])
-def test_a_file_that_has_become_shorter_is_told(tiny_bundle: Path, tmp_path: Path, verify_hashes: bool) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(tiny_bundle, copy)
-    opened = open_bundle(copy)
-    (copy / "int8/weights.bin").write_bytes(b"")
+def test_a_file_that_has_become_shorter_is_told(own_bundle: Path, verify_hashes: bool) -> None:
+    opened = open_bundle(own_bundle)
+    (own_bundle / "int8/weights.bin").write_bytes(b"")
     with pytest.raises(BundleIntegrityError, match=r"int8/weights\.bin"):
         load_beside(opened, "int8", lambda: None, verify_hashes=verify_hashes)
