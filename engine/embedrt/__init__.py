@@ -1,4 +1,4 @@
-"""Sentence embeddings from ONNX bundles: fast on CPUs, and proven equal to PyTorch."""
+"""Text embeddings on CPUs from ONNX bundles: fast, lean, and measured against PyTorch."""
 
 import importlib
 import os

@@ -47,7 +47,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show versions."
 )
 def app() -> None:
-    """Sentence embeddings from ONNX bundles: fast on CPUs, and proven equal to PyTorch.
+    """Text embeddings on CPUs from ONNX bundles: fast, lean, and measured against PyTorch.
 
     Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted.
     EMBEDRT_THREADS, EMBEDRT_VARIANT and EMBEDRT_DEVICE set the defaults of --threads, --variant and
