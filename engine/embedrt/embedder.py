@@ -60,9 +60,9 @@ class Embedder:
         isa: instruction set of the native executor; "auto" is the best that this machine has.
         num_threads: threads of the executor; default what CPU affinity and cgroup quota allow.
         pooling: another pooling than the bundle's, e.g. "cls"; several joined by "+". Part of the identity.
-        packed_cache: keep what the native executor packs in a file in the bundle's folder `.packed` (or in that of
-            EMBEDRT_PACKED_DIR): later loads are faster, and processes share the memory. Where it cannot be written,
-            weights are packed as ever.
+        packed_cache: keep what the native executor packs in a file: True for the bundle's folder `.packed`, or the
+            path of another folder, which several bundles may share. Later loads are faster, and processes share the
+            memory. Where it cannot be written, weights are packed as ever.
         verify_hashes: compare each file that is used with its sha256; False checks sizes only and loads faster.
 
     Raises:
@@ -82,7 +82,7 @@ class Embedder:
         isa: str = "auto",
         num_threads: int | None = None,
         pooling: str | None = None,
-        packed_cache: bool = False,
+        packed_cache: bool | str | Path = False,
         verify_hashes: bool = True,
     ) -> None:
         if num_threads is not None and num_threads < 1:
@@ -103,7 +103,7 @@ class Embedder:
             num_threads=self.num_threads,
             executor=executor,
             isa=isa,
-            packed_cache=packed_cache,
+            packed_cache=packed_cache if isinstance(packed_cache, bool) else Path(packed_cache),
             check_packed=verify_hashes,
         )
         self._tokenizer, chosen = load_beside(self.bundle, self.variant, load, verify_hashes=verify_hashes)

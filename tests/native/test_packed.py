@@ -31,7 +31,9 @@ def bundle(tmp_path: Path, native_isas: dict[str, bool]) -> Bundle:
     return made.write_bundle(tmp_path / "bundle", shape)
 
 
-def run(bundle: Bundle, isa: str = "auto", *, packed_cache: bool = True, threads: int = 2) -> NDArray[np.float32]:
+def run(
+    bundle: Bundle, isa: str = "auto", *, packed_cache: bool | Path = True, threads: int = 2
+) -> NDArray[np.float32]:
     executor = NativeExecutor(bundle, "int8", num_threads=threads, isa=isa, packed_cache=packed_cache)
     try:
         return executor.run(BATCH)
@@ -145,11 +147,13 @@ def test_a_full_disk_is_no_error(bundle: Bundle, monkeypatch) -> None:
 
 
 def test_another_folder(bundle: Bundle, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv(packed.FOLDER_VARIABLE, str(tmp_path / "kept" / "here"))
-    wanted = run(bundle)
+    monkeypatch.setenv("EMBEDRT_PACKED_DIR", str(tmp_path / "of the environment"))  # is the commands' to read
+    folder = tmp_path / "kept" / "here"
+    wanted = run(bundle, packed_cache=folder)
     assert not (bundle.root / packed.FOLDER).exists()
-    assert len(list((tmp_path / "kept" / "here").glob("*.bin"))) == 1
-    np.testing.assert_array_equal(run(bundle), wanted)
+    assert not (tmp_path / "of the environment").exists()
+    assert len(list(folder.glob("*.bin"))) == 1
+    np.testing.assert_array_equal(run(bundle, packed_cache=folder), wanted)
 
 
 def test_several_processes_write_it_once(bundle: Bundle) -> None:
@@ -189,15 +193,12 @@ def test_a_process_that_is_killed_while_it_writes_leaves_no_file(bundle: Bundle,
     assert not list((bundle.root / packed.FOLDER).glob("*.partial"))
 
 
-def test_the_embedder_keeps_it_where_asked(
-    tiny_bundle: Path, native_isas: dict[str, bool], tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setenv(packed.FOLDER_VARIABLE, str(tmp_path / "kept"))
+def test_the_embedder_keeps_it_where_asked(tiny_bundle: Path, native_isas: dict[str, bool], tmp_path: Path) -> None:
     with Embedder(tiny_bundle, variant="int8", executor="native") as embedder:
         wanted = embedder.encode("why is the sky blue?")
     assert not (tmp_path / "kept").exists()
-    for _ in range(2):
-        with Embedder(tiny_bundle, variant="int8", executor="native", packed_cache=True) as embedder:
+    for folder in (tmp_path / "kept", str(tmp_path / "kept")):
+        with Embedder(tiny_bundle, variant="int8", executor="native", packed_cache=folder) as embedder:
             np.testing.assert_array_equal(embedder.encode("why is the sky blue?"), wanted)
     assert len(list((tmp_path / "kept").glob("*.bin"))) == 1
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from embedrt.cli.app import app
 from embedrt.errors import EmbedrtError, FileFormatError, OptionError
 from embedrt.server.config import load_settings, to_toml
 from embedrt.server.settings import NAMES
@@ -29,6 +36,39 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path):
     assert settings.workers == 1
     origins = [loaded.origins[name] for name in ("port", "host", "batch_tokens", "workers")]
     assert origins == ["flag", "environment", str(tmp_path / "serve.toml"), "default"]
+
+
+def _variables(command: click.Command) -> Iterator[str]:
+    """What a command and those below it read of the environment."""
+    for parameter in command.params:
+        yield from [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            below = command.get_command(click.Context(command), name)
+            assert below is not None
+            yield from _variables(below)
+
+
+def test_no_variable_that_other_commands_read_or_the_docs_name_stops_the_server(tmp_path: Path):
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    named = set(re.findall(r"EMBEDRT_[A-Z_]+", "".join(p.read_text(encoding="utf-8") for p in docs.glob("*.md"))))
+    read = {name for name in _variables(app) if name.startswith("EMBEDRT_")}
+    assert {"EMBEDRT_PACKED_DIR", "EMBEDRT_THREADS"} <= read
+    refused = []
+    for name in sorted(name for name in named | read if not name.startswith("EMBEDRT_TEST_")):
+        try:
+            load_settings({"bundles": ("b",)}, {name: ""}, None)
+        except OptionError as exc:
+            refused += [name] * ("unknown setting" in str(exc))
+    assert refused == []
+
+
+def test_the_folder_of_packed_weights_is_a_setting_like_the_others(tmp_path: Path):
+    environment = os.environ | {"EMBEDRT_PACKED_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "embedrt", "serve", "some-bundle", "--print-config"]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert f'packed_dir = "{tmp_path}"  # environment' in shown
+    assert load(tmp_path, packed_dir="there").settings.packed_dir == "there"
 
 
 def test_lists_switches_and_numbers_from_the_environment(tmp_path: Path):

@@ -34,7 +34,7 @@ class Process:
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
         command = ["-m", "embedrt", "serve", *map(str, arguments), "--port", str(self.port), "--threads", "1"]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDRT_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDRT_TEST_")}  # the tests' own
         with log.open("w") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, *command, "--log-format", "json"], stderr=stream, env=environment

@@ -49,8 +49,12 @@ isa_option = click.option(
     help="Instruction set of the native executor: avx512bf16, avx512vnni, avx2, portable.",
 )  # fmt: skip
 packed_cache_option = click.option(
-    "--packed-cache/--no-packed-cache", default=False, envvar="EMBEDRT_PACKED_CACHE",
+    "--packed-cache/--no-packed-cache", default=None, envvar="EMBEDRT_PACKED_CACHE",
     help="Keep what the native executor packs in a file beside the bundle: faster loads, shared memory.",
+)  # fmt: skip
+packed_dir_option = click.option(
+    "--packed-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", envvar="EMBEDRT_PACKED_DIR",
+    help="Keep it in this folder instead, for bundles that are read-only.",
 )  # fmt: skip
 column_option = click.option(
     "--column", help="Column or JSON field with the texts.  [default: 'text', or the only one]"
@@ -63,16 +67,19 @@ input_format_option = click.option(
 
 
 def engine_options(function: F) -> F:
-    """--variant, --device, --executor, --isa, --threads, --packed-cache."""
+    """--variant, --device, --executor, --isa, --threads, --packed-cache, --packed-dir."""
     return stack(
-        function, variant_option, device_option, executor_option, isa_option, threads_option, packed_cache_option
-    )
+        function, variant_option, device_option, executor_option, isa_option, threads_option, packed_cache_option,
+        packed_dir_option,
+    )  # fmt: skip
 
 
 def engine(given: dict[str, Any]) -> dict[str, Any]:
     """What `engine_options` were given, as Embedder takes them."""
-    names = ("variant", "device", "executor", "isa", "packed_cache")
-    return {"num_threads": given["threads"], **{name: given[name] for name in names}}
+    names = ("variant", "device", "executor", "isa")
+    wanted, folder = given["packed_cache"], given["packed_dir"]
+    kept = bool(wanted) if folder is None or wanted is False else folder  # a folder says it, --no-packed-cache wins
+    return {"num_threads": given["threads"], "packed_cache": kept, **{name: given[name] for name in names}}
 
 
 def stack(function: F, *decorators: Callable[[F], F]) -> F:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from embedrt.bundle import BF16, Bundle
 from embedrt.errors import DependencyError, OptionError, UnsupportedByNativeError
@@ -39,7 +40,7 @@ def load_executor(
     num_threads: int,
     executor: str,
     isa: str,
-    packed_cache: bool = False,
+    packed_cache: bool | Path = False,
     check_packed: bool = True,
 ) -> Chosen:
     """Load the executor that `executor` means.
@@ -76,7 +77,7 @@ def load_executor(
         reason = f"the native executor does not run this: {exc}"
         return Chosen(_onnxruntime(bundle, variant, device, num_threads), "onnxruntime", reason)
     why = "asked for" if executor == "native" else "the fastest for this variant here"
-    return Chosen(native, "native", f"{why}; weights {native.packed_reason}" if packed_cache else why)
+    return Chosen(native, "native", f"{why}; weights {native.packed_reason}" if packed_cache is not False else why)
 
 
 def check_executor(executor: str) -> None:

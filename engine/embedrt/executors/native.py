@@ -118,13 +118,14 @@ class NativeExecutor:
         *,
         num_threads: int,
         isa: str = "auto",
-        packed_cache: bool = False,
+        packed_cache: bool | Path = False,
         check_packed: bool = True,
     ) -> None:
         """Map the variant's weights and pack them for `isa`: "auto", or a name of `available_isas`.
 
         Args:
-            packed_cache: keep what was packed in a file (`embedrt.executors.packed`), and use it where it is.
+            packed_cache: keep what was packed in a file (`embedrt.executors.packed`), and use it where it is; in the
+                bundle's folder `.packed`, or in the folder given.
             check_packed: compare the data of that file with their sha256.
 
         Raises:
@@ -144,8 +145,9 @@ class NativeExecutor:
         self.packed_reason = "packed at every load"
         chosen = self._library.embedrt_isa_chosen(config.isa)
         try:
-            if packed_cache and chosen is not None:
-                file = packed_file(bundle, variant, chosen.decode(), Path(self._library._name))
+            if packed_cache is not False and chosen is not None:
+                folder = packed_cache if isinstance(packed_cache, Path) else None
+                file = packed_file(bundle, variant, chosen.decode(), Path(self._library._name), folder)
                 self._create_kept(config, file, check_packed)
             else:
                 self._encoder = self._create(config, None)

@@ -1,4 +1,4 @@
-"""Packed weights kept in a file beside the bundle: a later load need not pack, and processes share the memory.
+"""Packed weights kept in a file: a later load need not pack, and processes share the memory.
 
 The file holds what the native module packed, and a footer that says for what, and its sha256. It is written under
 another name first, so it is whole or absent; a file that does not fit is made anew.
@@ -18,8 +18,7 @@ from pathlib import Path
 
 from embedrt.bundle import Bundle, sha256_of
 
-FOLDER = ".packed"
-FOLDER_VARIABLE = "EMBEDRT_PACKED_DIR"  # another folder than the bundle's, which may be read-only
+FOLDER = ".packed"  # in the bundle, unless another is named
 
 _MAGIC = b"embedrt packed 1"
 _SLACK = 256  # the kernels read up to one vector past the end
@@ -94,15 +93,14 @@ class PackedFile:
             yield
 
 
-def packed_file(bundle: Bundle, variant: str, isa: str, library: Path) -> PackedFile:
-    """The file for `variant` on `isa` as the native module at `library` packs it."""
+def packed_file(bundle: Bundle, variant: str, isa: str, library: Path, folder: Path | None = None) -> PackedFile:
+    """The file for `variant` on `isa` as the native module at `library` packs it; in `folder`, else in the bundle's."""
     entry = bundle.variant(variant)
     parts = (sha256_of(library), isa, asdict(bundle.manifest.architecture), asdict(entry))
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    folder = os.environ.get(FOLDER_VARIABLE)
     if folder is None:
         return PackedFile(bundle.root / FOLDER / f"{variant}-{isa}.bin", key)
-    return PackedFile(Path(folder) / f"{key[:16]}-{isa}.bin", key)  # many bundles may share it
+    return PackedFile(folder / f"{key[:16]}-{isa}.bin", key)  # many bundles may share it
 
 
 def data_size(mapped: mmap.mmap) -> int:

@@ -120,7 +120,7 @@ class Models:
                 executor=settings.executor,
                 isa=settings.isa,
                 num_threads=threads,
-                packed_cache=settings.packed_cache,
+                packed_cache=(settings.packed_cache and settings.packed_dir) or settings.packed_cache,
                 verify_hashes=settings.verify_hashes,
             )
             warm_up(embedder, settings.batch_tokens)

@@ -30,6 +30,7 @@ class Settings:
     threads: int = _setting(0, "threads to compute with, over all workers; 0: what affinity and quota allow", minimum=0)
     share_threads: bool = _setting(True, "several models take turns with all threads, instead of dividing them")
     packed_cache: bool = _setting(True, "keep packed weights in a file beside the bundle, which workers share")
+    packed_dir: str = _setting("", "folder for those files instead, where bundles are read-only")
     verify_hashes: bool = _setting(True, "compare the bundles' files with their hashes when loading")
     batch_tokens: int = _setting(256, "padded tokens of one batch", minimum=1)
     queue_tokens: int = _setting(1_000_000, "tokens that may wait per model; beyond them requests get 429", minimum=1)
