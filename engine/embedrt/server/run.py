@@ -14,6 +14,7 @@ from embedrt.errors import OptionError
 from embedrt.server.app import make_app, make_service
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles
+from embedrt.server.protocol import HttpProtocol
 from embedrt.server.settings import Settings
 from embedrt.server.workers import Supervisor
 
@@ -74,7 +75,8 @@ def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedB
     config = uvicorn.Config(
         make_app(service, bundles, fail),
         loop="auto",
-        http="httptools",
+        http=HttpProtocol,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,

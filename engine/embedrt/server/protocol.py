@@ -1,0 +1,70 @@
+"""How bytes of a connection become requests: uvicorn's protocol on httptools, for clients as they come."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+_OFFER = (b"upgrade", b"http2-settings")  # headers, and names in Connection, that offer another protocol
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1 that passes over offers of other protocols, as RFC 9110 (7.8) allows.
+
+    Java's HttpClient, `curl --http2` and Ktor send `Upgrade: h2c` with their requests. The parser takes such a head for
+    the end of HTTP on the connection and leaves the body unread. Then the same head without the offer goes through a
+    fresh parser, and the body and what follows after it, in whatever pieces they come.
+    """
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._offered = False  # the parser is at a head that offers another protocol
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.logger.log(logging.INFO, "a request that is not HTTP")
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            if not self._offered:  # CONNECT: what follows is no HTTP
+                self.transport.close()
+                return
+            head = self._head_without_offer()
+            self._offered = False
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._feed(head + data[exc.args[0] :])
+
+    def _head_without_offer(self) -> bytes:
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [part for part in value.split(b",") if part.strip().lower() not in _OFFER]
+                value = b",".join(kept)
+            if name not in _OFFER and value:
+                lines.append(name + b": " + value)
+        return b"\r\n".join((*lines, b"", b""))
+
+    def on_headers_complete(self) -> None:
+        """The parser has a head."""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._offered = True
+            return
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The parser has a request, or a head that offers another protocol."""
+        if not self._offered:
+            super().on_message_complete()
