@@ -112,6 +112,11 @@ def test_what_is_refused_says_where_and_why(tmp_path: Path, given: dict[str, Any
 def test_files_that_cannot_be_read(tmp_path: Path):
     with pytest.raises(FileFormatError, match="is not TOML"):
         load(tmp_path, "port = ")
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbfport = 7\r\n")
+    assert load_settings({"bundles": ("b",)}, {}, tmp_path / "marked.toml").settings.port == 7
+    (tmp_path / "wide.toml").write_bytes("port = 7".encode("utf-16"))
+    with pytest.raises(FileFormatError, match=r"wide.toml is not UTF-8.*save it as UTF-8"):
+        load_settings({}, {}, tmp_path / "wide.toml")
     with pytest.raises(EmbedrtError, match="No such file"):
         load_settings({}, {}, tmp_path / "nowhere.toml")
 

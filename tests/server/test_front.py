@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
 
+import httpx
 import pytest
 
 from embedrt.errors import FileFormatError
@@ -109,3 +111,56 @@ def test_logs_hold_no_texts(served: Served, caplog: pytest.LogCaptureFixture):
         assert not any("zebra" in line for line in lines)
         assert any("texts" in line and "200" in line for line in lines)
         assert any("malformed" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/embeddings/", "//v1/embeddings", "/v1//embeddings//", "/embeddings", "/embeddings/"]
+)
+def test_paths_as_clients_join_them(served: Served, path: str):
+    answer = served.client.post(path, json={"input": "a"}, headers={"X-Forwarded-Proto": "https"})
+    assert (answer.status_code, "location" in answer.headers) == (200, False)
+
+
+def test_a_slash_at_the_end_of_models_names_no_model(served: Served):
+    for path in ("/v1/models/", "/models"):
+        assert len(served.get(path).json()["data"]) == 3
+    assert served.get("/v1/models/lookup/").json()["id"] == "lookup"
+
+
+def test_no_spelling_of_a_path_goes_around_the_keys(lookup_bundle: Path):
+    with serving(lookup_bundle, api_keys=("one",)) as server:
+        for path in (
+            "//v1/models",
+            "/v1/models/",
+            "/health/../v1/models",
+            "/static/../v1/models",
+            "/health//..//metrics",
+        ):
+            assert httpx.get(f"{server.url}{path}").status_code in (401, 404), path
+            assert send_path(server, path) in (401, 404), path
+
+
+def send_path(server: Served, path: str) -> int:
+    """The status for a path that no client library has cleaned."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return int(sock.recv(4096).split()[1])
+
+
+def test_errors_name_the_path_and_the_methods(served: Served):
+    assert "there is no path /v1/embedding; see /docs" in served.post("/v1/embedding", {"input": "a"}).text
+    assert "GET is not allowed at /embed, but POST" in served.get("/embed").text
+
+
+def test_a_key_file_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbffirst\r\nsecond\r\n")
+    keys = ApiKeys((), str(file))
+    assert keys.accepts("Bearer first")
+    assert keys.accepts("Bearer second")
+    file.write_bytes("first\n".encode("utf-16"))
+    with pytest.raises(FileFormatError, match="is not UTF-8"):
+        ApiKeys((), str(file))
+    with pytest.raises(FileFormatError, match="nowhere cannot be read: No such file"):
+        ApiKeys((), str(tmp_path / "nowhere"))

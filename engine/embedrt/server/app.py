@@ -107,6 +107,7 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
         lifespan=lifespan,
         exception_handlers={ServeError: serve_error, HTTPException: http_error},
     )
+    app.router.redirect_slashes = False  # Front has seen to them
     wrapped: ASGIApp = Front(app, service)
     if service.settings.cors_origins:
         wrapped = CORSMiddleware(

@@ -1,4 +1,4 @@
-"""One HTTP request on its way: its body, its deadline, its client, and what is to be said about it."""
+"""One HTTP request on its way: its deadline, its client, and what is to be said about it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.settings import Settings
 
 T = TypeVar("T")
-S = TypeVar("S", bound=msgspec.Struct)
 
 _MAX_TIMEOUT_S = 3600.0
 
@@ -121,63 +119,6 @@ def call_of(request: Request) -> Call:
     """The Call that came with the request."""
     call: Call = request.scope["embedrt.call"]
     return call
-
-
-async def read_json(request: Request, shape: type[S], settings: Settings, budget: ByteBudget) -> S:
-    """The request's body as `shape`.
-
-    Raises:
-        ServeError: too large (413), too slow (408), no JSON (400), or not of that shape (422).
-    """
-    call = call_of(request)
-    body = await _read_body(request, call, settings, budget)
-    with call.timed("parse"):
-        try:
-            return msgspec.json.decode(body, type=shape)
-        except msgspec.ValidationError as exc:
-            raise ServeError("invalid", f"body: {exc}", param=_path_in(str(exc))) from exc
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise ServeError("malformed", f"the body is not JSON: {exc}") from exc
-
-
-async def _read_body(request: Request, call: Call, settings: Settings, budget: ByteBudget) -> bytearray:
-    limit = int(settings.body_mb * 1e6)
-    said = request.headers.get("content-length", "")
-    body = bytearray()
-    try:
-        if said.isdigit() and int(said) > limit:
-            raise _too_large(limit, int(said))
-        async with asyncio.timeout(settings.body_timeout_s):
-            async for chunk in request.stream():
-                budget.hold(len(chunk))
-                call.held += len(chunk)
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit, len(body))
-    except TimeoutError:
-        raise ServeError(
-            "slow_body",
-            f"the body did not come within {settings.body_timeout_s:g} s",
-            headers={"Connection": "close"},
-        ) from None
-    except ClientDisconnect:
-        raise ServeError("gone", "the client left while sending") from None
-    return body
-
-
-def _too_large(limit: int, size: int) -> ServeError:
-    # What is still to come would have to be read before another request; closing is cheaper.
-    return ServeError(
-        "too_large",
-        f"the body may have {limit} bytes, this has {size} or more; split it, or raise body_mb",
-        headers={"Connection": "close"},
-    )
-
-
-def _path_in(message: str) -> str | None:
-    """The field that msgspec's message names, as in "... - at `$.input[3]`"."""
-    _, found, path = message.rpartition("at `$.")
-    return path.rstrip("`") if found else None
 
 
 def deadline_of(request: Request, settings: Settings) -> float:

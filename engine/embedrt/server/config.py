@@ -63,10 +63,12 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except OSError as exc:
         raise FileFormatError(f"{file} cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        raise FileFormatError(f"{file} is not UTF-8: {exc}; save it as UTF-8") from exc
+    except tomllib.TOMLDecodeError as exc:
         raise FileFormatError(f"{file} is not TOML: {exc}") from exc
     found = {name.replace("-", "_"): value for name, value in data.items()}
     for name in found:

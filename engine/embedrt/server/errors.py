@@ -20,6 +20,8 @@ class Kind:
     tei_type: str
 
 
+_OPENAI_ROOTS = frozenset({"v1", "openai", "embeddings", "models"})
+
 KINDS = {
     "malformed": Kind(400, "invalid_request_error", "Validation"),
     "unauthorized": Kind(401, "authentication_error", "Validation"),
@@ -28,6 +30,7 @@ KINDS = {
     "method_not_allowed": Kind(405, "invalid_request_error", "Validation"),
     "slow_body": Kind(408, "invalid_request_error", "Validation"),
     "too_large": Kind(413, "invalid_request_error", "Validation"),
+    "wrong_type": Kind(415, "invalid_request_error", "Validation"),
     "invalid": Kind(422, "invalid_request_error", "Validation"),
     "overloaded": Kind(429, "rate_limit_error", "Overloaded"),
     "gone": Kind(499, "client_closed_request", "Backend"),  # for logs and metrics: nobody reads it
@@ -73,6 +76,11 @@ def translate(exc: EmbedrtError) -> ServeError:
     if isinstance(exc, OptionError):
         return ServeError("invalid", str(exc))
     return ServeError("failed", str(exc))
+
+
+def openai_path(path: str) -> bool:
+    """Whether clients of that path read errors as OpenAI writes them."""
+    return path.split("/")[1] in _OPENAI_ROOTS
 
 
 def openai_body(error: ServeError) -> dict[str, object]:

@@ -14,12 +14,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedrt.server.call import Call
-from embedrt.server.errors import ServeError, openai_body, tei_body
+from embedrt.server.errors import ServeError, openai_body, openai_path, tei_body
 from embedrt.server.logs import LOGGER, log
 from embedrt.server.service import Service, json_response
 
 _OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})  # never need a key
 _OPEN_PAGES = frozenset({"/", "/docs", "/openapi.json", "/static"})  # nor do these, when they are read
+_SLASHES = re.compile("/{2,}")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
@@ -35,6 +36,7 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["path"] = one_spelling(scope["path"])
         headers = dict(scope["headers"])
         call = scope["embedrt.call"] = Call(_request_id(headers))
         began = False
@@ -71,10 +73,11 @@ class Front:
         open_page = scope["method"] in ("GET", "HEAD") and (path in _OPEN_PAGES or path.startswith("/static/"))
         if not keys.wanted or path in _OPEN_PATHS or open_page:
             return
-        if not keys.accepts(headers.get(b"authorization", b"").decode("latin-1")):
+        shown = headers.get(b"authorization") or b"Bearer " + headers.get(b"api-key", b"")  # the latter is Azure's
+        if not keys.accepts(shown.decode("latin-1")):
             raise ServeError(
                 "unauthorized",
-                "an API key is needed: Authorization: Bearer KEY",
+                "an API key is needed: Authorization: Bearer KEY, or api-key: KEY",
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
@@ -99,22 +102,33 @@ def error_response(request: Request, error: ServeError) -> Response:
     """The error in the shape of the API that was called."""
     call: Call = request.scope["embedrt.call"]
     call.error = error.kind
-    body = openai_body if request.url.path.startswith("/v1/") else tei_body
+    body = openai_body if openai_path(request.scope["path"]) else tei_body
     return json_response(body(error), error.status, error.headers)
 
 
 def http_error(request: Request, exc: Exception) -> Response:
     """Starlette's own errors (no such path, no such method) in our shape."""
     assert isinstance(exc, HTTPException)
-    kind = "method_not_allowed" if exc.status_code == 405 else "not_found"
-    found = {"method_not_allowed": "this method is not allowed here", "not_found": "there is no such path; see /docs"}
-    return error_response(request, ServeError(kind, found[kind], headers=dict(exc.headers or {})))
+    headers = dict(exc.headers or {})
+    path = request.url.path[:200]
+    if exc.status_code == 405:
+        message = f"{request.method} is not allowed at {path}, but {headers.get('Allow', 'another method')}"
+        return error_response(request, ServeError("method_not_allowed", message, headers=headers))
+    return error_response(request, ServeError("not_found", f"there is no path {path}; see /docs", headers=headers))
 
 
 def serve_error(request: Request, exc: Exception) -> Response:
     """A ServeError as an answer."""
     assert isinstance(exc, ServeError)
     return error_response(request, exc)
+
+
+def one_spelling(path: str) -> str:
+    """The path without a slash at its end and without empty parts, which clients make when they join URLs.
+
+    A redirect instead would lose the body with some clients, and name http behind a proxy that ends TLS.
+    """
+    return _SLASHES.sub("/", path).rstrip("/") or "/"
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:

@@ -48,9 +48,11 @@ class ApiKeys:
     def _reload(self, file: Path) -> None:
         stamp = self._stamp_of(file)
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise FileFormatError(f"api_key_file {file} cannot be read: {exc}") from exc
+            lines = file.read_text(encoding="utf-8-sig").splitlines()  # editors on Windows write a byte order mark
+        except OSError as exc:
+            raise FileFormatError(f"api_key_file {file} cannot be read: {exc.strerror}") from exc
+        except UnicodeDecodeError as exc:
+            raise FileFormatError(f"api_key_file {file} is not UTF-8: {exc}; save it as UTF-8") from exc
         keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not keys:
             raise FileFormatError(f"api_key_file {file} holds no key; write one per line")

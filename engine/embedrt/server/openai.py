@@ -1,4 +1,4 @@
-"""OpenAI's embeddings API: POST /v1/embeddings and GET /v1/models."""
+"""OpenAI's embeddings API: POST /v1/embeddings and GET /v1/models, and the other paths that clients use for them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from embedrt.server.call import call_of
 from embedrt.server.errors import ServeError
 from embedrt.server.prepare import Work
 from embedrt.server.service import Inputs, Service, json_response, resolve, sort_inputs
+
+# Base URLs without /v1, and those of Azure, where the model is called a deployment.
+OTHER_PATHS = {
+    "/v1/embeddings": ("/embeddings", "/openai/v1/embeddings", "/openai/deployments/{deployment:path}/embeddings"),
+    "/v1/models": ("/models", "/openai/v1/models"),
+    "/v1/models/{name:path}": ("/models/{name:path}", "/openai/v1/models/{name:path}"),
+}
 
 
 class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,16 +45,21 @@ class OpenAIApi:
     def routes(self) -> list[Route]:
         """For the router."""
         return [
-            Route("/v1/embeddings", self.embeddings, methods=["POST"]),
-            Route("/v1/models", self.models, methods=["GET"]),
-            Route("/v1/models/{name:path}", self.model, methods=["GET"]),
+            Route(path, answer, methods=[method])
+            for main, method, answer in (
+                ("/v1/embeddings", "POST", self.embeddings),
+                ("/v1/models", "GET", self.models),
+                ("/v1/models/{name:path}", "GET", self.model),
+            )
+            for path in (main, *OTHER_PATHS[main])
         ]
 
     async def embeddings(self, request: Request) -> Response:
         """Embed."""
         service, call = self._service, call_of(request)
         body = await service.read(request, EmbeddingsRequest)
-        engine, kind = service.models.find(body.model)
+        name = request.path_params.get("deployment", body.model)
+        engine, kind = service.models.find(name)
         if body.input_type is not None:
             asked: Any = "document" if body.input_type == "passage" else body.input_type
             if kind not in ("encode", asked):
@@ -68,7 +80,7 @@ class OpenAIApi:
             rows = await write_rows(answer, engine.embedder, options, shape)
             usage = {"prompt_tokens": answer.used_tokens, "total_tokens": answer.used_tokens}
             tail = {
-                "model": body.model or engine.name,
+                "model": name or engine.name,
                 "usage": usage,
                 "identity": answer.identity,
                 "truncated": truncation_field(answer),

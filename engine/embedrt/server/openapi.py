@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from embedrt.server.errors import KINDS
-from embedrt.server.openai import EmbeddingsRequest
+from embedrt.server.openai import OTHER_PATHS, EmbeddingsRequest
 from embedrt.server.tei import (
     DecodeRequest,
     EmbedAllRequest,
@@ -231,6 +231,9 @@ def _describe(operation: _Operation, by_type: dict[str, Any]) -> dict[str, Any]:
         "operationId": f"{operation.method}_{operation.path.strip('/').replace('/', '_').strip('{}') or 'root'}",
         "responses": responses,
     }
+    others = OTHER_PATHS.get(operation.path.replace("{name}", "{name:path}"), ()) if operation.openai else ()
+    if others:
+        found["description"] = f"Also at {', '.join(others).replace(':path', '')}."
     if operation.parameters:
         found["parameters"] = list(operation.parameters)
     if operation.body is not None:

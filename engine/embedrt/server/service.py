@@ -15,7 +15,8 @@ from starlette.responses import Response
 from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
 from embedrt.server.answers import to_json
-from embedrt.server.call import ByteBudget, S, call_of, deadline_of, read_json, while_wanted
+from embedrt.server.bodies import S, read_json
+from embedrt.server.call import ByteBudget, call_of, deadline_of, while_wanted
 from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError, translate
 from embedrt.server.health import Health

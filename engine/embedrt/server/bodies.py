@@ -1,0 +1,151 @@
+"""A request's body: its sort, its size, its compression, and what it says, each refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from typing import TypeVar
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+
+from embedrt.server.call import ByteBudget, Call, call_of
+from embedrt.server.errors import ServeError
+from embedrt.server.explain import parse
+from embedrt.server.settings import Settings
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # by what the data begin with
+_SLICE_BYTES = 256 * 1024  # about a millisecond of decompressing
+_DRAINED_BODIES = 8  # of the largest size; so much of one that is too large is read and thrown away
+_DRAIN_S = 5.0  # and for no longer
+
+
+async def read_json(request: Request, shape: type[S], settings: Settings, budget: ByteBudget) -> S:
+    """The request's body as `shape`.
+
+    Raises:
+        ServeError: no JSON by its header (415), too large (413), too slow (408), or not what is wanted.
+    """
+    call = call_of(request)
+    check_content_type(request.headers)
+    encoding = _encoding(request.headers)
+    limit = int(settings.body_mb * 1e6)
+    body = await _read(request, call, budget, limit, settings.body_timeout_s)
+    if encoding:
+        body = await _decompress(body, encoding, call, budget, limit)
+    with call.timed("parse"):
+        return parse(body, shape)
+
+
+def check_content_type(headers: Headers) -> None:
+    """Refuse what is not called JSON: a page of another origin may send other types, or none, without asking first.
+
+    Raises:
+        ServeError: 415. A body without a type is taken from what is no web page.
+    """
+    given = headers.get("content-type", "")
+    kind = given.partition(";")[0].strip().lower()
+    if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+        return
+    if not kind and "origin" not in headers:
+        return
+    raise ServeError(
+        "wrong_type",
+        f"the body must have Content-Type: application/json, not {given[:80] or 'none'!r}; with curl: "
+        "-H 'Content-Type: application/json'",
+    )
+
+
+def _encoding(headers: Headers) -> str:
+    given = headers.get("content-encoding", "").strip().lower()
+    if given in ("", "identity"):
+        return ""
+    if given not in _ENCODINGS:
+        raise ServeError(
+            "wrong_type",
+            f"Content-Encoding may be gzip, deflate or absent, not {given[:80]!r}",
+            headers={"Accept-Encoding": "gzip, deflate"},
+        )
+    return given
+
+
+async def _read(request: Request, call: Call, budget: ByteBudget, limit: int, timeout_s: float) -> bytearray:
+    said = request.headers.get("content-length", "")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            if said.isdigit() and int(said) > limit:
+                raise await _too_large(request, limit, int(said))
+            async for chunk in request.stream():
+                budget.hold(len(chunk))
+                call.held += len(chunk)
+                body += chunk
+                if len(body) > limit:
+                    raise await _too_large(request, limit, len(body))
+    except TimeoutError:
+        raise ServeError(
+            "slow_body", f"the body did not come within {timeout_s:g} s", headers={"Connection": "close"}
+        ) from None
+    except ClientDisconnect:
+        raise ServeError("gone", "the client left while sending") from None
+    return body
+
+
+async def _too_large(request: Request, limit: int, size: int) -> ServeError:
+    """The error for a body that is too large, once enough of the rest was read and thrown away.
+
+    Clients such as Python's http.client read no answer before they have sent everything; a connection that is closed
+    on what they send shows them a broken pipe instead of the answer. One that waits for "100 Continue" sends nothing.
+    """
+    whole = False
+    if "100-continue" not in request.headers.get("expect", "").lower() and size <= _DRAINED_BODIES * limit:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                whole = await _drain(request, _DRAINED_BODIES * limit)
+    return ServeError(
+        "too_large",
+        f"the body may have {limit} bytes, this has {size} or more; split it, or raise body_mb",
+        headers={} if whole else {"Connection": "close"},
+    )
+
+
+async def _drain(request: Request, limit: int) -> bool:
+    """Read and forget the rest of the body; whether it ended within `limit` bytes."""
+    seen = 0
+    while seen <= limit:
+        message = await request.receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return True
+        seen += len(message.get("body", b""))
+    return False
+
+
+async def _decompress(packed: bytearray, encoding: str, call: Call, budget: ByteBudget, limit: int) -> bytearray:
+    """What is in a gzip or zlib body, in slices with the event loop let in between; never more than `limit` bytes."""
+    body = bytearray()
+    rest: bytes = bytes(packed)
+    decoder = zlib.decompressobj(_ZLIB_OR_GZIP)
+    try:
+        while rest:
+            part = decoder.decompress(rest, _SLICE_BYTES)
+            budget.hold(len(part))
+            call.held += len(part)
+            body += part
+            if len(body) > limit:
+                raise ServeError(
+                    "too_large", f"the body may have {limit} bytes, this has more when it is decompressed; split it"
+                )
+            rest = decoder.unconsumed_tail
+            if decoder.eof and decoder.unused_data:  # gzip files may be several, one after the other
+                rest, decoder = decoder.unused_data, zlib.decompressobj(_ZLIB_OR_GZIP)
+            await asyncio.sleep(0)
+    except zlib.error as exc:
+        raise ServeError("malformed", f"the body is not {encoding}, as Content-Encoding says: {exc}") from exc
+    if not decoder.eof:
+        raise ServeError("malformed", f"the body ends in the middle of its {encoding} data")
+    return body
