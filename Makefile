@@ -14,7 +14,7 @@ TORCH_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
 BENCH_FLAGS ?=
 DIST ?= dist
-LINTED := engine export tests bench .ci
+LINTED := engine export tests bench demo .ci
 
 .PHONY: help venv install demo test test-slow check format bench bench-quick bench-server bench-kernels native sanitize \
         emulate dist lock clean

@@ -1,0 +1,1 @@
+"""What `make demo` shows, and the real models that it shows it on."""
