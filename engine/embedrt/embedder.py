@@ -233,8 +233,8 @@ class Embedder:
         Args:
             texts: strings; read in the calling thread, one block ahead of what is embedded.
             block_size: texts read per block.
-            on_error: "raise", or "skip" to leave out texts that cannot be embedded: no strings, lone surrogates, over
-                the limit with on_overflow="error", a vector with NaN. The block reports each with its reason.
+            on_error: "raise", or "skip" to leave out texts that cannot be embedded: no strings, lone surrogates, no
+                tokens, over the limit with on_overflow="error", a vector with NaN. The block says why of each.
             kind, task, options: as in `encode_detailed`; sentence embeddings only.
 
         Yields:

@@ -9,6 +9,8 @@
     │   └── BundleIntegrityError      a file is missing, truncated, or its hash differs
     ├── InputError (ValueError)   a text that cannot be embedded; `.index` says which
     │   ├── InputTypeError (TypeError)   not a string
+    │   ├── NoTokensError                nothing is left of it after tokenizing
+    │   ├── TokenIdError                 a token that the model has no row for
     │   └── TokenLimitError              over the model's limit, with on_overflow="error"
     ├── OptionError (ValueError)  an argument that does not exist or does not fit
     ├── IdentityError             vectors of different identities were about to be mixed
@@ -53,15 +55,25 @@ class InputError(EmbedrtError, ValueError):
 
     Attributes:
         index: position of the text in the caller's input, or None when there is only one.
+        reason: the message without the position.
     """
 
     def __init__(self, message: str, *, index: int | None = None) -> None:
         super().__init__(message if index is None else f"text {index}: {message}")
         self.index = index
+        self.reason = message
 
 
 class InputTypeError(InputError, TypeError):
     """An input is not a string."""
+
+
+class NoTokensError(InputError):
+    """A text has no tokens: there is nothing to pool, so it has no vector."""
+
+
+class TokenIdError(InputError):
+    """A token's id is beyond the rows of the model's table: the tokenizer has more tokens than the model."""
 
 
 class TokenLimitError(InputError):

@@ -33,7 +33,8 @@ def load_beside(
         try:
             both: tuple[Future[Any], ...] = (checked, executor)
             wait(both, timeout=_HEAD_START_S)
-            tokenizer = TextTokenizer(bundle.path(bundle.manifest.tokenizer), bundle.manifest.max_tokens)
+            rows = bundle.manifest.architecture.vocab_size
+            tokenizer = TextTokenizer(bundle.path(bundle.manifest.tokenizer), bundle.manifest.max_tokens, rows)
             return tokenizer, executor.result()
         finally:
             checked.result()

@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from embedrt.errors import BundleFormatError, InputError, InputTypeError
+from embedrt.errors import BundleFormatError, InputError, InputTypeError, NoTokensError, TokenIdError
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,15 @@ def check_text(text: object, index: int | None) -> str:
 
 
 class TextTokenizer:
-    """A tokenizer.json with a limit on tokens. Several threads may use it at once."""
+    """A tokenizer.json with a limit on tokens. Several threads may use it at once.
 
-    def __init__(self, path: Path, max_tokens: int) -> None:
+    Args:
+        path: of the tokenizer.json.
+        max_tokens: where texts are cut.
+        num_rows: of the model's token table, for `check`; None where no model is known.
+    """
+
+    def __init__(self, path: Path, max_tokens: int, num_rows: int | None = None) -> None:
         try:
             tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as exc:  # tokenizers raises plain Exception
@@ -66,6 +72,7 @@ class TextTokenizer:
         tokenizer.no_padding()
         self._tokenizer: Any = tokenizer
         self.max_tokens = max_tokens
+        self.num_rows = num_rows
         self._prefix, self._suffix = self._special_tokens()
 
     def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
@@ -93,6 +100,29 @@ class TextTokenizer:
             else:
                 ids = ids[:room] + self._suffix
         return np.array(ids, dtype=np.int32)
+
+    def check(self, ids: NDArray[np.int32], index: int | None = None) -> None:
+        """Refuse ids that the model cannot run, before they are in a batch with others.
+
+        Raises:
+            NoTokensError: there are none.
+            TokenIdError: one of them has no row in the model's table.
+        """
+        if not len(ids):
+            raise NoTokensError(
+                "has no tokens, and this model's tokenizer adds none of its own; leave it out, or give it a prompt",
+                index=index,
+            )
+        # Read as unsigned, a negative id is a large one.
+        if self.num_rows is not None and (highest := int(ids.view(np.uint32).max())) >= self.num_rows:
+            worst = highest if highest < 1 << 31 else highest - (1 << 32)
+            token = self._tokenizer.id_to_token(worst) if worst >= 0 else None
+            called = f" ({token!r})" if token is not None else ""
+            raise TokenIdError(
+                f"has token {worst}{called}, the model's table has {self.num_rows} rows; the tokenizer does not "
+                "belong to these weights: export the bundle again, or leave the text out",
+                index=index,
+            )
 
     def with_special(self, ids: list[int]) -> list[int]:
         """Ids of a text between the special tokens; unchanged where they are there already."""

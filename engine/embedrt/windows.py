@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
-from embedrt.errors import NonFiniteError, TokenLimitError
+from embedrt.errors import InputError, NonFiniteError, TokenLimitError
 from embedrt.executors import Executor, TokenBatch
 from embedrt.options import EncodeOptions
 from embedrt.pooling import Head, pool
@@ -70,6 +70,8 @@ class WindowRunner:
 
         Raises:
             TokenLimitError: a text is over the limit, and the options say that this is an error.
+            NoTokensError: a text has no tokens.
+            TokenIdError: a text has a token that the model has no row for.
             NonFiniteError: a vector came out with NaN or infinity.
         """
         window = next(windows, None)
@@ -94,7 +96,7 @@ class WindowRunner:
     ) -> Embedded:
         failed: dict[int, str] = {}
 
-        def fail(kind: type[TokenLimitError | NonFiniteError], position: int, reason: str) -> None:
+        def fail(kind: type[InputError | NonFiniteError], position: int, reason: str) -> None:
             if not skip:
                 raise kind(reason, index=window.indices[position])
             failed[position] = reason
@@ -104,6 +106,11 @@ class WindowRunner:
                 if count > self.tokenizer.max_tokens:
                     limit = self.tokenizer.max_tokens
                     fail(TokenLimitError, position, f"has {count} tokens, the model takes {limit}")
+        for position, ids in enumerate(tokenized.token_ids):
+            try:
+                self.tokenizer.check(ids)
+            except InputError as exc:
+                fail(type(exc), position, exc.reason)
         rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
         for group in self._plan(tokenized, options, failed):
             for i, row in zip(group, self.run_group([tokenized.token_ids[i] for i in group], options), strict=True):
