@@ -22,6 +22,13 @@ def served(lookup_bundle: Path) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
+def taking_ids(lookup_bundle: Path) -> Iterator[Served]:
+    """The same, and token ids are the model's own."""
+    with serving(lookup_bundle, variant="fp32", token_ids="own") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def library(lookup_bundle: Path) -> Iterator[Embedder]:
     """The library on the same bundle and variant."""
     with Embedder(lookup_bundle, variant="fp32", num_threads=1) as embedder:

@@ -83,8 +83,8 @@ def test_metrics_count_what_happened(lookup_bundle: Path):
             line.rsplit(" ", 1) for line in server.get("/metrics").text.splitlines() if not line.startswith("#")
         )
     assert rows['embedrt_requests_total{route="/embed",status="200"}'] == "1.0"
-    assert rows['embedrt_requests_total{route="/embed",status="422"}'] == "1.0"
-    assert rows['embedrt_errors_total{kind="invalid"}'] == "1.0"
+    assert rows['embedrt_requests_total{route="/embed",status="400"}'] == "1.0"
+    assert rows['embedrt_errors_total{kind="empty"}'] == "1.0"
     assert rows['embedrt_texts_total{model="lookup"}'] == "3.0"
     assert rows['embedrt_tokens_total{model="lookup"}'] == "39.0"
     assert rows['embedrt_truncated_texts_total{model="lookup"}'] == "1.0"

@@ -13,15 +13,23 @@ from tests.server.serving import Served
 TEXTS = ["the water", "stone", "", "light river"]
 
 
-def test_embed(served: Served, library: Embedder):
+def test_embed(served: Served, taking_ids: Served, library: Embedder):
     rows = served.post("/embed", {"inputs": TEXTS}).json()
     assert np.array_equal(np.array(rows, np.float32), library.encode(TEXTS))
     one = served.post("/", {"inputs": "the water", "normalize": True, "truncate": True}).json()
     assert np.array_equal(np.array(one, np.float32), library.encode(["the water"]))
     query = served.post("/embed", {"inputs": TEXTS, "prompt_name": "query"}).json()
     assert np.array_equal(np.array(query, np.float32), library.encode_query(TEXTS))
-    ids = served.post("/embed", {"inputs": library.tokenize(TEXTS), "dimensions": 4}).json()
-    assert np.array_equal(np.array(ids, np.float32), library.encode(TEXTS, truncate_dim=4))
+    short = served.post("/embed", {"inputs": TEXTS, "dimensions": 4}).json()
+    assert np.array_equal(np.array(short, np.float32), library.encode(TEXTS, truncate_dim=4))
+    ids = library.tokenize(TEXTS)
+    for inputs in (
+        ids,
+        [TEXTS[0], ids[1], TEXTS[2], ids[3]],
+        [ids[0], TEXTS[1], ids[2], ids[3]],
+    ):  # of one sort, or not
+        rows = taking_ids.post("/embed", {"inputs": inputs}).json()
+        assert np.array_equal(np.array(rows, np.float32), library.encode(TEXTS))
 
 
 def test_the_hugging_face_client(served: Served, library: Embedder):
@@ -31,7 +39,7 @@ def test_the_hugging_face_client(served: Served, library: Embedder):
         assert np.array_equal(vector[0], library.encode("the water"))
     vector = client.feature_extraction("the water", prompt_name="document")
     assert np.array_equal(vector[0], library.encode_document("the water"))
-    with pytest.raises(HfHubHTTPError, match="422"):
+    with pytest.raises(HfHubHTTPError, match="413"):
         client.feature_extraction("the water", prompt_name="nobody")
 
 
@@ -60,7 +68,7 @@ def test_truncation_on_either_side(served: Served, library: Embedder):
     left = served.post("/embed", {"inputs": text, "truncate": True, "truncation_direction": "Left"})
     assert np.array_equal(np.array(left.json(), np.float32), library.encode(["stone " * 29 + "river"]))
     refused = served.post("/embed", {"inputs": ["a", text], "truncate": False})
-    assert refused.status_code == 422
+    assert refused.status_code == 413
     assert refused.json() == {"error": "text 1: has 44 tokens, the model takes 32", "error_type": "Validation"}
 
 
@@ -87,27 +95,31 @@ def test_info_says_what_is_served(served: Served, library: Embedder):
 
 def test_an_unnormalized_vector_of_a_normalizing_pipeline_is_refused(served: Served):
     answer = served.post("/embed", {"inputs": "a", "normalize": False})
-    assert answer.status_code == 422
+    assert answer.status_code == 413
     assert answer.json()["error_type"] == "Validation"
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "status", "error_type"),
     [
-        ("/embed", {"inputs": []}),
-        ("/embed", {"input": "a"}),
-        ("/embed", {"inputs": "a", "truncation_direction": "up"}),
-        ("/embed_all", {"inputs": 3}),
-        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}),
-        ("/tokenize", {"inputs": [3]}),
-        ("/decode", {"ids": "a"}),
-        ("/decode", {"ids": []}),
+        ("/embed", {"inputs": []}, 400, "Empty"),
+        ("/embed", {"input": "a"}, 422, "Validation"),
+        ("/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "Validation"),
+        ("/embed", {"inputs": "a", "prompt_name": "nobody"}, 413, "Validation"),
+        ("/embed", {"inputs": "a", "dimensions": 99}, 413, "Validation"),
+        ("/embed", {"inputs": [[3, 4]]}, 422, "Tokenizer"),
+        ("/embed", {"inputs": [1, "a"]}, 422, "Validation"),
+        ("/embed_all", {"inputs": 3}, 422, "Validation"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 422, "Validation"),
+        ("/tokenize", {"inputs": [3]}, 422, "Validation"),
+        ("/decode", {"ids": "a"}, 422, "Validation"),
+        ("/decode", {"ids": []}, 400, "Empty"),
+        ("/decode", {"ids": [99999]}, 422, "Tokenizer"),
     ],
 )
-def test_what_is_refused(served: Served, path: str, body: dict[str, object]):
+def test_what_is_refused(served: Served, path: str, body: dict[str, object], status: int, error_type: str):
     answer = served.post(path, body)
-    assert answer.status_code == 422
-    assert answer.json()["error_type"] == "Validation"
+    assert (answer.status_code, answer.json()["error_type"]) == (status, error_type), answer.text
 
 
 def test_unknown_paths_and_methods(served: Served):

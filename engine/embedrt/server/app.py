@@ -21,6 +21,7 @@ from embedrt.server.call import ByteBudget
 from embedrt.server.errors import ServeError
 from embedrt.server.front import Front, http_error, serve_error
 from embedrt.server.health import Health
+from embedrt.server.inputs import InputReader
 from embedrt.server.keys import ApiKeys
 from embedrt.server.logs import LOGGER, log
 from embedrt.server.metrics import CONTENT_TYPE, Metrics
@@ -45,6 +46,7 @@ def make_service(settings: Settings) -> Service:
 
     Raises:
         FileFormatError: the file of API keys cannot be used.
+        OptionError: a file that a setting needs is not there.
     """
     models = Models()
     return Service(
@@ -54,6 +56,7 @@ def make_service(settings: Settings) -> Service:
         metrics=Metrics(),
         keys=ApiKeys(settings.api_keys, settings.api_key_file),
         health=Health(models, settings.stall_timeout_s),
+        inputs=InputReader(settings.token_ids),
         pool=ThreadPoolExecutor(_TOKENIZATION_WORKERS, thread_name_prefix="embedrt-tokenize"),
         tokenization_workers=_TOKENIZATION_WORKERS,
         traces=Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None,

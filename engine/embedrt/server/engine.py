@@ -237,7 +237,7 @@ class ModelEngine:
     def _settle(self, batch: list[Item], owners: list[_Pending], rows: list[NDArray[np.float32]] | Exception) -> None:
         now = time.monotonic()
         if isinstance(rows, Exception):
-            error = translate(rows) if isinstance(rows, EmbedrtError) else ServeError("failed", "internal error")
+            error = translate(rows) if isinstance(rows, EmbedrtError) else ServeError("not_inferred", "internal error")
             error.__cause__ = rows
             for item, owner in {id(o): (i, o) for i, o in zip(batch, owners, strict=True)}.values():
                 self._give_up(item, owner, error)

@@ -8,35 +8,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedrt.errors import EmbedrtError, InputError, OptionError
+from embedrt.errors import EmbedrtError, InputError, OptionError, TokenLimitError
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of failure."""
+    """One kind of failure: status and type in OpenAI's API, and in text-embeddings-inference's."""
 
-    status: int
+    openai_status: int
     openai_type: str
+    tei_status: int
     tei_type: str
 
 
 _OPENAI_ROOTS = frozenset({"v1", "openai", "embeddings", "models"})
 
 KINDS = {
-    "malformed": Kind(400, "invalid_request_error", "Validation"),
-    "unauthorized": Kind(401, "authentication_error", "Validation"),
-    "model_not_found": Kind(404, "invalid_request_error", "Validation"),
-    "not_found": Kind(404, "invalid_request_error", "Validation"),
-    "method_not_allowed": Kind(405, "invalid_request_error", "Validation"),
-    "slow_body": Kind(408, "invalid_request_error", "Validation"),
-    "too_large": Kind(413, "invalid_request_error", "Validation"),
-    "wrong_type": Kind(415, "invalid_request_error", "Validation"),
-    "invalid": Kind(422, "invalid_request_error", "Validation"),
-    "overloaded": Kind(429, "rate_limit_error", "Overloaded"),
-    "gone": Kind(499, "client_closed_request", "Backend"),  # for logs and metrics: nobody reads it
-    "failed": Kind(500, "server_error", "Backend"),
-    "not_ready": Kind(503, "server_error", "Unhealthy"),
-    "timeout": Kind(504, "timeout_error", "Overloaded"),
+    "malformed": Kind(400, "invalid_request_error", 400, "Validation"),
+    "unauthorized": Kind(401, "authentication_error", 401, "Validation"),
+    "model_not_found": Kind(404, "invalid_request_error", 404, "Validation"),
+    "not_found": Kind(404, "invalid_request_error", 404, "Validation"),
+    "method_not_allowed": Kind(405, "invalid_request_error", 405, "Validation"),
+    "slow_body": Kind(408, "invalid_request_error", 408, "Validation"),
+    "too_large": Kind(413, "invalid_request_error", 413, "Validation"),
+    "wrong_type": Kind(415, "invalid_request_error", 415, "Validation"),
+    "invalid": Kind(400, "invalid_request_error", 422, "Validation"),  # the body's shape
+    "empty": Kind(400, "invalid_request_error", 400, "Empty"),  # nothing to embed
+    "unfit": Kind(400, "invalid_request_error", 413, "Validation"),  # a value that this model or server does not take
+    "token_ids": Kind(400, "invalid_request_error", 422, "Tokenizer"),
+    "overloaded": Kind(429, "rate_limit_error", 429, "Overloaded"),
+    "gone": Kind(499, "client_closed_request", 499, "Backend"),  # for logs and metrics: nobody reads it
+    "not_inferred": Kind(500, "server_error", 424, "Backend"),  # the model failed, or is of another sort
+    "failed": Kind(500, "server_error", 500, "Backend"),  # a bug
+    "not_ready": Kind(503, "server_error", 503, "Unhealthy"),
+    "timeout": Kind(504, "timeout_error", 504, "Overloaded"),
 }
 
 
@@ -57,11 +62,6 @@ class ServeError(Exception):
         self.param = param
         self.headers = headers or {}
 
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return KINDS[self.kind].status
-
 
 def overloaded(message: str, retry_after_s: float) -> ServeError:
     """429 with the seconds after which there may be room again, 1 to 60."""
@@ -72,10 +72,9 @@ def overloaded(message: str, retry_after_s: float) -> ServeError:
 def translate(exc: EmbedrtError) -> ServeError:
     """The library's error as the server's."""
     if isinstance(exc, InputError):
-        return ServeError("invalid", str(exc), param="input" if exc.index is None else f"input[{exc.index}]")
-    if isinstance(exc, OptionError):
-        return ServeError("invalid", str(exc))
-    return ServeError("failed", str(exc))
+        kind = "unfit" if isinstance(exc, TokenLimitError) else "token_ids"
+        return ServeError(kind, str(exc), param="input" if exc.index is None else f"input[{exc.index}]")
+    return ServeError("unfit" if isinstance(exc, OptionError) else "not_inferred", str(exc))
 
 
 def openai_path(path: str) -> bool:
@@ -83,12 +82,10 @@ def openai_path(path: str) -> bool:
     return path.split("/")[1] in _OPENAI_ROOTS
 
 
-def openai_body(error: ServeError) -> dict[str, object]:
-    """OpenAI's shape."""
+def described(error: ServeError, path: str) -> tuple[int, dict[str, object]]:
+    """Status and body of the error, as clients of `path` read it."""
     kind = KINDS[error.kind]
-    return {"error": {"message": str(error), "type": kind.openai_type, "param": error.param, "code": error.kind}}
-
-
-def tei_body(error: ServeError) -> dict[str, object]:
-    """text-embeddings-inference's shape."""
-    return {"error": str(error), "error_type": KINDS[error.kind].tei_type}
+    if not openai_path(path):
+        return kind.tei_status, {"error": str(error), "error_type": kind.tei_type}
+    detail = {"message": str(error), "type": kind.openai_type, "param": error.param, "code": error.kind}
+    return kind.openai_status, {"error": detail}

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedrt.server.call import Call
-from embedrt.server.errors import ServeError, openai_body, openai_path, tei_body
+from embedrt.server.errors import ServeError, described
 from embedrt.server.logs import LOGGER, log
 from embedrt.server.service import Service, json_response
 
@@ -102,8 +102,8 @@ def error_response(request: Request, error: ServeError) -> Response:
     """The error in the shape of the API that was called."""
     call: Call = request.scope["embedrt.call"]
     call.error = error.kind
-    body = openai_body if openai_path(request.scope["path"]) else tei_body
-    return json_response(body(error), error.status, error.headers)
+    status, body = described(error, request.scope["path"])
+    return json_response(body, status, error.headers)
 
 
 def http_error(request: Request, exc: Exception) -> Response:

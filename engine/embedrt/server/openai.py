@@ -12,8 +12,9 @@ from starlette.routing import Route
 from embedrt.server.answers import to_base64, to_json, truncation_field, write_rows
 from embedrt.server.call import call_of
 from embedrt.server.errors import ServeError
+from embedrt.server.inputs import Inputs
 from embedrt.server.prepare import Work
-from embedrt.server.service import Inputs, Service, json_response, resolve, sort_inputs
+from embedrt.server.service import Service, json_response, resolve
 
 # Base URLs without /v1, and those of Azure, where the model is called a deployment.
 OTHER_PATHS = {
@@ -63,11 +64,11 @@ class OpenAIApi:
         if body.input_type is not None:
             asked: Any = "document" if body.input_type == "passage" else body.input_type
             if kind not in ("encode", asked):
-                raise ServeError("invalid", f"model says {kind} and input_type says {asked}", param="input_type")
+                raise ServeError("unfit", f"model says {kind} and input_type says {asked}", param="input_type")
             kind = asked
         dimensions = service.check_dimensions(engine, body.dimensions)
         options = resolve(engine, kind=kind, task=body.task, truncate_dim=dimensions)
-        inputs, _ = sort_inputs(body.input, engine, options.prompt, "input")
+        inputs = service.inputs.openai(body.input, engine, options.prompt)
         work = Work(inputs, options, truncate=service.truncate(body.truncate), deadline=service.deadline(request))
         answer = await service.embed(request, engine, work)
         as_base64 = body.encoding_format == "base64"

@@ -102,7 +102,7 @@ class TeiError(msgspec.Struct):
     """An error in text-embeddings-inference's shape."""
 
     error: str
-    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer"]
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
 
 
 class Status(msgspec.Struct):
@@ -124,8 +124,8 @@ class _Operation:
     key: bool = True
 
 
-_BODY = ("malformed", "unauthorized", "model_not_found", "slow_body", "too_large", "invalid", "overloaded", "failed",
-         "not_ready", "timeout")  # fmt: skip
+_BODY = ("malformed", "unauthorized", "model_not_found", "slow_body", "too_large", "wrong_type", "invalid", "empty",
+         "unfit", "token_ids", "overloaded", "not_inferred", "failed", "not_ready", "timeout")  # fmt: skip
 _READ = ("unauthorized", "model_not_found", "not_ready")
 _TIMEOUT = {
     "name": "X-Request-Timeout",
@@ -222,8 +222,11 @@ def _describe(operation: _Operation, by_type: dict[str, Any]) -> dict[str, Any]:
         }
     responses: dict[str, Any] = {"200": answer}
     for kind in operation.errors:
-        responses[str(KINDS[kind].status)] = {
-            "description": kind.replace("_", " "),
+        found_kind = KINDS[kind]
+        status = found_kind.openai_status if operation.openai else found_kind.tei_status
+        others = responses.get(str(status), {}).get("description")
+        responses[str(status)] = {
+            "description": f"{others}, {kind.replace('_', ' ')}" if others else kind.replace("_", " "),
             "content": {"application/json": {"schema": error}},
         }
     found: dict[str, Any] = {

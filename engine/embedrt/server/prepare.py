@@ -20,9 +20,9 @@ _SLICE_TEXTS = 256  # texts tokenized at once: a few milliseconds
 
 @dataclass(frozen=True)
 class Work:
-    """What a request asks of a model: texts, or token ids in `inputs`, all of one sort."""
+    """What a request asks of a model: texts, and token ids of texts, in `inputs`."""
 
-    inputs: Sequence[str] | Sequence[list[int]]
+    inputs: Sequence[str | list[int]]
     options: EncodeOptions
     truncate: bool = True
     keep_end: bool = False  # of texts that are cut
@@ -66,16 +66,17 @@ def _tokenize(
     tokenizer: TextTokenizer, work: Work, indices: Sequence[int]
 ) -> tuple[list[NDArray[np.int32]], list[int]]:
     """Ids of the inputs at `indices`, cut, and their lengths before that."""
-    texts: list[str] = []
-    every: list[list[int]] = []
-    for i in indices:
+    texts: dict[int, str] = {}  # by place in `every`
+    every: list[list[int]] = [[] for _ in indices]
+    for k, i in enumerate(indices):
         given = work.inputs[i]
         if isinstance(given, str):
-            texts.append(work.options.prompt + check_text(given, i))
+            texts[k] = work.options.prompt + check_text(given, i)
         else:
-            every.append(tokenizer.with_special(given))
+            every[k] = tokenizer.with_special(given)
     if texts:
-        every = tokenizer.ids(texts)
+        for k, ids in zip(texts, tokenizer.ids(list(texts.values())), strict=True):
+            every[k] = ids
     if not work.truncate:
         for i, ids in zip(indices, every, strict=True):
             if len(ids) > tokenizer.max_tokens:

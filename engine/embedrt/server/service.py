@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +19,7 @@ from embedrt.server.call import ByteBudget, call_of, deadline_of, while_wanted
 from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError, translate
 from embedrt.server.health import Health
+from embedrt.server.inputs import InputReader
 from embedrt.server.keys import ApiKeys
 from embedrt.server.metrics import Metrics
 from embedrt.server.models import Models
@@ -28,8 +28,6 @@ from embedrt.server.settings import Settings
 from embedrt.server.traces import Traces
 
 T = TypeVar("T")
-TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-Inputs = str | list[str | TokenId | list[TokenId]]  # a text, texts, token ids, or several of those; never mixed
 
 
 @dataclass
@@ -42,6 +40,7 @@ class Service:
     metrics: Metrics
     keys: ApiKeys
     health: Health
+    inputs: InputReader
     pool: ThreadPoolExecutor  # where texts are tokenized
     tokenization_workers: int
     traces: Traces | None = None
@@ -80,12 +79,10 @@ class Service:
         if dimensions is None or dimensions == width:
             return None
         if dimensions > width:
-            raise ServeError(
-                "invalid", f"dimensions={dimensions} is more than the vector's {width}", param="dimensions"
-            )
+            raise ServeError("unfit", f"dimensions={dimensions} is more than the vector's {width}", param="dimensions")
         if engine.name not in self.settings.matryoshka and "*" not in self.settings.matryoshka:
             raise ServeError(
-                "invalid",
+                "unfit",
                 f"dimensions={dimensions}: the vectors of {engine.name} have {width} dimensions and are not known to "
                 f"work with fewer; if the model was trained for it, serve with --matryoshka {engine.name}",
                 param="dimensions",
@@ -99,38 +96,6 @@ def resolve(engine: ModelEngine, **options: Any) -> EncodeOptions:
         return engine.embedder.resolve(**options)
     except EmbedrtError as exc:
         raise translate(exc) from exc
-
-
-def sort_inputs(inputs: Inputs, engine: ModelEngine, prompt: str, field: str) -> tuple[Sequence[Any], bool]:
-    """All texts or all lists of token ids, and whether it was a single one.
-
-    Raises:
-        ServeError: nothing is there, sorts are mixed, ids are out of range, or a prompt cannot go before ids.
-    """
-    if isinstance(inputs, str):
-        return [inputs], True
-    if not inputs:
-        raise ServeError("invalid", f"{field} must not be empty", param=field)
-    sort = type(inputs[0])
-    for i, one in enumerate(inputs):
-        if type(one) is not sort:
-            raise ServeError("invalid", f"{field}[{i}] is of another sort than {field}[0]: give texts, token ids, or "
-                             "lists of token ids", param=f"{field}[{i}]")  # fmt: skip
-    if sort is str:
-        return inputs, False
-    single = sort is int
-    lists: list[Any] = [inputs] if single else list(inputs)
-    if prompt:
-        raise ServeError("invalid", f"{field}: token ids cannot take the prompt that goes before texts; send texts, or "
-                         "ids with the prompt in them and a model name without prompt", param=field)  # fmt: skip
-    size = engine.embedder.bundle.manifest.architecture.vocab_size
-    for i, ids in enumerate(lists):
-        where = field if single else f"{field}[{i}]"
-        if not ids:
-            raise ServeError("invalid", f"{where} has no token ids", param=where)
-        if max(ids) >= size:
-            raise ServeError("invalid", f"{where}: token ids go to {size - 1}, not {max(ids)}", param=where)
-    return lists, single
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8", "bf16")
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
 EXECUTOR_CHOICES = ("auto", "native", "onnxruntime")
+TOKEN_IDS = ("refuse", "own", "cl100k_base")
 SECRET = frozenset({"api_keys"})
 
 
@@ -45,6 +46,9 @@ class Settings:
     drain_s: float = _setting(0.0, "after SIGTERM, time not ready but still accepting, for load balancers", minimum=0.0)
     truncate: bool = _setting(True, "cut texts over the model's limit where the request does not say")
     matryoshka: tuple[str, ...] = _setting((), "models whose vectors may be shortened by 'dimensions'; * for all")
+    token_ids: str = _setting(
+        "refuse", "what token ids of clients mean: the model's own, or OpenAI's, which become texts", choices=TOKEN_IDS
+    )
     api_keys: tuple[str, ...] = _setting((), "keys of which clients must show one")
     api_key_file: str = _setting("", "file with one key a line; read again when it changes")
     cors_origins: tuple[str, ...] = _setting((), "origins whose pages may call; * for all")

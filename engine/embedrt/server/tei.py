@@ -16,8 +16,9 @@ from embedrt.server.answers import as_matrix, write_rows
 from embedrt.server.call import call_of
 from embedrt.server.engine import ModelEngine
 from embedrt.server.errors import ServeError, translate
+from embedrt.server.inputs import Inputs, TokenId, check_ids, split
 from embedrt.server.prepare import Work
-from embedrt.server.service import Inputs, Service, TokenId, json_response, resolve, sort_inputs
+from embedrt.server.service import Service, json_response, resolve
 from embedrt.tokenization import check_text
 from embedrt.version import __version__
 
@@ -114,7 +115,7 @@ class TeiApi:
         body = await self._service.read(request, EmbedRequest)
         engine, kind = self._service.models.find(body.model)
         if body.normalize is False and _normalizes(engine):
-            raise ServeError("invalid", f"the pipeline of {engine.name} normalizes its vectors; leave normalize out",
+            raise ServeError("unfit", f"the pipeline of {engine.name} normalizes its vectors; leave normalize out",
                              param="normalize")  # fmt: skip
         dimensions = self._service.check_dimensions(engine, body.dimensions)
         wanted = {"normalize_embeddings": body.normalize is not False and not _normalizes(engine)}
@@ -135,7 +136,7 @@ class TeiApi:
         wanted: dict[str, Any],
     ) -> Response:
         options = resolve(engine, kind=kind, prompt_name=body.prompt_name, **wanted)
-        inputs, _ = sort_inputs(body.inputs, engine, options.prompt, "inputs")
+        inputs = self._service.inputs.tei(body.inputs, engine, options.prompt)
         work = Work(
             inputs,
             options,
@@ -190,7 +191,8 @@ class TeiApi:
         """The text of token ids."""
         body = await self._service.read(request, DecodeRequest)
         engine, _ = self._service.models.find(body.model)
-        lists, _ = sort_inputs(body.ids, engine, "", "ids")  # type: ignore[arg-type]  # no texts among them
+        lists = split(body.ids, "ids", mixed=False)
+        check_ids(lists, engine, "", "ids", single=isinstance(body.ids[0], int))
 
         def texts() -> list[str]:
             tokenizer = engine.embedder.tokenizer
