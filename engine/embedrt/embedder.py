@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,10 +20,10 @@ from embedrt.errors import OptionError
 from embedrt.executors import Executor
 from embedrt.executors.choice import check_executor, choose_variant, load_executor
 from embedrt.executors.onnxruntime import choose_device
-from embedrt.inputs import Texts, checked_texts, distinct_windows, given_texts
+from embedrt.inputs import Texts, checked_texts, distinct_windows, given_texts, several_texts
 from embedrt.loading import load_beside
 from embedrt.machine import available_threads
-from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, parse_options
+from embedrt.options import EncodeKwargs, EncodeOptions, Kind, identity_of, parse_options, whole_number
 from embedrt.pooling import l2_normalize, load_head, parse_pooling
 from embedrt.precision import quantize
 from embedrt.progress import progress_bar
@@ -85,9 +86,8 @@ class Embedder:
         packed_cache: bool | str | Path = False,
         verify_hashes: bool = True,
     ) -> None:
-        if num_threads is not None and num_threads < 1:
-            raise OptionError(f"num_threads must be at least 1, not {num_threads}")
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        num_threads = whole_number("num_threads", num_threads)
+        self.bundle = _opened(bundle)
         check_executor(executor)
         self.device = "cpu" if executor == "native" and device == "auto" else choose_device(device)
         self.variant = choose_variant(self.bundle, variant, self.device)
@@ -241,15 +241,14 @@ class Embedder:
             EncodedBlock: with what was cut and what was skipped; no warning.
         """
         chosen = self._options(options, kind, task)
-        if block_size < 1:
-            raise OptionError(f"block_size must be at least 1, not {block_size}")
+        size = whole_number("block_size", block_size) or 1
         if on_error not in ("raise", "skip"):
             raise OptionError(f"on_error must be raise or skip, not {on_error!r}")
         if chosen.output_value != "sentence_embedding":
             raise OptionError("encode_stream gives sentence embeddings; use encode(output_value='token_embeddings')")
         skip = on_error == "skip"
         return stream_blocks(
-            read_blocks(texts, block_size, skip),
+            read_blocks(several_texts(texts), size, skip),
             lambda windows: self._runner.run(windows, chosen, skip=skip),
             lambda rows: self._finish(rows, chosen, single=False),
             self.max_tokens,
@@ -266,11 +265,11 @@ class Embedder:
             raise OptionError(f"{len(first)} and {len(second)} vectors cannot be compared in pairs")
         return pairwise(self.bundle.manifest.similarity, first, second)
 
-    def tokenize(self, texts: str | Sequence[str]) -> list[list[int]]:
+    def tokenize(self, texts: Texts) -> list[list[int]]:
         """Token ids of each text, special tokens included, not cut."""
         return self._tokenizer.ids(checked_texts(texts))
 
-    def count_tokens(self, texts: str | Sequence[str]) -> Any:
+    def count_tokens(self, texts: Texts) -> Any:
         """Tokens of each text before cutting, special tokens included: an int for a string, else a list."""
         counts = [len(ids) for ids in self.tokenize(texts)]
         return counts[0] if isinstance(texts, str) else counts
@@ -334,7 +333,7 @@ class Embedder:
     def _finish(self, rows: list[NDArray[Any]], options: EncodeOptions, *, single: bool) -> Any:
         """Rows to what the caller asked for."""
         if options.output_value == "token_embeddings":
-            return rows[0] if single else rows
+            return rows[0] if single else _apart(rows)
         vectors = np.stack(rows) if rows else np.empty((0, self.dimension), dtype=np.float32)
         vectors = self._shape(vectors, options)
         if options.precision != "float32":
@@ -360,9 +359,26 @@ class Embedder:
     def _encode_warned(self, inputs: Texts, options: EncodeOptions) -> Any:
         result = self._encode(inputs, options)
         if result.truncated:
-            count = 1 if isinstance(inputs, str) else len(inputs)
-            warnings.warn(truncation_message(result.truncated, count), TruncationWarning, stacklevel=3)
+            warnings.warn(truncation_message(result.truncated, len(result.num_tokens)), TruncationWarning, stacklevel=3)
         return result.embeddings
 
     def _options(self, given: EncodeKwargs, kind: Kind, task: str | None) -> EncodeOptions:
         return parse_options(given, kind, task, self.bundle.manifest.prompts, self.dimension)
+
+
+def _opened(bundle: object) -> Bundle:
+    if isinstance(bundle, Bundle):
+        return bundle
+    if isinstance(bundle, (str, os.PathLike)):
+        return open_bundle(Path(bundle))
+    raise OptionError(f"bundle must be the path of a bundle, not {type(bundle).__name__}")
+
+
+def _apart(rows: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Each row an array of its own, also where texts are equal: who writes into one must not change another."""
+    seen: set[int] = set()
+    out = []
+    for row in rows:
+        out.append(row.copy() if id(row) in seen else row)
+        seen.add(id(row))
+    return out

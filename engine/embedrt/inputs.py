@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from embedrt.errors import InputTypeError
 from embedrt.tokenization import check_text
 from embedrt.windows import Window
 
-Texts: TypeAlias = str | Sequence[str]
+Texts: TypeAlias = str | Iterable[str]
+"""A text, or several: a list, a tuple, an array, a column of a table, a generator."""
 
 
 def given_texts(inputs: Texts | None, sentences: Texts | None) -> Texts:
@@ -32,9 +33,47 @@ def checked_texts(inputs: object) -> list[str]:
     """
     if isinstance(inputs, str):
         return [check_text(inputs, None)]
-    if isinstance(inputs, (bytes, bytearray)) or not isinstance(inputs, Iterable):
-        raise InputTypeError(f"inputs must be a string or a sequence of strings, not {type(inputs).__name__}")
-    return [check_text(text, i) for i, text in enumerate(inputs)]
+    return [check_text(text, i) for i, text in enumerate(several_texts(inputs))]
+
+
+def several_texts(inputs: object) -> Iterable[object]:
+    """`inputs`, if going through it gives texts one by one; they are not checked yet.
+
+    Raises:
+        InputTypeError: what goes through it would get something else (keys, column names, letters) or no fixed order.
+    """
+    for applies, advice in _REFUSED:
+        if applies(inputs):
+            raise InputTypeError(f"give a sequence of strings, not a {type(inputs).__name__}: {advice}")
+    try:
+        iter(inputs)  # type: ignore[call-overload]
+    except TypeError:
+        raise InputTypeError(f"inputs must be a string or a sequence of strings, not {type(inputs).__name__}") from None
+    return inputs  # type: ignore[return-value]
+
+
+def _dimensions(inputs: object) -> int | None:
+    """Of arrays, columns and tables of any library; None of what has no shape."""
+    shape = getattr(inputs, "shape", None)
+    return len(shape) if isinstance(shape, tuple) else None
+
+
+def _has_columns(inputs: object) -> bool:
+    """Looked up past `__getattr__`, by which a pandas Series finds the labels of its index."""
+    names = ("columns", "column_names")
+    return any(hasattr(type(inputs), name) or name in getattr(inputs, "__dict__", ()) for name in names)
+
+
+# What can be gone through and gives no texts -> what to pass instead. By behaviour, so that no library is imported.
+_REFUSED: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (lambda x: isinstance(x, str), "its letters are no texts; one text is [text]"),
+    (lambda x: isinstance(x, (bytes, bytearray, memoryview)), "bytes are text once they are decoded, data.decode()"),
+    (lambda x: isinstance(x, Mapping), "going through it gives its keys; pass list(texts.values())"),
+    (lambda x: isinstance(x, (set, frozenset)), "it has no order to give vectors back in; pass sorted(texts)"),
+    (_has_columns, "going through a table gives its columns; pass one of them, table['text']"),
+    (lambda x: _dimensions(x) == 0, "an array without dimensions is one text; pass str(array)"),
+    (lambda x: (_dimensions(x) or 1) > 1, "an array of texts has one dimension; pass array.ravel(), or one column"),
+)
 
 
 def distinct_windows(texts: Sequence[str], size: int) -> tuple[Iterator[Window], list[int]]:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from embedrt.bundle import Bundle
+from embedrt.threads import begin
 from embedrt.tokenization import TextTokenizer
 
 T = TypeVar("T")
@@ -28,8 +29,8 @@ def load_beside(
     """
     check = bundle.check_hashes if verify_hashes else bundle.check_sizes
     with ThreadPoolExecutor(2, thread_name_prefix="embedrt-load") as beside:
-        checked = beside.submit(check, variant)
-        executor = beside.submit(load_executor)
+        checked = begin(beside, check, variant)
+        executor = begin(beside, load_executor)
         try:
             both: tuple[Future[Any], ...] = (checked, executor)
             wait(both, timeout=_HEAD_START_S)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict
+
+import numpy as np
 
 from embedrt.bundle import BF16, Manifest, Prompts, find_variant
 from embedrt.errors import OptionError
@@ -74,9 +77,7 @@ def parse_options(
     for name in ("output_value", "precision", "on_overflow"):
         if name in given:
             _check_choice(name, given[name])
-    for name in ("batch_size", "truncate_dim"):
-        _check_positive(name, given.get(name))
-    truncate_dim = given.get("truncate_dim")
+    truncate_dim = whole_number("truncate_dim", given.get("truncate_dim"))
     if truncate_dim is not None and truncate_dim > width:
         raise OptionError(f"truncate_dim={truncate_dim} is more than the vector's {width} dimensions")
     if not given.get("convert_to_numpy", True) or given.get("convert_to_tensor", False):
@@ -88,11 +89,11 @@ def parse_options(
         prompt=_prompt(given, kind, task, prompts),
         output_value=given.get("output_value", "sentence_embedding"),
         precision=given.get("precision", "float32"),
-        normalize_embeddings=bool(given.get("normalize_embeddings", False)),
+        normalize_embeddings=_flag("normalize_embeddings", given.get("normalize_embeddings")),
         truncate_dim=truncate_dim,
         on_overflow=given.get("on_overflow", "truncate"),
-        batch_size=given.get("batch_size"),
-        show_progress_bar=bool(given.get("show_progress_bar", False)),
+        batch_size=whole_number("batch_size", given.get("batch_size")),
+        show_progress_bar=_flag("show_progress_bar", given.get("show_progress_bar")),
     )
 
 
@@ -133,6 +134,23 @@ def _prompt(given: Mapping[str, Any], kind: Kind, task: str | None, prompts: Pro
     return document_prompt(prompts, name, prompt) if kind == "document" else choose_prompt(prompts, name, prompt)
 
 
+def whole_number(name: str, value: object) -> int | None:
+    """`value` as an int of at least 1, out of any library's whole numbers; None stays None.
+
+    Raises:
+        OptionError: it is something else; True is no number here.
+    """
+    if value is None:
+        return None
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise OptionError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return number
+
+
 def _check_names(given: Mapping[str, Any]) -> None:
     known = EncodeKwargs.__annotations__
     for name in given:
@@ -147,6 +165,7 @@ def _check_choice(name: str, value: object) -> None:
         raise OptionError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}")
 
 
-def _check_positive(name: str, value: object) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise OptionError(f"{name} must be a whole number of at least 1, not {value!r}")
+def _flag(name: str, value: object) -> bool:
+    if value is None or isinstance(value, (bool, np.bool_, int)):
+        return bool(value)
+    raise OptionError(f"{name} must be True or False, not {value!r}")

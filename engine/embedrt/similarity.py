@@ -46,12 +46,25 @@ def comparable(a: NDArray[Any], b: NDArray[Any]) -> tuple[Floats, Floats]:
     """Both as float32 rows (N, D) and (M, D); a vector (D,) is one row.
 
     Raises:
-        OptionError: their dimensions differ.
+        OptionError: one of them is no array of vectors, or their dimensions differ.
     """
-    first, second = (np.atleast_2d(np.asarray(x, dtype=np.float32)) for x in (a, b))
+    first, second = _rows(a), _rows(b)
     if first.shape[1] != second.shape[1]:
         raise OptionError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
     return first, second
+
+
+def _rows(vectors: object) -> Floats:
+    """Vectors (N, D) as float32; one vector (D,) is one row."""
+    try:
+        array = np.asarray(vectors)
+    except (ValueError, TypeError, RuntimeError) as exc:  # rows of different lengths, tensors elsewhere or with grad
+        raise OptionError(f"vectors must be an array (N, D) of numbers: {exc}") from exc
+    if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):
+        found = "a string" if array.dtype.kind in "US" else f"{type(vectors).__name__} of {array.dtype} {array.shape}"
+        hint = "; encode texts first" if array.dtype.kind in "USO" else ""
+        raise OptionError(f"vectors must be an array (N, D) or (D,) of numbers, not {found}{hint}")
+    return np.atleast_2d(array.astype(np.float32, copy=False))
 
 
 def pairwise(name: str, a: Floats, b: Floats) -> Floats:

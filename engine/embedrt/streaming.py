@@ -24,7 +24,7 @@ class Block:
     skipped: list[SkippedText]
 
 
-def read_blocks(texts: Iterable[str], block_size: int, skip: bool) -> Iterator[Block]:
+def read_blocks(texts: Iterable[object], block_size: int, skip: bool) -> Iterator[Block]:
     """Read and check `block_size` texts at a time.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import tokenizers
 from numpy.typing import NDArray
 
 from embedrt.errors import BundleFormatError, InputError, InputTypeError, NoTokensError, TokenIdError
+
+_MISSING = ("NAType", "NaTType")  # pandas.NA and pandas.NaT
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,14 @@ class TokenPiece:
 
 
 def check_text(text: object, index: int | None) -> str:
-    """`text` if it can be tokenized.
+    """`text` as a plain string, if it can be tokenized. Values of Arrow arrays are strings as well.
 
     Raises:
         InputTypeError: not a string.
         InputError: lone surrogates, which no encoding of Unicode can carry.
     """
-    if not isinstance(text, str):
-        raise InputTypeError(f"must be a string, not {type(text).__name__}", index=index)
+    if type(text) is not str:
+        text = _plain_string(text, index)
     if not text.isascii():
         try:
             text.encode()
@@ -52,6 +55,17 @@ def check_text(text: object, index: int | None) -> str:
                 index=index,
             ) from exc
     return text
+
+
+def _plain_string(value: object, index: int | None) -> str:
+    """What is not quite a `str`: numpy's, other subclasses (which may add and compare in their own way), Arrow's."""
+    as_py = getattr(value, "as_py", None)  # of pyarrow's scalars
+    value = as_py() if callable(as_py) else value
+    if isinstance(value, str):
+        return str.__str__(value)
+    missing = value is None or type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))
+    hint = '; a missing value has no vector: fill it with "", or leave it out' if missing else ""
+    raise InputTypeError(f"must be a string, not {type(value).__name__}{hint}", index=index)
 
 
 class TextTokenizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from embedrt.errors import InputError, NonFiniteError, TokenLimitError
 from embedrt.executors import Executor, TokenBatch
 from embedrt.options import EncodeOptions
 from embedrt.pooling import Head, pool
+from embedrt.threads import one_ahead
 from embedrt.tokenization import TextTokenizer, TokenizedTexts
 
 _NOT_FINITE = (
@@ -74,17 +74,12 @@ class WindowRunner:
             TokenIdError: a text has a token that the model has no row for.
             NonFiniteError: a vector came out with NaN or infinity.
         """
-        window = next(windows, None)
-        current = self._tokenize(window, options) if window is not None else None
-        with ThreadPoolExecutor(1, thread_name_prefix="embedrt-tokenize") as ahead:  # starts no thread until used
-            while window is not None and current is not None:
-                following = next(windows, None)
-                pending = ahead.submit(self._tokenize, following, options) if following is not None else None
-                yield window, self._run_window(window, current, options, advance, skip)
-                window, current = following, pending.result() if pending is not None else None
 
-    def _tokenize(self, window: Window, options: EncodeOptions) -> TokenizedTexts:
-        return self.tokenizer([options.prompt + text for text in window.texts])
+        def tokenize(window: Window) -> TokenizedTexts:
+            return self.tokenizer([options.prompt + text for text in window.texts])
+
+        for window, tokenized in one_ahead(tokenize, windows, "embedrt-tokenize"):
+            yield window, self._run_window(window, tokenized, options, advance, skip)
 
     def _run_window(
         self,

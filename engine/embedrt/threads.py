@@ -1,0 +1,48 @@
+"""Work on a thread beside the caller's, where one can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def begin(pool: ThreadPoolExecutor, work: Callable[..., B], *args: Any) -> Future[B]:
+    """Start `work` on a thread of `pool`.
+
+    Where no thread can be started, because the interpreter is ending (`atexit`) or the process may have no more of
+    them, it is done here and now.
+    """
+    try:
+        return pool.submit(work, *args)
+    except RuntimeError:
+        done: Future[B] = Future()
+        try:
+            done.set_result(work(*args))
+        except Exception as exc:
+            done.set_exception(exc)
+        return done
+
+
+def one_ahead(work: Callable[[A], B], items: Iterator[A], name: str) -> Iterator[tuple[A, B]]:
+    """Each item with what `work` makes of it: the next item's is made while the caller has this one.
+
+    One item alone is worked on in the calling thread, without the cost of another. `name` is the thread's.
+    """
+    try:
+        current = next(items)
+    except StopIteration:
+        return
+    result = work(current)
+    with ExitStack() as stack:
+        pool: ThreadPoolExecutor | None = None
+        for following in items:
+            pool = pool or stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix=name))
+            pending = begin(pool, work, following)
+            yield current, result
+            current, result = following, pending.result()
+        yield current, result
