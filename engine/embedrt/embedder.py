@@ -344,7 +344,8 @@ class Embedder:
         """Truncate, and normalize where the pipeline or the caller wants it."""
         if options.truncate_dim is not None:
             vectors = vectors[:, : options.truncate_dim]
-        if options.normalize_embeddings or (options.truncate_dim is not None and self._head.normalizes):
+        again = options.truncate_dim is not None and self._head.normalizes and not options.unnormalized
+        if options.normalize_embeddings or again:
             return l2_normalize(vectors)
         return vectors
 

@@ -55,6 +55,7 @@ class EncodeOptions:
     on_overflow: str = "truncate"
     batch_size: int | None = None
     show_progress_bar: bool = False
+    unnormalized: bool = False  # stop before the L2 norm at the end of the model's own pipeline, if there is one
 
 
 def parse_options(
@@ -119,6 +120,8 @@ def identity_of(manifest: Manifest, variant: str, pooling: tuple[str, ...], opti
     }
     if variant == BF16:
         parts["products"] = BF16
+    if options.unnormalized and stages and stages[-1]["kind"] == "normalize":
+        parts["stages"] = stages[:-1]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -103,8 +103,9 @@ class Head:
     dimension: int  # of what comes out
     normalizes: bool  # whether that has length 1
 
-    def __call__(self, vectors: Floats) -> Floats:
-        for step in self.steps:
+    def __call__(self, vectors: Floats, *, unnormalized: bool = False) -> Floats:
+        """The vectors after every stage; `unnormalized` leaves out an L2 norm at the end."""
+        for step in self.steps[:-1] if unnormalized and self.normalizes else self.steps:
             vectors = step(vectors)
         return vectors
 

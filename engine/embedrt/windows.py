@@ -140,4 +140,4 @@ class WindowRunner:
             pooled = self.executor.run(batch, first_token_only=True)
         else:
             pooled = pool(self.executor.run(batch), offsets, self.pooling, skip)
-        return list(self.head(pooled))
+        return list(self.head(pooled, unnormalized=options.unnormalized))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from embedrt import Embedder
-from tests.server.serving import Served
+from tests.server.serving import Gate, Served, wait_until
 
 TEXTS = ["the water", "stone", "", "light river"]
 
@@ -93,10 +95,34 @@ def test_info_says_what_is_served(served: Served, library: Embedder):
     assert served.get("/info?model=nobody").status_code == 404
 
 
-def test_an_unnormalized_vector_of_a_normalizing_pipeline_is_refused(served: Served):
-    answer = served.post("/embed", {"inputs": "a", "normalize": False})
-    assert answer.status_code == 413
-    assert answer.json()["error_type"] == "Validation"
+def test_an_unnormalized_vector_is_what_the_pipeline_has_before_its_last_norm(served: Served, library: Embedder):
+    """Haystack's embedders for TEI always send normalize=False."""
+    raw = served.post("/embed", {"inputs": TEXTS, "normalize": False, "truncate": False})
+    rows = np.array(raw.json(), np.float32)
+    pooled = np.stack([row.mean(axis=0) for row in library.encode(TEXTS, output_value="token_embeddings")])
+    assert np.array_equal(rows, pooled)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    assert not np.allclose(norms, 1)
+    np.testing.assert_allclose(rows / norms, library.encode(TEXTS), atol=1e-6)
+    plain = served.post("/embed", {"inputs": TEXTS, "normalize": True})
+    assert plain.headers["x-embedrt-identity"] == library.identity
+    assert raw.headers["x-embedrt-identity"] != library.identity
+    short = served.post("/embed", {"inputs": TEXTS, "normalize": False, "dimensions": 4}).json()
+    assert np.array_equal(np.array(short, np.float32), pooled[:, :4])
+
+
+def test_unnormalized_and_normalized_requests_do_not_share_a_run(served: Served, gate: Gate, library: Embedder):
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(served.post, "/embed", {"inputs": "stone"})
+        wait_until(lambda: len(gate.batches) == 1)
+        bodies = [{"inputs": "the water", "normalize": normalize} for normalize in (False, True)]
+        raw, plain = [pool.submit(served.post, "/embed", body) for body in bodies]
+        wait_until(lambda: served.engine.waiting_requests == 2)
+        gate.remove()
+        assert first.result().status_code == 200
+        wanted = library.encode(["the water"])
+        assert np.array_equal(np.array(plain.result().json(), np.float32), wanted)
+        assert not np.allclose(np.array(raw.result().json(), np.float32), wanted, atol=0.01)
 
 
 @pytest.mark.parametrize(

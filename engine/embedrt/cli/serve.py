@@ -26,13 +26,15 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
         text += f"  [default: {str(shown).lower() if isinstance(shown, bool) else shown}]" if shown != "" else ""
         if isinstance(default, bool):
             function = click.option(f"--{flag}/--no-{flag}", name, default=None, help=text)(function)
+        elif isinstance(default, tuple):
+            function = click.option(f"--{flag}", name, multiple=True, help=text, metavar="A,B")(function)
         else:
             function = click.option(f"--{flag}", name, default=None, help=text, metavar=_metavar(default))(function)
     return function
 
 
 def _metavar(default: object) -> str:
-    return {int: "N", float: "NUMBER", str: "TEXT", tuple: "A,B"}[type(default)]
+    return {int: "N", float: "NUMBER", str: "TEXT"}[type(default)]
 
 
 @make_command(
@@ -56,7 +58,8 @@ def command(bundles: tuple[str, ...], config: Path | None, print_config: bool, *
     """
     from embedrt.server.config import load_settings, to_toml
 
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    given |= {name: ",".join(value) for name, value in given.items() if isinstance(value, tuple)}
     loaded = load_settings({**given, **({"bundles": bundles} if bundles else {})}, os.environ, config)
     if print_config:
         click.echo(to_toml(loaded), nl=False)

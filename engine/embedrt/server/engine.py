@@ -193,8 +193,8 @@ class ModelEngine:
         return pending
 
     def _lane(self, options: EncodeOptions) -> Hashable:
-        """What must be equal for texts to share a run: the sort of output, and prompt rows that pooling skips."""
-        return options.output_value, "" if self._include_prompt else options.prompt
+        """What must be equal for texts to share a run: sort of output, last norm, prompt rows that are skipped."""
+        return options.output_value, options.unnormalized, "" if self._include_prompt else options.prompt
 
     def _work(self) -> None:
         while True:

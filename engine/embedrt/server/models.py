@@ -57,11 +57,33 @@ def open_bundles(specs: tuple[str, ...]) -> list[NamedBundle]:
     return list(found.values())
 
 
+def parse_aliases(specs: tuple[str, ...], bundles: list[NamedBundle]) -> dict[str, str]:
+    """Names by alias, out of "ALIAS=NAME" each; NAME may be NAME:query or NAME:document.
+
+    Raises:
+        OptionError: not of that form, no model has the name, or something else has the alias.
+    """
+    names = {named.name for named in bundles}
+    found: dict[str, str] = {}
+    for spec in specs:
+        alias, sign, name = (part.strip() for part in spec.partition("="))
+        if not (alias and sign and name):
+            raise OptionError(f"alias must be ALIAS=NAME, not {spec!r}")
+        base, colon, kind = name.partition(":")
+        if base not in names or (colon and kind not in _KINDS):
+            raise OptionError(f"alias {spec!r}: there is no model {name!r}; there are: {', '.join(sorted(names))}")
+        if alias in names or found.get(alias, name) != name:
+            raise OptionError(f"alias {spec!r}: the name {alias!r} is taken")
+        found[alias] = name
+    return found
+
+
 class Models:
     """Engines by name. Empty until `load` has run, which may be in another thread."""
 
     def __init__(self) -> None:
         self._engines: dict[str, ModelEngine] = {}
+        self._aliases: dict[str, str] = {}
         self.loaded = False
         self.created = int(time.time())
 
@@ -70,12 +92,12 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """What clients may call, the default first: NAME, and NAME:query, NAME:document where those differ."""
+        """What clients may call, the default first: NAME, and NAME:query, NAME:document where those differ; aliases."""
         every = []
         for engine in self:
             prompts = engine.embedder.bundle.manifest.prompts.texts
             every += [engine.name] + [f"{engine.name}:{kind}" for kind in _KINDS] * bool(prompts)
-        return every
+        return every + list(self._aliases) * bool(every)
 
     def find(self, name: str | None) -> tuple[ModelEngine, Kind]:
         """The engine and the sort of text that `name` says; the default model for None.
@@ -87,9 +109,10 @@ class Models:
             raise ServeError("not_ready", "the models are still loading", headers={"Retry-After": "5"})
         if name is None:
             return next(iter(self._engines.values())), "encode"
-        base, _, kind = name.partition(":")
+        base, colon, kind = self._aliases.get(name, name).partition(":")
+        base = self._aliases.get(base, base)
         engine = self._engines.get(base) or self._by_source(base)
-        if engine is None or (":" in name and kind not in _KINDS):
+        if engine is None or (colon and kind not in _KINDS):
             raise ServeError("model_not_found", f"there is no model {name!r}; there are: {', '.join(self.names)}",
                              param="model")  # fmt: skip
         return engine, _KINDS.get(kind, "encode")
@@ -106,6 +129,7 @@ class Models:
         Raises:
             EmbedrtError: a model cannot be loaded, or does not give the vectors its bundle keeps.
         """
+        self._aliases = parse_aliases(settings.alias, bundles)
         threads = max(1, (settings.threads or available_threads()) // settings.workers)
         turn: AbstractContextManager[object] | None = None
         if len(bundles) > 1 and settings.share_threads:

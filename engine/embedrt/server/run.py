@@ -13,7 +13,7 @@ import uvicorn
 from embedrt.errors import OptionError
 from embedrt.server.app import make_app, make_service
 from embedrt.server.logs import log, setup_logging
-from embedrt.server.models import NamedBundle, open_bundles
+from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
 from embedrt.server.protocol import HttpProtocol
 from embedrt.server.settings import Settings
 from embedrt.server.workers import Supervisor
@@ -112,6 +112,7 @@ def serve(settings: Settings) -> int:
     """Open the bundles, listen, and serve with one process or several; the exit code."""
     setup_logging(settings.log_format, settings.log_level)
     bundles = open_bundles(settings.bundles)
+    parse_aliases(settings.alias, bundles)  # what is wrong with them is said before anything is loaded
     with listen(settings) as listener:
         announce(settings, listener)
         if settings.workers > 1:

@@ -18,9 +18,10 @@ def _setting(default: Any, text: str, *, minimum: float | None = None, choices: 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `embedrt serve` can be told. Lists are comma-separated in flags and environment."""
+    """What `embedrt serve` can be told. Lists are comma-separated in flags and environment; flags may be repeated."""
 
     bundles: tuple[str, ...] = _setting((), "bundles to serve: PATH, or NAME=PATH; the first is the default model")
+    alias: tuple[str, ...] = _setting((), "other names of models, ALIAS=NAME, for clients that know only their own")
     host: str = _setting("127.0.0.1", "address to listen at; 0.0.0.0 for all")
     port: int = _setting(8080, "port to listen at; 0 takes a free one", minimum=0)
     workers: int = _setting(1, "processes behind the port, each with the models", minimum=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,11 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedrt.errors import EmbedrtError
-from embedrt.options import Kind
+from embedrt.options import EncodeOptions
 from embedrt.server.answers import as_matrix, write_rows
 from embedrt.server.call import call_of
 from embedrt.server.engine import ModelEngine
-from embedrt.server.errors import ServeError, translate
+from embedrt.server.errors import translate
 from embedrt.server.inputs import Inputs, TokenId, check_ids, split
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response, resolve
@@ -114,28 +115,23 @@ class TeiApi:
         """A vector per input."""
         body = await self._service.read(request, EmbedRequest)
         engine, kind = self._service.models.find(body.model)
-        if body.normalize is False and _normalizes(engine):
-            raise ServeError("unfit", f"the pipeline of {engine.name} normalizes its vectors; leave normalize out",
-                             param="normalize")  # fmt: skip
         dimensions = self._service.check_dimensions(engine, body.dimensions)
         wanted = {"normalize_embeddings": body.normalize is not False and not _normalizes(engine)}
-        return await self._embed(request, engine, kind, body, wanted | {"truncate_dim": dimensions})
+        options = resolve(engine, kind=kind, prompt_name=body.prompt_name, truncate_dim=dimensions, **wanted)
+        # What is pooled, as TEI gives it; it has an identity of its own.
+        options = replace(options, unnormalized=body.normalize is False)
+        return await self._embed(request, engine, options, body)
 
     async def embed_all(self, request: Request) -> Response:
         """A vector per token."""
         body = await self._service.read(request, EmbedAllRequest)
         engine, kind = self._service.models.find(body.model)
-        return await self._embed(request, engine, kind, body, {"output_value": "token_embeddings"})
+        options = resolve(engine, kind=kind, prompt_name=body.prompt_name, output_value="token_embeddings")
+        return await self._embed(request, engine, options, body)
 
     async def _embed(
-        self,
-        request: Request,
-        engine: ModelEngine,
-        kind: Kind,
-        body: EmbedRequest | EmbedAllRequest,
-        wanted: dict[str, Any],
+        self, request: Request, engine: ModelEngine, options: EncodeOptions, body: EmbedRequest | EmbedAllRequest
     ) -> Response:
-        options = resolve(engine, kind=kind, prompt_name=body.prompt_name, **wanted)
         inputs = self._service.inputs.tei(body.inputs, engine, options.prompt)
         work = Work(
             inputs,
