@@ -33,8 +33,9 @@ def write_input(folder: Path, suffix: str, texts: list[str]) -> Path:
     elif suffix == ".jsonl":
         path.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts)))
     elif suffix in (".csv", ".tsv"):
-        comma = "," if suffix == ".csv" else "\t"
-        path.write_text(f"id{comma}text\n" + "".join(f'{i}{comma}"{text}"\n' for i, text in enumerate(texts)))
+        start, end = (',"', '"\n') if suffix == ".csv" else ("\t", "\n")
+        comma = start[0]
+        path.write_text(f"id{comma}text\n" + "".join(f"{i}{start}{text}{end}" for i, text in enumerate(texts)))
     else:
         pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), path)
     return path

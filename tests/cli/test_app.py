@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -148,3 +149,15 @@ def test_ctrl_c_keeps_what_is_done(lookup_bundle, tmp_path):
 
 def test_tests_leave_nothing_in_the_working_directory():
     assert not list(Path.cwd().glob("*.part*"))
+
+
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}]
+)
+def test_standard_output_is_utf8_whatever_the_locale(lookup_bundle, tmp_path, locale):
+    (tmp_path / "in.txt").write_text("물은 water\n", encoding="utf-8")
+    args = [str(lookup_bundle), str(tmp_path / "in.txt"), "-o", "-", "--with-text", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-m", "embedrt", "embed", *args], capture_output=True, env={**os.environ, **locale}, check=True
+    )
+    assert json.loads(done.stdout.decode("utf-8"))["text"] == "물은 water"

@@ -98,7 +98,7 @@ def test_tokens_per_second_counts_real_tokens(lookup_bundle):
 
 
 def test_a_length_over_the_limit_is_refused(cli, lookup_bundle):
-    assert "over the model's limit of 32" in cli.fails("bench", lookup_bundle, "--lengths", "33")
+    assert "over the model's limit of 32" in cli.fails("bench", lookup_bundle, "--lengths", "33", code=2)
     assert default_lengths(256) == (16, 128, 256)
     assert default_lengths(32) == (16, 32)
 

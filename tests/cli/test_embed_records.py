@@ -75,15 +75,13 @@ def test_nothing_but_bad_records(cli, lookup_bundle, tmp_path, suffix):
         ("a.csv", "id,body,title\n1,x,y\n", [], "no column 'text'; choose with --column: id, body, title"),
         ("a.csv", "id,body\n1,x\n", ["--column", "bodi"], "no column 'bodi'; its columns: id, body"),
         ("a.csv", "", [], "header line"),
-        ("a.csv", "id,text\n1,x\n2\n", [], "line 3: ends after field 1; 'text' is number 2"),
+        ("a.csv", "id,text\n1,x\n2\n", [], "line 3: 1 field, the header has 2"),
         ("a.jsonl", '{"a": "x", "b": "y"}\n', [], "choose with --column: a, b"),
         ("a.jsonl", '{"a": "x"}\n', ["--column", "z"], "no column 'z'; its columns: a"),
         ("a.jsonl", '"x"\n[1]\n', [], "line 2: an array, not a text"),
         ("a.jsonl", '{"text": "x"}\n"y"\n', [], "line 2: an object with a field 'text' is expected, this is a string"),
-        ("a.txt", "x\n", ["--column", "text"], "plain lines"),
         ("a.pdf", "x\n", [], "unknown suffix '.pdf'"),
         ("a.parquet", "x\n", [], "cannot be read as parquet"),
-        ("a.txt", "\ufeff".encode("utf-16-le").decode("latin1"), [], "UTF-16"),
         (None, "", [], "is not there"),
         (".", "", ["--input-format", "txt"], "is a directory"),
     ],
@@ -141,8 +139,58 @@ def test_a_huge_line(cli, lookup_bundle, tmp_path):
         ["-o", "out.npy", "--task", "x"],
         ["-o", "out.npy", "--prompt", "x", "--prompt-name", "y"],
         ["-o", "out.npy", "--threads", "0"],
+        ["-o", "out.npy", "--column", "text"],
+        ["-o", "out.npy", "--delimiter", "tab"],
+        ["-o", "out.npy", "--encoding", "cp9490"],
+        ["-o", "out.npy", "--truncate-dim", "9999"],
+        ["-o", "out.npy", "--prompt-name", "none"],
+        ["-o", "out.npy", "--isa", "mmx"],
         [],
     ],
 )
 def test_wrong_usage_is_exit_code_2(cli, lookup_bundle, tmp_path, options):
     cli.fails("embed", lookup_bundle, write_input(tmp_path, ".txt", TEXTS), *options, code=2)
+
+
+def test_the_input_is_never_the_output_whatever_its_name(cli, lookup_bundle, tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "water"}\n')
+    (tmp_path / "link.jsonl").symlink_to(source)
+    (tmp_path / "hard.jsonl").hardlink_to(source)
+    (tmp_path / "sub").mkdir()
+    for out in ("in.jsonl", "link.jsonl", "hard.jsonl", "sub/../in.jsonl"):
+        error = cli.fails("embed", lookup_bundle, source, "-o", tmp_path / out, "--force")
+        assert "is the input itself" in error
+    # a file that a run beside it would remove
+    aside = tmp_path / "out.npy.skipped.jsonl"
+    aside.write_bytes(source.read_bytes())
+    assert "is the input itself" in cli.fails("embed", lookup_bundle, aside, "-o", tmp_path / "out.npy", "--force")
+    assert source.read_text() == aside.read_text() == '{"text": "water"}\n'
+    args = ("similarity", lookup_bundle, "--file", source, "--plot", tmp_path / "map.svg", "--input-format", "txt")
+    (tmp_path / "map.svg").symlink_to(source)
+    assert "is the input itself" in cli.fails(*args)
+    cli.fails("bench", lookup_bundle, "--texts", source, "--json", tmp_path / "hard.jsonl")
+    assert source.read_text() == '{"text": "water"}\n'
+
+
+def test_a_tilde_is_the_home_folder(cli, lookup_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_input(tmp_path, ".txt", TEXTS)
+    (tmp_path / "bundle").symlink_to(lookup_bundle)
+    cli.ok("embed", "~/bundle", "~/in.txt", "-o", "~/out.npy")
+    assert np.load(tmp_path / "out.npy").shape == (len(TEXTS), 8)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "in.txt").write_text("a file in a folder of that name\n")
+    cli.ok("embed", lookup_bundle, "~/in.txt", "-o", tmp_path / "other.npy")
+    assert np.load(tmp_path / "other.npy").shape == (1, 8)
+
+
+def test_a_file_in_another_encoding(cli, lookup_bundle, tmp_path):
+    (tmp_path / "in.csv").write_bytes("번호,text\n1,물은\n".encode("cp949"))
+    args = ("embed", lookup_bundle, tmp_path / "in.csv", "-o", tmp_path / "out.npy")
+    assert "header is not valid UTF-8" in cli.fails(*args)
+    cli.ok(*args, "--encoding", "cp949")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected(lookup_bundle, ["물은"]))
+    error = cli.fails(*args, "--encoding", "euc-kr", "--resume")
+    assert "exists" in error

@@ -113,4 +113,4 @@ def test_verify_uses_what_the_bundle_keeps(cli, lookup_bundle, own_texts, tmp_pa
 
 def test_verify_usage(cli, lookup_bundle, tmp_path):
     cli.fails("verify", lookup_bundle, "--texts", tmp_path / "t.txt", code=2)
-    assert "it has: fp32, int8" in cli.fails("verify", lookup_bundle, "--variants", "fp16")
+    assert "it has: fp32, int8" in cli.fails("verify", lookup_bundle, "--variants", "fp16", code=2)

@@ -54,4 +54,4 @@ def test_damaged_bundles_are_refused_with_the_reason(cli, copy):
 
 
 def test_an_unknown_variant(cli, lookup_bundle):
-    assert "it has: fp32, int8" in cli.fails("info", lookup_bundle, "--variant", "fp16")
+    assert "it has: fp32, int8" in cli.fails("info", lookup_bundle, "--variant", "fp16", code=2)

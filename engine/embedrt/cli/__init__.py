@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -14,6 +16,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     from embedrt.cli.app import app
 
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # files and pipes hold UTF-8 whatever the locale is
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                encoding="utf-8", errors="backslashreplace" if stream is sys.stderr else "surrogateescape"
+            )
     try:
         app.main(args=None if args is None else list(args), prog_name="embedrt")
     except SystemExit as exc:  # click always leaves this way

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import click
 
-from embedrt.errors import EmbedrtError
+from embedrt.errors import EmbedrtError, OptionError
 
 Example = tuple[str, str]  # what it does, the command line
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
@@ -24,6 +24,12 @@ class Failure(click.ClickException):
         """Write the line."""
         if self.message:
             click.echo(self.message, file=file or sys.stderr)
+
+
+class WrongValue(Failure):
+    """Ends the program after an option whose value does not fit, found where its meaning is known."""
+
+    exit_code = 2
 
 
 class Interrupted(Failure):
@@ -107,6 +113,8 @@ def counted(number: int, noun: str) -> str:
 def _failure_of(exc: BaseException) -> Failure:
     if isinstance(exc, KeyboardInterrupt):
         return Interrupted("interrupted")
+    if isinstance(exc, OptionError):
+        return WrongValue(f"error: {_one_line(exc)}")
     if isinstance(exc, EmbedrtError):
         return Failure(f"error: {_one_line(exc)}")
     if isinstance(exc, OSError):

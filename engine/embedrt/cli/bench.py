@@ -47,18 +47,17 @@ _BUSY = 0.25  # load per CPU
               help="Tokens per text.  [default: 16, 128 and the limit; none with --texts]")  # fmt: skip
 @click.option("--batch-sizes", default="1,8", show_default=True, callback=o.split_numbers, metavar="LIST",
               help="Texts per call.")  # fmt: skip
-@click.option("--texts", type=click.Path(), metavar="FILE", help="Your own texts, in their order.")
-@o.column_option
-@o.input_format_option
+@click.option("--texts", type=o.HomePath(), metavar="FILE", help="Your own texts, in their order.")
+@o.reading_options
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True,
               help="All configurations are measured in turn, so often.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
               help="Time to measure for, over all.")  # fmt: skip
-@click.option("--json", "json_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
+@click.option("--json", "json_path", type=o.HomePath(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the results as JSON; - is stdout.")  # fmt: skip
-@click.option("--plot", type=click.Path(path_type=Path), callback=o.output_path(".png", ".svg"), metavar="OUT",
+@click.option("--plot", type=o.HomePath(path_type=Path), callback=o.output_path(".png", ".svg"), metavar="OUT",
               help="Draw the results (.png, .svg; needs embedrt[plot]).")  # fmt: skip
-@click.option("--compare", "earlier", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--compare", "earlier", type=o.HomePath(path_type=Path), metavar="FILE",
               help="Compare with an earlier --json.")  # fmt: skip
 @o.quiet_option
 def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Path | None, **given: Any) -> None:
@@ -77,7 +76,7 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
     if plot is not None:
         import_matplotlib()  # before minutes of measuring
     opened = open_bundle(bundle)
-    plan = _plan(opened, given)
+    plan = _plan(opened, {**given, "json_path": json_path, "plot": plot})
     _warn_if_busy()
     report = run_bench(opened, plan, o.step_progress(given["quiet"]))
     to_stdout = json_path is not None and str(json_path) == "-"
@@ -97,14 +96,14 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
 
 def _plan(bundle: Bundle, given: dict[str, Any]) -> BenchPlan:
     from embedrt.commands.bench.run import MAX_OWN_TEXTS, BenchPlan, default_lengths
-    from embedrt.commands.source import open_source
     from embedrt.executors.choice import choose_variant
     from embedrt.executors.onnxruntime import choose_device
     from embedrt.machine import available_threads
 
     own: list[str] = []
     if given["texts"] is not None:
-        source = open_source(given["texts"], given["input_format"], given["column"])
+        source = o.open_input(given["texts"], given)
+        source.refuse_output(given["json_path"], given["plot"])
         own = list(dict.fromkeys(source.texts()))  # alike ones in a call are embedded once
         if not own:
             raise click.UsageError(f"{source.name} holds no texts")

@@ -28,13 +28,12 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
     ),
 )
 @o.bundle_argument
-@click.argument("source", metavar="IN", type=click.Path(allow_dash=True))
+@click.argument("source", metavar="IN", type=o.HomePath(allow_dash=True))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT", callback=o.output_path(*_OUTPUTS),
+    "-o", "--output", type=o.HomePath(path_type=Path), required=True, metavar="OUT", callback=o.output_path(*_OUTPUTS),
     help="Output: .npy, .parquet or .jsonl; - writes JSON lines to stdout.",
 )  # fmt: skip
-@o.column_option
-@o.input_format_option
+@o.reading_options
 @o.engine_options
 @o.prompt_options
 @click.option("--truncate-dim", type=click.IntRange(min=1), help="Keep the first so many dimensions.")
@@ -71,11 +70,10 @@ def command(bundle: Path, source: str, output: Path, **given: Any) -> None:
 def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]) -> None:
     request = o.encode_request(given)
     from embedrt.commands.embed import EmbedJob, run
-    from embedrt.commands.source import open_source
     from embedrt.embedder import Embedder
     from embedrt.progress import NullProgress, RichProgress
 
-    job = EmbedJob(open_source(source, given["input_format"], given["column"]), output, request)
+    job = EmbedJob(o.open_input(source, given), output, request)
     job = dataclasses.replace(
         job, **{name: given[name] for name in ("on_error", "with_text", "block_size", "resume", "force")}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from embedrt.commands.encoding import EncodeRequest
+    from embedrt.commands.source import TextSource
     from embedrt.progress import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,9 +22,23 @@ VARIANTS = ("auto", "fp32", "fp16", "int8", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("auto", "native", "onnxruntime")
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
-INPUT_FORMATS = ("txt", "jsonl", "csv", "tsv", "parquet")
+INPUT_FORMATS = ("txt", "jsonl", "json", "csv", "tsv", "parquet")
 
-bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+QUOTINGS = ("double", "none")
+
+
+class HomePath(click.Path):
+    """A path in which a leading "~" is the home folder: a shell does not see to it in "--option=~/x" or in quotes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, checked as click.Path does."""
+        from embedrt.commands.paths import at_home
+
+        given = os.fspath(value)
+        return super().convert(given if given == "-" else str(at_home(Path(given))), param, ctx)
+
+
+bundle_argument = click.argument("bundle", type=HomePath(path_type=Path))
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary.")
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = click.option("--force", is_flag=True, help="Replace what is there.")
@@ -53,17 +69,38 @@ packed_cache_option = click.option(
     help="Keep what the native executor packs in a file beside the bundle: faster loads, shared memory.",
 )  # fmt: skip
 packed_dir_option = click.option(
-    "--packed-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", envvar="EMBEDRT_PACKED_DIR",
+    "--packed-dir", type=HomePath(file_okay=False, path_type=Path), metavar="DIR", envvar="EMBEDRT_PACKED_DIR",
     help="Keep it in this folder instead, for bundles that are read-only.",
 )  # fmt: skip
-column_option = click.option(
-    "--column", help="Column or JSON field with the texts.  [default: 'text', or the only one]"
-)
-input_format_option = click.option(
-    "--input-format",
-    type=click.Choice(INPUT_FORMATS),
-    help="Format of the input.  [default: by its suffix; txt for -]",
-)
+
+
+def reading_options(function: F) -> F:
+    """--column, --input-format, --encoding, --delimiter, --quoting."""
+    return stack(
+        function,
+        click.option("--column", help="Column or JSON field with the texts.  [default: 'text', or the only one]"),
+        click.option("--input-format", type=click.Choice(INPUT_FORMATS),
+                     help="Format of the input.  [default: by its suffix; txt for -]"),
+        click.option("--encoding", metavar="NAME",
+                     help="Encoding of the input, e.g. cp949.  [default: UTF-8, or what a byte order mark says]"),
+        click.option("--delimiter", metavar="CHAR", help="What separates fields: a character, or comma, tab, "
+                     "semicolon, pipe, space.  [default: comma in .csv, tab in .tsv]"),
+        click.option("--quoting", type=click.Choice(QUOTINGS),
+                     help="Whether fields may stand in double quotes.  [default: double in .csv, none in .tsv]"),
+    )  # fmt: skip
+
+
+def open_input(path: str, given: dict[str, Any]) -> TextSource:
+    """The source at `path`, as `reading_options` (and --keep) describe it.
+
+    Raises:
+        FileFormatError, OptionError: as `open_source`.
+    """
+    from embedrt.commands.reading.records import How
+    from embedrt.commands.source import open_source
+
+    how = How(given["column"], given["encoding"], given["delimiter"], given["quoting"], given.get("keep") or ())
+    return open_source(path, given["input_format"], how=how)
 
 
 def engine_options(function: F) -> F:

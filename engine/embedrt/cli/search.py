@@ -30,13 +30,12 @@ if TYPE_CHECKING:
     ),
 )  # fmt: skip
 @o.bundle_argument
-@click.argument("corpus", type=click.Path())
+@click.argument("corpus", type=o.HomePath())
 @click.argument("queries", metavar="QUERY...", nargs=-1, required=True)
 @click.option("-k", "k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits per query.")
 @click.option("--task", help="Task that fills the query prompt, for instruct models.")
-@o.column_option
-@o.input_format_option
-@click.option("--index", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+@o.reading_options
+@click.option("--index", "folder", type=o.HomePath(path_type=Path, file_okay=False), metavar="DIR",
               help="Where to keep the corpus' vectors.  [default: CORPUS.embedrt]")  # fmt: skip
 @click.option("--rebuild", is_flag=True, help="Embed the whole corpus anew.")
 @o.json_flag
@@ -50,11 +49,10 @@ def command(bundle: Path, corpus: str, queries: tuple[str, ...], k: int, task: s
     """
     from embedrt.commands.corpus_index import open_index
     from embedrt.commands.search import search
-    from embedrt.commands.source import open_source
     from embedrt.embedder import Embedder
     from embedrt.progress import NullProgress, RichProgress
 
-    source = open_source(corpus, given["input_format"], given["column"])
+    source = o.open_input(corpus, given)
     folder = given["folder"] or Path(f"{corpus}.embedrt")
     progress = NullProgress() if given["quiet"] else RichProgress(o.stderr_console(), unit="texts")
     with Embedder(bundle, **o.engine(given)) as embedder:

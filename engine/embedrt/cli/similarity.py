@@ -35,10 +35,9 @@ _CELL_COLUMNS = 6 + _GAP  # "-0.123"
 )
 @o.bundle_argument
 @click.argument("texts", metavar="TEXT...", nargs=-1)
-@click.option("--file", "file", type=click.Path(allow_dash=True), help="Take the texts from a file; - is stdin.")
-@o.column_option
-@o.input_format_option
-@click.option("--plot", type=click.Path(path_type=Path), callback=o.output_path(*_PLOTS), metavar="OUT",
+@click.option("--file", "file", type=o.HomePath(allow_dash=True), help="Take the texts from a file; - is stdin.")
+@o.reading_options
+@click.option("--plot", type=o.HomePath(path_type=Path), callback=o.output_path(*_PLOTS), metavar="OUT",
               help="Draw the matrix: .svg and .html use the viewer's fonts, .png one that is installed.")  # fmt: skip
 @o.json_flag
 @o.prompt_options
@@ -49,11 +48,12 @@ def command(bundle: Path, texts: tuple[str, ...], **given: Any) -> None:
         raise click.UsageError("give texts as arguments, or a file with --file, one of the two")
     request = o.encode_request(given)
     from embedrt.commands.similarity import compare
-    from embedrt.commands.source import open_source
     from embedrt.embedder import Embedder
 
     if given["file"] is not None:
-        texts = tuple(open_source(given["file"], given["input_format"], given["column"]).texts())
+        source = o.open_input(given["file"], given)
+        source.refuse_output(given["plot"])
+        texts = tuple(source.texts())
     if not 1 <= len(texts) <= _MAX_TEXTS:
         raise click.UsageError(f"1 to {_MAX_TEXTS} texts make a matrix that can be read, not {len(texts):,}")
     with Embedder(bundle, **o.engine(given)) as embedder:

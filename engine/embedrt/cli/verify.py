@@ -30,19 +30,18 @@ _VARIANTS = ("fp32", "fp16", "int8", "bf16")
 )  # fmt: skip
 @o.bundle_argument
 @click.option("--against", metavar="MODEL", help="Compute the reference anew with PyTorch (needs embedrt[export]).")
-@click.option("--texts", type=click.Path(), metavar="FILE",
+@click.option("--texts", type=o.HomePath(), metavar="FILE",
               help="Texts to compare on, with --against.  [default: the bundle's]")  # fmt: skip
-@o.column_option
-@o.input_format_option
+@o.reading_options
 @click.option("--variants", callback=o.split_list(_VARIANTS), metavar="LIST",
               help="Which variants, e.g. fp32,int8.  [default: all]")  # fmt: skip
 @o.device_option
 @o.executor_option
 @o.isa_option
 @o.threads_option
-@click.option("--json", "json_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
+@click.option("--json", "json_path", type=o.HomePath(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the report as JSON; - is stdout.")  # fmt: skip
-@click.option("--html", "html_path", type=click.Path(path_type=Path), callback=o.output_path(), metavar="OUT",
+@click.option("--html", "html_path", type=o.HomePath(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the report as one HTML page.")  # fmt: skip
 @o.quiet_option
 def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet: bool, **given: Any) -> None:
@@ -68,7 +67,7 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         num_threads=given["threads"],
         progress=progress,
         make_embedder=make_embedder,
-        **_reference(opened, given, progress),
+        **_reference(opened, {**given, "json_path": json_path, "html_path": html_path}, progress),
     )
     if html_path is not None:
         html_path.write_text(render_page(report), encoding="utf-8")
@@ -88,7 +87,6 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
     if model is None:
         return {}
     from embedrt.cli.export import import_exporter
-    from embedrt.commands.source import open_source
     from embedrt.parity.files import read_parity_files
     from embedrt.prompting import choose_prompt
 
@@ -99,7 +97,9 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
     if given["texts"] is None:
         texts = list(read_parity_files(bundle).texts)
     else:
-        texts = list(open_source(given["texts"], given["input_format"], given["column"]).texts())
+        source = o.open_input(given["texts"], given)
+        source.refuse_output(given["json_path"], given["html_path"])
+        texts = list(source.texts())
         if not texts:
             raise click.UsageError(f"{given['texts']} holds no texts")
     with progress.step(f"Reference vectors of {Path(model).name}", len(texts)) as advance:

@@ -113,7 +113,7 @@ def open_index(
         raise FileFormatError(f"{corpus.name}: a corpus must be a file, because its vectors are kept beside it")
     identity = embedder.identify(kind="document")
     place = _Folder(folder, identity)
-    content = hashlib.sha256(f"{fingerprint.sha256} {corpus.format} {corpus.column}".encode()).hexdigest()
+    content = hashlib.sha256(json.dumps([fingerprint.sha256, corpus.reading]).encode()).hexdigest()
     found = None if rebuild else place.find(content)
     if found is not None:
         return found
@@ -136,7 +136,7 @@ def _make(
     made = _Builder(embedder, corpus, place, stem).build(earlier, progress)
     entry = Entry(
         format=_FORMAT, identity=place.identity, corpus_sha256=content, corpus_format=corpus.format,
-        column=corpus.column, num_rows=made.num_rows, vectors=f"{stem}.npy", keys=f"{stem}.keys.npy",
+        column=corpus.how.column, num_rows=made.num_rows, vectors=f"{stem}.npy", keys=f"{stem}.keys.npy",
     )  # fmt: skip
     save_json(place.entry, asdict(entry))
     place.remove_others({entry.vectors, entry.keys})

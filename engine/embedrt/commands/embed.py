@@ -20,7 +20,7 @@ import numpy as np
 from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.feed import Feed
 from embedrt.commands.outputs import OutputFiles, OutputWriters
-from embedrt.commands.readers import Record
+from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
 from embedrt.commands.state import State, differences, load_state, save_state
 from embedrt.commands.writers import Shape, jsonl_lines
@@ -53,8 +53,10 @@ class EmbedJob:
         """Refuse, before a model is loaded, what `run` would refuse for certain.
 
         Raises:
-            FileFormatError: the output is there, or an unfinished one.
+            FileFormatError: the output is the input, or is there, or an unfinished one.
         """
+        if self.output is not None:
+            self.source.refuse_output(*OutputFiles(self.output).all())
         if self.output is not None and not self.resume:  # a finished output may be what --resume asks for
             OutputFiles(self.output).check_free(resume=False, force=self.force)
 
@@ -244,8 +246,8 @@ class _Run:
         found = job.source.fingerprint()
         return {
             "input": {
-                "format": job.source.format,
-                "column": job.source.column,
+                **job.source.reading,
+                "keep": job.source.how.keep,
                 "sha256": found.sha256 if found else None,
                 "bytes": found.num_bytes if found else None,
             },

@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from embedrt.commands.readers import Record
+from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
 from embedrt.errors import FileFormatError
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.commands.readers import Record
+from embedrt.commands.reading.records import Record
 from embedrt.commands.state import State, save_json
 from embedrt.commands.writers import WRITERS, AppendFile, NpyWriter, Shape, VectorWriter
 from embedrt.errors import FileFormatError
@@ -34,6 +34,13 @@ class OutputFiles:
         self.part_meta = _beside(output, ".part.meta.json")
         self.part_rows = _beside(output, ".part.rows.npy")
         self.part_skipped = _beside(output, ".part.skipped.jsonl")
+
+    def all(self) -> tuple[Path, ...]:
+        """Every file that a run may write or remove."""
+        return (
+            self.output, self.meta, self.rows, self.skipped, self.state, self.part, self.part_complete,
+            self.part_meta, self.part_rows, self.part_skipped,
+        )  # fmt: skip
 
     def check_free(self, *, resume: bool, force: bool) -> None:
         """Refuse to overwrite what a run without --force must not.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.commands.corpus_index import CorpusIndex
-from embedrt.commands.readers import Record
+from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
 
 if TYPE_CHECKING:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from embedrt.commands.readers import READERS, Record, format_of, import_pyarrow
+from embedrt.commands.paths import at_home
+from embedrt.commands.reading.compression import unpacked
+from embedrt.commands.reading.encodings import checked_encoding, has_byte_lines
+from embedrt.commands.reading.formats import FORMATS, RULES, check_options, format_of
+from embedrt.commands.reading.parquet import count_parquet
+from embedrt.commands.reading.records import How, Record
+from embedrt.commands.reading.separated import delimiter_of
 from embedrt.errors import FileFormatError
 
 STDIN = "-"
@@ -31,7 +38,7 @@ class TextSource:
 
     path: Path | None  # None: stdin
     format: str
-    column: str | None
+    how: How = field(default_factory=How)
 
     @property
     def name(self) -> str:
@@ -50,7 +57,11 @@ class TextSource:
             FileFormatError: the file as a whole is not what it should be.
         """
         with self._open() as stream:
-            yield from READERS[self.format](stream, self.name, self.column)
+            if self.format == "parquet":  # it is read from its end, and packed inside
+                yield from FORMATS[self.format].read(stream, self.name, self.how)
+                return
+            with unpacked(stream, self.name) as plain:
+                yield from FORMATS[self.format].read(plain, self.name, self.how)
 
     def texts(self) -> Iterator[str]:
         """All texts; FileFormatError at the first unusable record."""
@@ -66,14 +77,23 @@ class TextSource:
     @property
     def unit(self) -> str:
         """What `Record.line` counts."""
-        return "row" if self.format == "parquet" else "line"
+        return FORMATS[self.format].unit
 
     def error(self, line: int, problem: str) -> FileFormatError:
         """An error that names the line (for parquet: the row, from 1)."""
         return FileFormatError(f"{self.name}, {self.unit} {line}: {problem}")
 
+    @property
+    def reading(self) -> dict[str, str | int | None]:
+        """What decides which texts the bytes hold."""
+        how = self.how
+        return {
+            "format": self.format, "column": how.column, "encoding": how.encoding, "delimiter": how.delimiter,
+            "quoting": how.quoting, "rules": RULES,
+        }  # fmt: skip
+
     def fingerprint(self) -> Fingerprint | None:
-        """Hash of the whole file, or None for a pipe."""
+        """Hash of the whole file as it is on the disk, or None for a pipe."""
         if self.is_pipe:
             return None
         digest = hashlib.sha256()
@@ -89,13 +109,32 @@ class TextSource:
         if self.is_pipe:
             return None
         with self._open() as stream:
-            if self.format == "txt":
-                return _count_lines(stream)
-            if self.format == "jsonl":
-                return sum(1 for line in stream if line.strip())
             if self.format == "parquet":
-                return _count_parquet(stream, self.name)
+                return count_parquet(stream, self.name)
+            if self.format in ("txt", "jsonl") and has_byte_lines(self.how.encoding or "utf-8"):
+                with unpacked(stream, self.name) as plain:
+                    if not plain.peek(2).startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00")):  # marks of wide encodings
+                        is_blank = bytes.isspace if self.format == "jsonl" else lambda _line: False
+                        return sum(not is_blank(line) for line in plain)
         return sum(1 for _ in self.records())
+
+    def is_file(self, path: Path) -> bool:
+        """Whether `path` is the very file that this reads, under this name or another."""
+        try:
+            mine = os.fstat(sys.stdin.fileno()) if self.path is None else self.path.stat()
+            return path.exists() and os.path.samestat(mine, path.stat())
+        except (OSError, ValueError):  # a standard input that is no file of the system
+            return False
+
+    def refuse_output(self, *paths: Path | None) -> None:
+        """Keep an output away from the input, whatever names they have.
+
+        Raises:
+            FileFormatError: one of the paths is the input.
+        """
+        for path in paths:
+            if path is not None and self.is_file(path):
+                raise FileFormatError(f"{path} is the input itself ({self.name}); write to another file")
 
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:
@@ -103,24 +142,50 @@ class TextSource:
             yield sys.stdin.buffer
             return
         _check_file(self.path)
-        with self.path.open("rb") as stream:
+        try:
+            stream = self.path.open("rb")
+        except OSError as exc:
+            raise FileFormatError(f"{self.path} cannot be read: {exc.strerror}") from exc
+        with stream:
             yield stream
 
 
-def open_source(path: str, input_format: str | None = None, column: str | None = None) -> TextSource:
+def open_source(
+    path: str | Path, input_format: str | None = None, column: str | None = None, how: How | None = None
+) -> TextSource:
     """The source at `path` ("-" is stdin), its format taken from the suffix unless it is given.
+
+    `column` is short for a `How` that says nothing else.
 
     Raises:
         FileFormatError: it is not there, the suffix is unknown, or a pipe cannot carry the format.
+        OptionError: what was said of it does not fit its format.
     """
-    if path == STDIN:
+    how = _checked(how or How(column=column))
+    if str(path) == STDIN:
         if input_format == "parquet":
             raise FileFormatError("parquet cannot be read from stdin; save it to a file first")
-        return TextSource(None, input_format or "txt", column)
-    _check_file(Path(path))  # before a model is loaded for it
-    source = TextSource(Path(path), input_format or format_of(Path(path)), column)
+        return _fitting(TextSource(None, input_format or "txt", how))
+    file = at_home(Path(path))
+    _check_file(file)  # before a model is loaded for it
+    source = _fitting(TextSource(file, input_format or format_of(file), how))
     if source.format == "parquet" and source.is_pipe:
         raise FileFormatError(f"parquet cannot be read from a pipe ({path}); save it to a file first")
+    return source
+
+
+def _checked(how: How) -> How:
+    return How(
+        how.column,
+        None if how.encoding is None else checked_encoding(how.encoding),
+        None if how.delimiter is None else delimiter_of(how.delimiter),
+        how.quoting,
+        how.keep,
+    )
+
+
+def _fitting(source: TextSource) -> TextSource:
+    check_options(source.name, source.format, source.how)
     return source
 
 
@@ -129,19 +194,3 @@ def _check_file(path: Path) -> None:
         raise FileFormatError(f"{path} is a directory; a file with texts is expected")
     if not path.exists():
         raise FileFormatError(f"{path} is not there")
-
-
-def _count_lines(stream: BinaryIO) -> int:
-    count, last = 0, b"\n"
-    while chunk := stream.read(_CHUNK_BYTES):
-        count += chunk.count(b"\n")
-        last = chunk[-1:]
-    return count + (last != b"\n")
-
-
-def _count_parquet(stream: BinaryIO, name: str) -> int:
-    pa, pq = import_pyarrow()
-    try:
-        return int(pq.read_metadata(stream).num_rows)
-    except (pa.ArrowException, OSError) as exc:
-        raise FileFormatError(f"{name} cannot be read as parquet: {exc}") from exc

@@ -58,18 +58,25 @@ def load_state(path: Path) -> State:
         raise FileFormatError(f"{path} is no state of this embedrt ({exc}); start over with --force") from exc
 
 
+_INPUT_TITLES = {
+    "format": "the input's format",
+    **{name: f"--{name}" for name in ("column", "encoding", "delimiter", "quoting", "keep")},
+}
 # Options that are called otherwise on the command line; the others are --name.
 _SPELLINGS = {"normalize_embeddings": "--normalize", "kind": "the kind of text"}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between the keys of two runs, in the words of the command line."""
+    old, new = json.loads(json.dumps([old, new]))  # tuples are lists in a file
     before, after = old["input"], new["input"]
     found = [
-        f"{title} was {_shown(before[name])}, now {_shown(after[name])}"
-        for name, title in (("format", "the input's format"), ("column", "--column"))
-        if before[name] != after[name]
+        f"{title} was {_shown(before.get(name))}, now {_shown(after.get(name))}"
+        for name, title in _INPUT_TITLES.items()
+        if before.get(name) != after.get(name)
     ]
+    if before.get("rules") != after.get("rules"):
+        found.append("another version of embedrt read the input by other rules")
     if before["sha256"] != after["sha256"]:
         found.append(f"the input has changed ({_size(before['bytes'])} then, {_size(after['bytes'])} now)")
     for name in sorted({*old["options"], *new["options"]}):

@@ -16,7 +16,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.commands.readers import Record, import_pyarrow
+from embedrt.commands.reading.parquet import import_pyarrow
+from embedrt.commands.reading.records import Record
 from embedrt.errors import FileFormatError
 
 NPY_HEADER_BYTES = 128
