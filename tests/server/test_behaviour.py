@@ -92,7 +92,9 @@ def test_work_of_vanished_clients_is_dropped(served: Served, gate: Gate):
         wait_until(lambda: len(gate.batches) == 1)
         host, port = served.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as sock:
-            sock.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            sock.sendall(
+                b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
             wait_until(lambda: served.engine.waiting_requests == 1)
         wait_until(lambda: served.engine.waiting_requests == 0)
         gate.let(5)
@@ -130,7 +132,7 @@ def test_slow_bodies_get_408(lookup_bundle: Path):
     with serving(lookup_bundle, body_timeout_s=0.1) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as sock:
-            sock.sendall(b'POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"inp')
+            sock.sendall(b'POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"inp')
             assert b" 408 " in sock.recv(4096).splitlines()[0]
 
 

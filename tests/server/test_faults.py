@@ -54,7 +54,7 @@ def vanish(served: Served, rng: random.Random) -> None:
     """Leave in the middle of a header, of a body, or before the answer."""
     host, port = served.url.removeprefix("http://").split(":")
     body = json.dumps({"input": [" ".join(rng.choices(WORDS, k=20)) for _ in range(5)]}).encode()
-    whole = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    whole = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     with socket.create_connection((host, int(port))) as sock:
         sock.sendall(whole[: rng.choice([10, len(whole) - len(body) // 2, len(whole)])])
 

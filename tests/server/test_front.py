@@ -144,7 +144,7 @@ def send_path(server: Served, path: str) -> int:
     """The status for a path that no client library has cleaned."""
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return int(sock.recv(4096).split()[1])
 
 

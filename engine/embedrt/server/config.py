@@ -111,8 +111,11 @@ def _check_together(settings: Settings) -> None:
         raise OptionError("no bundle to serve; name one: embedrt serve BUNDLE")
     if bool(settings.ssl_certfile) != bool(settings.ssl_keyfile):
         raise OptionError("ssl_certfile and ssl_keyfile go together")
-    if settings.port > 65535:
-        raise OptionError(f"port must be at most 65535, not {settings.port}")
+    for name in ("port", "metrics_port"):
+        if getattr(settings, name) > 65535:
+            raise OptionError(f"{name} must be at most 65535, not {getattr(settings, name)}")
+    if settings.metrics_port and settings.metrics_port == settings.port:
+        raise OptionError("metrics_port must be another port than port")
 
 
 _BOOLS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}

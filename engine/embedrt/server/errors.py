@@ -32,6 +32,7 @@ KINDS = {
     "slow_body": Kind(408, "invalid_request_error", 408, "Validation"),
     "too_large": Kind(413, "invalid_request_error", 413, "Validation"),
     "wrong_type": Kind(415, "invalid_request_error", 415, "Validation"),
+    "wrong_host": Kind(421, "invalid_request_error", 421, "Validation"),
     "invalid": Kind(400, "invalid_request_error", 422, "Validation"),  # the body's shape
     "empty": Kind(400, "invalid_request_error", 400, "Empty"),  # nothing to embed
     "unfit": Kind(400, "invalid_request_error", 413, "Validation"),  # a value that this model or server does not take

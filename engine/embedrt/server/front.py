@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, API keys, headers of every answer, metrics, one log line per request."""
+"""The outermost layer: request ids, who may ask, headers of every answer, metrics, one log line per request."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedrt.server.call import Call
 from embedrt.server.errors import ServeError, described
+from embedrt.server.guard import METRICS, PROBES, Guard
 from embedrt.server.logs import LOGGER, log
 from embedrt.server.service import Service, json_response
 
-_OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})  # never need a key
-_OPEN_PAGES = frozenset({"/", "/docs", "/openapi.json", "/static"})  # nor do these, when they are read
 _SLASHES = re.compile("/{2,}")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
@@ -30,6 +29,7 @@ class Front:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._guard = Guard(service.settings, service.keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request."""
@@ -54,7 +54,7 @@ class Front:
             await send(message)
 
         try:
-            self._check_key(scope, headers)
+            self._guard.check(scope, headers)
             await self._app(scope, receive, send_on)
         except ServeError as exc:
             await error_response(Request(scope), exc)(scope, receive, send_on)
@@ -68,27 +68,14 @@ class Front:
             self._service.budget.release(call.held)
             self._report(scope, call, headers)
 
-    def _check_key(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        keys, path = self._service.keys, scope["path"]
-        open_page = scope["method"] in ("GET", "HEAD") and (path in _OPEN_PAGES or path.startswith("/static/"))
-        if not keys.wanted or path in _OPEN_PATHS or open_page:
-            return
-        shown = headers.get(b"authorization") or b"Bearer " + headers.get(b"api-key", b"")  # the latter is Azure's
-        if not keys.accepts(shown.decode("latin-1")):
-            raise ServeError(
-                "unauthorized",
-                "an API key is needed: Authorization: Bearer KEY, or api-key: KEY",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-
     def _report(self, scope: Scope, call: Call, headers: dict[bytes, bytes]) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "") or "other"  # as it was declared: what clients make up fills no table
         seconds = time.monotonic() - call.started
         self._service.metrics.on_request(path, call, seconds)
-        if self._service.traces is not None and path not in _OPEN_PATHS:
+        if self._service.traces is not None and path not in PROBES:
             self._service.traces.on_request(scope["method"], path, call, seconds, headers)
-        level = logging.DEBUG if path in _OPEN_PATHS or path == "/metrics" else logging.INFO
+        level = logging.DEBUG if path in PROBES or path == METRICS else logging.INFO
         if not LOGGER.isEnabledFor(level):
             return
         facts: dict[str, Any] = {"method": scope["method"], "route": path, "status": call.status}

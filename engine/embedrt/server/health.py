@@ -57,6 +57,7 @@ class Health:
         """For the router."""
         return [
             Route("/health", self.ready, methods=["GET"]),
+            Route("/ping", self.ready, methods=["GET"]),  # SageMaker's
             Route("/health/live", self.live, methods=["GET"]),
             Route("/health/ready", self.ready, methods=["GET"]),
         ]

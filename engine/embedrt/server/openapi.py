@@ -77,10 +77,11 @@ class Token(msgspec.Struct):
     """One token of a text."""
 
     id: int
-    text: str
+    text: str  # the slice of the text that it stands for
     special: bool
-    start: int
-    stop: int
+    start: int | None  # characters of the text, prompt included
+    stop: int | None
+    token: str  # as the vocabulary spells it
 
 
 class OpenAIErrorDetail(msgspec.Struct):
@@ -143,6 +144,7 @@ _OPERATIONS = (
     _Operation("get", "/v1/models/{name}", "One of them", Model, None, _READ, (_NAME_PATH,), openai=True),
     _Operation("post", "/embed", "Embed texts or token ids", list[list[float]], EmbedRequest, _BODY, (_TIMEOUT,)),
     _Operation("post", "/", "As /embed", list[list[float]], EmbedRequest, _BODY, (_TIMEOUT,)),
+    _Operation("post", "/invocations", "As /embed", list[list[float]], EmbedRequest, _BODY, (_TIMEOUT,)),
     _Operation("get", "/", "The playground", "text/html", None, (), key=False),
     _Operation("post", "/embed_all", "A vector per token", list[list[list[float]]], EmbedAllRequest, _BODY,
                (_TIMEOUT,)),
@@ -152,6 +154,7 @@ _OPERATIONS = (
     _Operation("post", "/decode", "The texts of token ids", list[str], DecodeRequest, _BODY),
     _Operation("get", "/info", "What is served", dict[str, Any], None, _READ, (_MODEL_QUERY,)),
     _Operation("get", "/health", "200 when ready", Status, None, ("not_ready",), key=False),
+    _Operation("get", "/ping", "200 when ready", Status, None, ("not_ready",), key=False),
     _Operation("get", "/health/live", "200 when alive", Status, None, (), key=False),
     _Operation("get", "/health/ready", "200 when ready", Status, None, ("not_ready",), key=False),
     _Operation("get", "/metrics", "Prometheus metrics", "text/plain", None, ("unauthorized",)),

@@ -29,7 +29,11 @@ _POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-in
 def page_routes() -> list[Route]:
     """For the router."""
     routes = [Route(path, _page(*found), methods=["GET"]) for path, found in _FILES.items()]
-    return [*routes, Route("/openapi.json", _description(), methods=["GET"])]
+    description = _description()
+    return [
+        *routes,
+        *(Route(path, description, methods=["GET"]) for path in ("/openapi.json", "/api-doc/openapi.json")),
+    ]
 
 
 def _page(name: str, media_type: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -15,11 +15,11 @@ from embedrt.server.app import make_app, make_service
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
 from embedrt.server.protocol import HttpProtocol
-from embedrt.server.settings import Settings
+from embedrt.server.settings import LOOPBACK, Settings
+from embedrt.server.tls import check_certificate
 from embedrt.server.workers import Supervisor
 
 _BACKLOG = 2048
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class _Server(uvicorn.Server):
@@ -31,20 +31,22 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(settings: Settings) -> socket.socket:
-    """The socket to serve at.
+def listen(settings: Settings, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket to serve at; `shared` by several processes that open it each for itself.
 
     Raises:
         OptionError: the address cannot be used.
     """
     try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((settings.host, port))
         listener.listen(_BACKLOG)
     except OSError as exc:
-        raise OptionError(f"cannot listen at {settings.host}:{settings.port}: {exc.strerror or exc}") from exc
+        raise OptionError(f"cannot listen at {settings.host}:{port}: {exc.strerror or exc}") from exc
     listener.set_inheritable(True)
     return listener
 
@@ -58,13 +60,16 @@ def address_of(settings: Settings, listener: socket.socket) -> str:
 def announce(settings: Settings, listener: socket.socket) -> None:
     """Say where the server is, and warn when everybody may use it."""
     log("listening", address=address_of(settings, listener), workers=settings.workers)
-    if settings.host not in _LOOPBACK and not (settings.api_keys or settings.api_key_file):
+    if settings.host not in LOOPBACK and not (settings.api_keys or settings.api_key_file):
         log("open to the network without API keys: set api_key_file, or host 127.0.0.1", level=30, host=settings.host)
 
 
 def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedBundle]) -> int:
     """Serve until told to stop; the exit code: 0, or 1 when a model could not be loaded."""
     service = make_service(settings)
+    sockets = [listener]
+    if settings.metrics_port:  # each worker has one of its own, and any answers for all
+        sockets.append(listen(settings, settings.metrics_port, shared=settings.workers > 1))
     failures: list[str] = []
 
     def fail(reason: str) -> None:
@@ -100,7 +105,7 @@ def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedB
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=sockets)
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(main())
@@ -113,7 +118,8 @@ def serve(settings: Settings) -> int:
     setup_logging(settings.log_format, settings.log_level)
     bundles = open_bundles(settings.bundles)
     parse_aliases(settings.alias, bundles)  # what is wrong with them is said before anything is loaded
-    with listen(settings) as listener:
+    check_certificate(settings)
+    with listen(settings, settings.port) as listener:
         announce(settings, listener)
         if settings.workers > 1:
             return Supervisor(settings, listener).run()

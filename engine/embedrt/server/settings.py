@@ -9,6 +9,7 @@ VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8", "bf16")
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
 EXECUTOR_CHOICES = ("auto", "native", "onnxruntime")
 TOKEN_IDS = ("refuse", "own", "cl100k_base")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SECRET = frozenset({"api_keys"})
 
 
@@ -24,6 +25,7 @@ class Settings:
     alias: tuple[str, ...] = _setting((), "other names of models, ALIAS=NAME, for clients that know only their own")
     host: str = _setting("127.0.0.1", "address to listen at; 0.0.0.0 for all")
     port: int = _setting(8080, "port to listen at; 0 takes a free one", minimum=0)
+    metrics_port: int = _setting(0, "another port for /metrics and health only, without keys; 0: none", minimum=0)
     workers: int = _setting(1, "processes behind the port, each with the models", minimum=1)
     variant: str = _setting("auto", "precision of the models", choices=VARIANT_CHOICES)
     device: str = _setting("auto", "where to compute", choices=DEVICE_CHOICES)
@@ -52,6 +54,9 @@ class Settings:
     )
     api_keys: tuple[str, ...] = _setting((), "keys of which clients must show one")
     api_key_file: str = _setting("", "file with one key a line; read again when it changes")
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "names in Host that are answered besides localhost, when listening there without keys; * for all"
+    )
     cors_origins: tuple[str, ...] = _setting((), "origins whose pages may call; * for all")
     playground: bool = _setting(True, "serve the playground at / and the API's description at /docs")
     log_format: str = _setting("text", "how logs are written", choices=("text", "json"))

@@ -16,11 +16,11 @@ from embedrt.options import EncodeOptions
 from embedrt.server.answers import as_matrix, write_rows
 from embedrt.server.call import call_of
 from embedrt.server.engine import ModelEngine
-from embedrt.server.errors import translate
+from embedrt.server.errors import ServeError, translate
 from embedrt.server.inputs import Inputs, TokenId, check_ids, split
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response, resolve
-from embedrt.tokenization import check_text
+from embedrt.tokenization import TokenPiece, check_text
 from embedrt.version import __version__
 
 Direction = Literal["left", "right", "Left", "Right"]
@@ -93,6 +93,9 @@ def _vector(_: int, row: Any) -> object:
     return row
 
 
+OTHER_MODELS = {"/embed_sparse": "a sparse model", "/predict": "a classifier", "/rerank": "a reranker"}
+
+
 class TeiApi:
     """The endpoints."""
 
@@ -104,11 +107,13 @@ class TeiApi:
         return [
             Route("/", self.embed, methods=["POST"]),
             Route("/embed", self.embed, methods=["POST"]),
+            Route("/invocations", self.embed, methods=["POST"]),  # SageMaker's
             Route("/embed_all", self.embed_all, methods=["POST"]),
             Route("/similarity", self.similarity, methods=["POST"]),
             Route("/tokenize", self.tokenize, methods=["POST"]),
             Route("/decode", self.decode, methods=["POST"]),
             Route("/info", self.info, methods=["GET"]),
+            *(Route(path, self.other_models, methods=["POST"]) for path in OTHER_MODELS),
         ]
 
     async def embed(self, request: Request) -> Response:
@@ -170,7 +175,7 @@ class TeiApi:
         body = await self._service.read(request, TokenizeRequest)
         engine, kind = self._service.models.find(body.model)
         prompt = resolve(engine, kind=kind, prompt_name=body.prompt_name).prompt
-        texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+        texts = split(body.inputs, "inputs", mixed=False)
         try:
             for i, text in enumerate(texts):
                 check_text(text, i)
@@ -179,7 +184,13 @@ class TeiApi:
 
         def pieces() -> list[Any]:
             tokenizer = engine.embedder.tokenizer
-            return [tokenizer.pieces(prompt + text, special=body.add_special_tokens) for text in texts]
+            return [
+                [
+                    _token(piece, prompt + text)
+                    for piece in tokenizer.pieces(prompt + text, special=body.add_special_tokens)
+                ]
+                for text in texts
+            ]
 
         return json_response(await self._service.off_loop(pieces))
 
@@ -196,6 +207,11 @@ class TeiApi:
 
         return json_response(await self._service.off_loop(texts))
 
+    async def other_models(self, request: Request) -> Response:
+        """What only models of other sorts can do: TEI's 424."""
+        path = request.scope["path"]
+        raise ServeError("not_inferred", f"{path} needs {OTHER_MODELS[path]}; this server has embedding models only")
+
     async def info(self, request: Request) -> Response:
         """What is served, in TEI's fields and our own."""
         engine, _ = self._service.models.find(request.query_params.get("model"))
@@ -207,11 +223,11 @@ class TeiApi:
                 "model_sha": manifest.source.revision,
                 "model_dtype": {"fp32": "float32", "fp16": "float16"}.get(embedder.variant, embedder.variant),
                 "model_type": {"embedding": {"pooling": "+".join(embedder.pooling)}},
-                "max_concurrent_requests": None,
+                "max_concurrent_requests": settings.queue_tokens,  # what waits is limited by its tokens
                 "max_input_length": embedder.max_tokens,
                 "max_batch_tokens": settings.batch_tokens,
                 "max_batch_requests": None,
-                "max_client_batch_size": None,
+                "max_client_batch_size": settings.queue_tokens,  # a text has one at least
                 "auto_truncate": settings.truncate,
                 "tokenization_workers": self._service.tokenization_workers,
                 "version": __version__,
@@ -226,6 +242,22 @@ class TeiApi:
                 "models": self._service.models.names,
             }
         )
+
+
+def _token(piece: TokenPiece, text: str) -> dict[str, object]:
+    """A token as TEI gives it: the slice of the text that it stands for; a special token stands for none.
+
+    `token`, the vocabulary's spelling, is an addition.
+    """
+    slice_ = None if piece.special else slice(piece.start, piece.stop)
+    return {
+        "id": piece.id,
+        "text": piece.text if slice_ is None else text[slice_],
+        "special": piece.special,
+        "start": slice_.start if slice_ else None,
+        "stop": slice_.stop if slice_ else None,
+        "token": piece.text,
+    }
 
 
 def _normalizes(engine: ModelEngine) -> bool:

@@ -168,7 +168,7 @@ function drawTokens({ texts, pieces, limit }) {
     const cut = count > limit;
     const chips = pieces[i].slice(0, MOST_PIECES).map((piece, k) => element("span", {
       class: `token${piece.special ? " special" : ""}${cut && k >= limit - 1 && !piece.special ? " lost" : ""}`, title: `id ${piece.id}`,
-    }, piece.text));
+    }, piece.token));
     if (count > MOST_PIECES) chips.push(element("span", { class: "quiet" }, word("rest", { n: count - MOST_PIECES })));
     const short = text.length > 60 ? `${text.slice(0, 59)}…` : text;
     return element("tr", { class: cut ? "cut" : "" }, element("td", { title: text }, short),
