@@ -136,7 +136,7 @@ def test_the_command_prints_its_configuration(cli: Any, tmp_path: Path):
     assert 'bundles = ["some-bundle"]  # flag' in shown
     assert f"port = 99  # {tmp_path / 's.toml'}" in shown
     assert "truncate = false  # flag" in shown
-    assert "unknown setting" in cli.fails("serve", "b", "--config", _with(tmp_path, "x = 1"))
+    assert "unknown setting" in cli.fails("serve", "b", "--config", _with(tmp_path, "x = 1"), code=2)
     assert "makes a bundle" in cli.fails("serve", tmp_path / "nothing")
     assert "No such option" in cli.fails("serve", "b", "--prot", "1", code=2)
 
