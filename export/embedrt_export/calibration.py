@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedrt.errors import OptionError
+from embedrt.commands.reading.formats import is_known
+from embedrt.commands.source import open_source
+from embedrt.errors import EmbedrtError, OptionError
 from embedrt_export.texts import calibration_texts
 
 _FEWEST = 32
 
 
 def read_calibration(file: Path | None) -> list[str]:
-    """The texts of `file`, one a line, or the built-in ones when it is None.
+    """The texts of `file`, or the built-in ones when it is None. The suffix says how it is read, as by `embed`;
+    an unknown one is read as a text per line.
 
     Raises:
         OptionError: the file cannot be read, or holds too few texts to calibrate with.
@@ -19,9 +22,10 @@ def read_calibration(file: Path | None) -> list[str]:
     if file is None:
         return calibration_texts()
     try:
-        texts = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as exc:
-        raise OptionError(f"calibration file {file} cannot be read: {exc}") from exc
+        source = open_source(file, None if is_known(file) else "txt")
+        texts = [text for text in source.texts() if text.strip()]
+    except EmbedrtError as exc:
+        raise OptionError(f"calibration file: {exc}") from exc
     if len(texts) < _FEWEST:
         raise OptionError(
             f"calibration file {file} holds {len(texts)} texts, at least {_FEWEST} are needed, 200 are good"

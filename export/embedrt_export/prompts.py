@@ -93,7 +93,7 @@ def read_prompts(file: Path) -> Prompts:
         OptionError: the file cannot be read or is of another form.
     """
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as exc:
         raise OptionError(f"prompts file {file} cannot be read: {exc}") from exc
     if not isinstance(data, dict):

@@ -54,6 +54,11 @@ def format_of(path: Path) -> str:
         ) from None
 
 
+def is_known(path: Path) -> bool:
+    """Whether the suffix says the format."""
+    return without_packing(path).suffix.lower() in SUFFIXES
+
+
 def check_options(name: str, format_name: str, how: How) -> None:
     """Refuse what means nothing to a format.
 
