@@ -9,13 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from embedrt.cli import main
+from embedrt.cli.app import app
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError
 
-COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", "bench")
+COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", "bench", "help")
 
 
 def run_python(code: str) -> str:
@@ -161,3 +163,58 @@ def test_standard_output_is_utf8_whatever_the_locale(lookup_bundle, tmp_path, lo
         [sys.executable, "-m", "embedrt", "embed", *args], capture_output=True, env={**os.environ, **locale}, check=True
     )
     assert json.loads(done.stdout.decode("utf-8"))["text"] == "물은 water"
+
+
+def test_a_mistyped_command_gets_a_suggestion(cli):
+    assert "Did you mean: embed?" in cli.fails("embd", code=2)
+    assert "Did you mean: search" in cli.fails("serch", "x", code=2)
+    assert "Commands: export, verify" in cli.fails("xyzzy", code=2)
+
+
+def test_help_is_a_command_too(cli):
+    assert cli.ok("help").stdout == cli.ok("--help").stdout
+    assert cli.ok("help", "embed").stdout == cli.ok("embed", "--help").stdout
+    assert "Did you mean: info?" in cli.fails("help", "inf", code=2)
+
+
+# One thing has one spelling; those in brackets are taken still, and not shown.
+SPELLINGS = {
+    "--variant": ("info", "embed", "similarity", "search"),
+    "--variants": ("export", "verify", "bench"),
+    "--executor": ("verify", "info", "embed", "similarity", "search"),
+    "--executors": ("bench",),
+    "--texts": ("verify", "similarity", "bench"),
+    "--json": ("verify", "info", "similarity", "search", "bench"),
+    "--column": ("verify", "embed", "similarity", "search", "bench"),
+    "--encoding": ("verify", "embed", "similarity", "search", "bench"),
+    "--plot": ("similarity", "bench"),
+    "--prompt": ("embed", "similarity"),
+    "--quiet": ("export", "verify", "embed", "search", "bench"),
+    "--force": ("export", "embed"),
+}
+FORMERLY = {("bench", "--variant"), ("bench", "--executor"), ("verify", "--variant"), ("similarity", "--file")}
+
+
+def _options(name: str) -> dict[str, click.Option]:
+    command = app.get_command(click.Context(app), name)
+    return {spelling: param for param in command.params if isinstance(param, click.Option) for spelling in param.opts}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_one_thing_has_one_spelling(spelling):
+    having = {name for name in COMMANDS if spelling in _options(name) and (name, spelling) not in FORMERLY}
+    assert having == set(SPELLINGS[spelling])
+
+
+@pytest.mark.parametrize(("name", "spelling"), sorted(FORMERLY))
+def test_earlier_spellings_are_taken_and_not_shown(cli, name, spelling):
+    assert spelling in _options(name)
+    assert f"{spelling} " not in cli.ok(name, "--help").stdout.replace(f"{spelling}s ", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_short_option_has_a_long_form_and_lists_say_their_choices(name):
+    for option in _options(name).values():
+        assert any(spelling.startswith("--") for spelling in option.opts), option.opts
+        if option.metavar == "LIST" and not any(char.isdigit() for char in str(option.help)):
+            assert " of " in option.help, option.help

@@ -104,7 +104,51 @@ def test_resume_of_a_finished_output_does_nothing(cli, lookup_bundle, tmp_path):
     before = (tmp_path / "out.npy").stat().st_mtime_ns
     assert "complete already" in cli.ok(*args, "--resume").stderr
     assert (tmp_path / "out.npy").stat().st_mtime_ns == before
-    assert "exists" in cli.fails(*args, "--resume", "--precision", "int8")
+    error = cli.fails(*args, "--resume", "--precision", "int8")
+    assert 'exists and is complete, but --precision was "float32", now "int8". Replace it with --force' in error
+    with (tmp_path / "in.txt").open("a") as stream:
+        stream.write("one more\n")
+    assert "exists and is complete, but the input has changed (55 bytes then, 64 bytes now)" in cli.fails(
+        *args, "--resume"
+    )
+    cli.ok(*args, "--resume", "--force")
+    assert np.load(tmp_path / "out.npy").shape == (len(TEXTS) + 1, 8)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+def test_a_full_disk_names_the_file_and_the_way_on(lookup_bundle, tmp_path, suffix):
+    """A limit on the size of files stands for the disk's end; the system refuses in the same calls."""
+    source, out = tmp_path / "in.txt", tmp_path / f"out{suffix}"
+    source.write_text("".join(f"{text}\n" for text in many_texts(2000)))
+    args = [sys.executable, "-m", "embedrt", "embed", str(lookup_bundle), str(source), "-q", "--block-size", "8", "-o"]
+    whole = tmp_path / f"whole{suffix}"
+    subprocess.run([*args, str(whole)], check=True)
+    limit = whole.stat().st_size * 3 // 4
+    command = [*args, str(out)]
+    code = (
+        "import resource, signal, sys, embedrt.commands.embed as e; from embedrt.cli import main; e._SAVE_SECONDS = 0\n"
+    )
+    code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(main({command[3:]!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {out}.part")
+    assert "File too large; finished rows are kept: once this is mended, go on with --resume" in done.stderr
+    assert not out.exists()
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert out.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_full_disk_under_stdout_is_told(lookup_bundle, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    (tmp_path / "in.txt").write_text("water\n" * 3000)
+    args = [sys.executable, "-m", "embedrt", "embed", str(lookup_bundle), str(tmp_path / "in.txt"), "-o", "-", "-q"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(args, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: stdout: No space left on device\n"
 
 
 def test_a_damaged_state_or_partial_file_is_told(cli, interrupted, tmp_path):

@@ -8,7 +8,17 @@ import click
 
 from embedrt.cli.base import HELP_OPTIONS, Group, version_text
 
-_COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", "serve", "bench")  # in the order of --help
+_COMMANDS = (
+    "export",
+    "verify",
+    "info",
+    "embed",
+    "similarity",
+    "search",
+    "serve",
+    "bench",
+    "help",
+)  # in the order of --help
 
 
 class _LazyGroup(Group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import platform
 import sys
@@ -38,6 +39,23 @@ class Interrupted(Failure):
     exit_code = 130  # 128 + SIGINT, as shells say it
 
 
+class Option(click.Option):
+    """An option whose earlier spellings are still taken, and not shown."""
+
+    def __init__(self, declarations: Sequence[str], *, formerly: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__([*declarations, *formerly], **kwargs)
+        self._formerly = frozenset(formerly)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line of --help, without the earlier spellings."""
+        everything = self.opts
+        self.opts = [name for name in everything if name not in self._formerly]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = everything
+
+
 class Command(click.Command):
     """A command with an example block at the end of its help."""
 
@@ -66,6 +84,17 @@ class Group(click.Group):
         """Write the examples."""
         del ctx
         _write_examples(formatter, self.examples)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names; the error about one that is not there says what is near it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), cutoff=0.6)
+            hint = f"did you mean: {', '.join(near)}?" if near else f"commands: {', '.join(self.list_commands(ctx))}"
+            raise click.UsageError(f"{exc.message} {hint[0].upper()}{hint[1:]}", ctx) from exc
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; see `_failure_of` for what becomes of an error."""

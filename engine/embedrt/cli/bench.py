@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedrt.cli import options as o
-from embedrt.cli.base import make_command
+from embedrt.cli.base import Option, make_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,33 +28,32 @@ _BUSY = 0.25  # load per CPU
     "Measure speed and memory on this machine.",
     examples=(
         ("this machine, about a minute", "embedrt bench minilm"),
-        ("two variants, one thread and four", "embedrt bench minilm --variant fp32,int8 --threads 1,4"),
-        ("both executors, side by side", "embedrt bench minilm --executor native,onnxruntime"),
+        ("two variants, one thread and four", "embedrt bench minilm --variants fp32,int8 --threads 1,4"),
+        ("both executors, side by side", "embedrt bench minilm --executors native,onnxruntime"),
         ("your own texts, kept for later", "embedrt bench minilm --texts queries.txt --json before.json"),
         ("after a change", "embedrt bench minilm --texts queries.txt --compare before.json"),
     ),
 )
 @o.bundle_argument
-@click.option("--variant", "variants", default="auto", show_default=True, metavar="LIST", envvar="EMBEDRT_VARIANT",
-              callback=o.split_list(o.VARIANTS), help="Which variants, e.g. fp32,int8.")  # fmt: skip
+@click.option("--variants", cls=Option, formerly=["--variant"], envvar="EMBEDRT_VARIANT",
+              **o.named_list(o.VARIANTS, "Which variants", "auto"))  # fmt: skip
 @o.device_option
-@click.option("--executor", "executors", default="auto", show_default=True, metavar="LIST", envvar="EMBEDRT_EXECUTOR",
-              callback=o.split_list(o.EXECUTORS), help="What computes, e.g. native,onnxruntime.")  # fmt: skip
+@click.option("--executors", cls=Option, formerly=["--executor"], envvar="EMBEDRT_EXECUTOR",
+              **o.named_list(o.EXECUTORS, "What computes", "auto"))  # fmt: skip
 @o.isa_option
 @click.option("--threads", callback=o.split_numbers, metavar="LIST", envvar="EMBEDRT_THREADS",
               help="Thread counts, e.g. 1,4.  [default: what affinity and cgroup quota allow]")  # fmt: skip
 @click.option("--lengths", callback=o.split_numbers, metavar="LIST",
               help="Tokens per text.  [default: 16, 128 and the limit; none with --texts]")  # fmt: skip
 @click.option("--batch-sizes", default="1,8", show_default=True, callback=o.split_numbers, metavar="LIST",
-              help="Texts per call.")  # fmt: skip
+              help="Texts per call, e.g. 1,8.")  # fmt: skip
 @click.option("--texts", type=o.HomePath(), metavar="FILE", help="Your own texts, in their order.")
 @o.reading_options
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True,
               help="All configurations are measured in turn, so often.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
               help="Time to measure for, over all.")  # fmt: skip
-@click.option("--json", "json_path", type=o.HomePath(path_type=Path), callback=o.output_path(), metavar="OUT",
-              help="Write the results as JSON; - is stdout.")  # fmt: skip
+@o.json_option("the results")
 @click.option("--plot", type=o.HomePath(path_type=Path), callback=o.output_path(".png", ".svg"), metavar="OUT",
               help="Draw the results (.png, .svg; needs embedrt[plot]).")  # fmt: skip
 @click.option("--compare", "earlier", type=o.HomePath(path_type=Path), metavar="FILE",

@@ -21,7 +21,7 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
         ("one text per line, vectors as a numpy array", "embedrt embed minilm texts.txt -o vectors.npy"),
         (
             "a column of a CSV file, as documents, into parquet with the texts",
-            "embedrt embed minilm shop.csv -o shop.parquet --column title \\\n      --document --with-text",
+            "embedrt embed minilm shop.csv -o shop.parquet --column title \\\n      --document --with-text --keep id",
         ),
         ("go on after a kill or a power cut", "embedrt embed minilm texts.txt -o vectors.npy --resume"),
         ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c '.embedding[0]'"),
@@ -45,6 +45,7 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
 @click.option("--on-error", type=click.Choice(("raise", "skip")), default="raise", show_default=True,
               help="What to do with texts that cannot be embedded.")  # fmt: skip
 @click.option("--with-text", is_flag=True, help="Keep the texts in the output (.parquet, .jsonl).")
+@o.keep_option
 @click.option("--block-size", type=click.IntRange(min=1), default=256, show_default=True,
               help="Texts that are sorted by length and written together.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on where a killed run with the same options stopped.")
@@ -64,6 +65,8 @@ def command(bundle: Path, source: str, output: Path, **given: Any) -> None:
         raise click.UsageError("--resume needs an output file; stdout cannot be continued")
     if given["with_text"] and output.suffix.lower() == ".npy":
         raise click.UsageError("--with-text goes with .parquet and .jsonl; a .npy holds numbers only")
+    if given["keep"] and output.suffix.lower() == ".npy":
+        raise click.UsageError("--keep goes with .parquet and .jsonl; a .npy holds numbers only")
     _embed(bundle, source, None if to_stdout else output, given)
 
 

@@ -90,6 +90,17 @@ def reading_options(function: F) -> F:
     )  # fmt: skip
 
 
+def _read_keep(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | str:
+    names = tuple(dict.fromkeys(part.strip() for part in (value or "").split(",") if part.strip()))
+    return "all" if names == ("all",) else names
+
+
+keep_option = click.option(
+    "--keep", callback=_read_keep, metavar="NAMES",
+    help="Columns or JSON fields that go along, e.g. id,url; or all.",
+)  # fmt: skip
+
+
 def open_input(path: str, given: dict[str, Any]) -> TextSource:
     """The source at `path`, as `reading_options` (and --keep) describe it.
 
@@ -117,6 +128,21 @@ def engine(given: dict[str, Any]) -> dict[str, Any]:
     wanted, folder = given["packed_cache"], given["packed_dir"]
     kept = bool(wanted) if folder is None or wanted is False else folder  # a folder says it, --no-packed-cache wins
     return {"num_threads": given["threads"], "packed_cache": kept, **{name: given[name] for name in names}}
+
+
+def named_list(allowed: Sequence[str], what: str, default: str | None = None) -> dict[str, Any]:
+    """Keywords of an option that takes some of the names `allowed`, separated by commas."""
+    shown = "" if default is None else f"  [default: {default}]"
+    text = f"{what}, of {', '.join(allowed)}.{shown}"
+    return {"metavar": "LIST", "callback": split_list(allowed), "default": default, "help": text}
+
+
+def json_option(what: str) -> Callable[[F], F]:
+    """--json [OUT]: to a file, or alone to stdout."""
+    return click.option(
+        "--json", "json_path", type=HomePath(path_type=Path), is_flag=False, flag_value="-", callback=output_path(),
+        metavar="[OUT]", help=f"Write {what} as JSON to OUT; alone, or with -, print it.",
+    )  # fmt: skip
 
 
 def stack(function: F, *decorators: Callable[[F], F]) -> F:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @o.bundle_argument
 @click.argument("corpus", type=o.HomePath())
 @click.argument("queries", metavar="QUERY...", nargs=-1, required=True)
-@click.option("-k", "k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits per query.")
+@click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits per query.")
 @click.option("--task", help="Task that fills the query prompt, for instruct models.")
 @o.reading_options
 @click.option("--index", "folder", type=o.HomePath(path_type=Path, file_okay=False), metavar="DIR",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedrt.cli import options as o
-from embedrt.cli.base import make_command
+from embedrt.cli.base import Option, make_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,13 +29,14 @@ _CELL_COLUMNS = 6 + _GAP  # "-0.123"
     "Print, and draw, how similar texts are to each other.",
     examples=(
         ("three sentences", 'embedrt similarity minilm "a cat" "a kitten" "a tax form"'),
-        ("the lines of a file, drawn", "embedrt similarity minilm --file lines.txt --plot map.html"),
+        ("the lines of a file, drawn", "embedrt similarity minilm --texts lines.txt --plot map.html"),
         ("a prompt in front of every text", 'embedrt similarity e5 --prompt "query: " "a cat" "고양이"'),
     ),
 )
 @o.bundle_argument
 @click.argument("texts", metavar="TEXT...", nargs=-1)
-@click.option("--file", "file", type=o.HomePath(allow_dash=True), help="Take the texts from a file; - is stdin.")
+@click.option("--texts", "file", cls=Option, formerly=["--file"], type=o.HomePath(allow_dash=True), metavar="FILE",
+              help="Take the texts from a file; - is stdin.")  # fmt: skip
 @o.reading_options
 @click.option("--plot", type=o.HomePath(path_type=Path), callback=o.output_path(*_PLOTS), metavar="OUT",
               help="Draw the matrix: .svg and .html use the viewer's fonts, .png one that is installed.")  # fmt: skip
@@ -45,7 +46,7 @@ _CELL_COLUMNS = 6 + _GAP  # "-0.123"
 def command(bundle: Path, texts: tuple[str, ...], **given: Any) -> None:
     """Print how similar texts are, each to each, by the model's own similarity function."""
     if bool(texts) == (given["file"] is not None):
-        raise click.UsageError("give texts as arguments, or a file with --file, one of the two")
+        raise click.UsageError("give texts as arguments, or a file with --texts, one of the two")
     request = o.encode_request(given)
     from embedrt.commands.similarity import compare
     from embedrt.embedder import Embedder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedrt.cli import options as o
-from embedrt.cli.base import Failure, make_command
+from embedrt.cli.base import Failure, Option, make_command
 
 if TYPE_CHECKING:
     from embedrt.bundle import Bundle
@@ -33,14 +33,13 @@ _VARIANTS = ("fp32", "fp16", "int8", "bf16")
 @click.option("--texts", type=o.HomePath(), metavar="FILE",
               help="Texts to compare on, with --against.  [default: the bundle's]")  # fmt: skip
 @o.reading_options
-@click.option("--variants", callback=o.split_list(_VARIANTS), metavar="LIST",
-              help="Which variants, e.g. fp32,int8.  [default: all]")  # fmt: skip
+@click.option("--variants", cls=Option, formerly=["--variant"],
+              **o.named_list(_VARIANTS, "Which variants; without it all"))  # fmt: skip
 @o.device_option
 @o.executor_option
 @o.isa_option
 @o.threads_option
-@click.option("--json", "json_path", type=o.HomePath(path_type=Path), callback=o.output_path(), metavar="OUT",
-              help="Write the report as JSON; - is stdout.")  # fmt: skip
+@o.json_option("the report")
 @click.option("--html", "html_path", type=o.HomePath(path_type=Path), callback=o.output_path(), metavar="OUT",
               help="Write the report as one HTML page.")  # fmt: skip
 @o.quiet_option

@@ -94,10 +94,19 @@ def run(embedder: Embedder, job: EmbedJob, progress: Progress) -> Summary:
     """
     run_ = _Run(embedder, job)
     if job.output is None:
-        return run_.to_stream(sys.stdout, progress)
+        try:
+            return run_.to_stream(sys.stdout, progress)
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise FileFormatError(f"stdout: {exc.strerror or exc}") from exc
     files = OutputFiles(job.output)
-    with files.locked():
-        return run_.to_file(files, progress)
+    try:
+        with files.locked():
+            return run_.to_file(files, progress)
+    except OSError as exc:
+        kept = "; finished rows are kept: once this is mended, go on with --resume" if files.state.exists() else ""
+        raise FileFormatError(f"{exc.filename or files.part}: {exc.strerror or exc}{kept}") from exc
 
 
 class _Run:
@@ -126,8 +135,15 @@ class _Run:
     def to_file(self, files: OutputFiles, progress: Progress) -> Summary:
         """Partial files and states, then renames."""
         self._state = replace(self._state, key=self._key())
-        if self._job.resume and not self._job.source.is_pipe and files.is_made_by(self._state.key):
-            return replace(self._summary(files.existing()), was_complete=True)
+        made = files.made_with() if self._job.resume and not self._job.source.is_pipe else None
+        if made is not None:
+            changed = differences(made, self._state.key)
+            if changed and not self._job.force:
+                raise FileFormatError(
+                    f"{files.output} exists and is complete, but {'; '.join(changed)}. Replace it with --force"
+                )
+            if not changed:
+                return replace(self._summary(files.existing()), was_complete=True)
         self._state = self._begin(files)
         start = self._state.rows_done
         if not self._state.renames:

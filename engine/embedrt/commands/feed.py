@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from embedrt.commands.kept import json_object
 from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
 from embedrt.errors import FileFormatError
@@ -80,4 +82,6 @@ class Feed:
 
     def _update(self, record: Record) -> None:
         text = "\x01" if record.text is None else record.text
+        if record.kept:
+            text += "\x00" + json.dumps(json_object(record.kept), ensure_ascii=False)
         self._digest.update(text.encode("utf-8", "surrogatepass") + b"\x00")

@@ -61,15 +61,15 @@ class OutputFiles:
         """The finished files that are there, the output first."""
         return tuple(path for path in (self.output, self.meta, self.rows, self.skipped) if path.exists())
 
-    def is_made_by(self, key: dict[str, Any]) -> bool:
-        """Whether the output is there, complete, and made by a run with this key."""
+    def made_with(self) -> dict[str, Any] | None:
+        """The key of the run that made the output, if that is there and complete."""
         if self.state.exists() or not (self.output.exists() and self.meta.exists()):
-            return False
+            return None
         try:
-            meta = json.loads(self.meta.read_text(encoding="utf-8"))
-        except ValueError:
-            return False
-        return isinstance(meta, dict) and meta.get("key") == json.loads(json.dumps(key))
+            key = json.loads(self.meta.read_text(encoding="utf-8"))["key"]
+        except (ValueError, TypeError, KeyError):
+            return None
+        return key if isinstance(key, dict) and isinstance(key.get("input"), dict) else None
 
     def remove_partial(self) -> None:
         """Forget an earlier run; the state goes last, because without it the rest is litter."""

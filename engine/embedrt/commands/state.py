@@ -33,12 +33,17 @@ class State:
 def save_json(path: Path, value: object) -> None:
     """Write JSON so that a reader, or a killed writer, finds either the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, ensure_ascii=False, indent=1)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            json.dump(value, stream, ensure_ascii=False, indent=1)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        exc.filename = exc.filename or str(path)
+        raise
 
 
 def save_state(path: Path, state: State) -> None:
@@ -77,15 +82,16 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
     if before.get("rules") != after.get("rules"):
         found.append("another version of embedrt read the input by other rules")
-    if before["sha256"] != after["sha256"]:
-        found.append(f"the input has changed ({_size(before['bytes'])} then, {_size(after['bytes'])} now)")
-    for name in sorted({*old["options"], *new["options"]}):
-        was, now = old["options"].get(name), new["options"].get(name)
+    if before.get("sha256") != after["sha256"]:
+        found.append(f"the input has changed ({_size(before.get('bytes'))} then, {_size(after['bytes'])} now)")
+    options, wanted = old.get("options", {}), new["options"]
+    for name in sorted({*options, *wanted}):
+        was, now = options.get(name), wanted.get(name)
         if was != now:
             title = _SPELLINGS.get(name, f"--{name.replace('_', '-')}")
             found.append(f"{title} was {_shown(was)}, now {_shown(now)}")
-    if not found and old["identity"] != new["identity"]:  # options change it too
-        found.append(f"the bundle is another one: identity {old['identity']} then, {new['identity']} now")
+    if not found and old.get("identity") != new["identity"]:  # options change it too
+        found.append(f"the bundle is another one: identity {old.get('identity')} then, {new['identity']} now")
     return found
 
 

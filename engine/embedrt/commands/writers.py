@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -16,6 +17,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.commands.kept import array_of, fields_of, json_object, refuse_taken, refuse_unknown
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.reading.records import Record
 from embedrt.errors import FileFormatError
@@ -50,6 +52,16 @@ class VectorWriter(Protocol):
         """Close without completing."""
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError the file's name: the system says only "No space left on device"."""
+    try:
+        yield
+    except OSError as exc:
+        exc.filename = exc.filename or str(path)
+        raise
+
+
 class AppendFile:
     """A file that grows at its end, after being cut to a known size."""
 
@@ -67,7 +79,8 @@ class AppendFile:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
-        self._stream.write(data)
+        with naming(self.path):
+            self._stream.write(data)
 
     def write_at(self, position: int, data: bytes) -> None:
         """Overwrite bytes, and go back to the end."""
@@ -77,13 +90,15 @@ class AppendFile:
 
     def sync(self) -> int:
         """Flush to the disk; the size in bytes."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        with naming(self.path):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
         return self._stream.tell()
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        """Close the file; what was not synced may be lost."""
+        with suppress(OSError):  # a full disk was told by what came before
+            self._stream.close()
 
 
 class NpyWriter:
@@ -150,31 +165,36 @@ class JsonlWriter:
 
 
 class ParquetWriter:
-    """Columns row, text if asked for, embedding.
+    """Columns row, text if asked for, those that go along, embedding.
 
     A parquet file cannot be continued without its footer, so rows are kept as an Arrow IPC stream, which can, and
     become row groups at the end.
     """
 
     def __init__(self, path: Path, position: int, shape: Shape) -> None:
-        pa, _ = import_pyarrow()
-        vector = pa.list_(pa.from_numpy_dtype(np.dtype(shape.dtype)), shape.dimension)
-        text = [pa.field("text", pa.string(), nullable=False)] if shape.with_text else []
-        fields = [pa.field("row", pa.int64(), nullable=False), *text, pa.field("embedding", vector, nullable=False)]
-        metadata = {"embedrt": json.dumps(shape.metadata, ensure_ascii=False, sort_keys=True)}
-        self._schema = pa.schema(fields, metadata=metadata)
+        self._shape = shape
         self._file = AppendFile(path, position)
-        if position == 0:
-            self._file.write(memoryview(self._schema.serialize()))
+        self._schema: Any = None  # made of the first rows, which say what types the kept columns have
+        if position:
+            pa, _ = import_pyarrow()
+            with path.open("rb") as spool:
+                self._schema = pa.ipc.read_schema(spool)
 
     def append(self, records: Sequence[Record], vectors: NDArray[Any]) -> None:
         """See VectorWriter."""
         pa, _ = import_pyarrow()
+        if not records:
+            return
+        self._begin(records)
+        refuse_unknown(records, self._schema.names)
         values = pa.array(np.ascontiguousarray(vectors).reshape(-1))
-        columns = [pa.array([record.row for record in records], pa.int64())]
-        if "text" in self._schema.names:
-            columns.append(pa.array([record.text for record in records], pa.string()))
-        columns.append(pa.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type))
+        own = {
+            "row": lambda: pa.array([record.row for record in records], pa.int64()),
+            "text": lambda: pa.array([record.text for record in records], pa.string()),
+            "embedding": lambda: pa.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type),
+        }
+        names = self._own_names()
+        columns = [own[field.name]() if field.name in names else array_of(field, records) for field in self._schema]
         self._file.write(memoryview(pa.record_batch(columns, schema=self._schema).serialize()))
 
     def sync(self) -> int:
@@ -184,10 +204,11 @@ class ParquetWriter:
     def finish(self) -> Path:
         """See VectorWriter."""
         pa, pq = import_pyarrow()
+        self._begin(())
         self._file.sync()
         self._file.close()
         complete = self._file.path.with_name(self._file.path.name + ".parquet")
-        with self._file.path.open("rb") as spool, pq.ParquetWriter(complete, self._schema) as out:
+        with naming(complete), self._file.path.open("rb") as spool, pq.ParquetWriter(complete, self._schema) as out:
             group: list[Any] = []
             for batch in pa.ipc.open_stream(spool):
                 group.append(batch)
@@ -201,6 +222,26 @@ class ParquetWriter:
     def close(self) -> None:
         """See VectorWriter."""
         self._file.close()
+
+    def _own_names(self) -> tuple[str, ...]:
+        return ("row", "text", "embedding") if self._shape.with_text else ("row", "embedding")
+
+    def _begin(self, records: Sequence[Record]) -> None:
+        """Write the schema, if that has not been done."""
+        if self._schema is not None:
+            return
+        pa, _ = import_pyarrow()
+        refuse_taken(records, self._own_names())
+        shape = self._shape
+        vector = pa.list_(pa.from_numpy_dtype(np.dtype(shape.dtype)), shape.dimension)
+        text = [pa.field("text", pa.string(), nullable=False)] if shape.with_text else []
+        fields = [
+            pa.field("row", pa.int64(), nullable=False), *text, *fields_of(records),
+            pa.field("embedding", vector, nullable=False),
+        ]  # fmt: skip
+        metadata = {"embedrt": json.dumps(shape.metadata, ensure_ascii=False, sort_keys=True)}
+        self._schema = pa.schema(fields, metadata=metadata)
+        self._file.write(memoryview(self._schema.serialize()))
 
 
 WRITERS: dict[str, type[NpyWriter] | type[JsonlWriter] | type[ParquetWriter]] = {
@@ -222,10 +263,12 @@ def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 def jsonl_lines(records: Sequence[Record], vectors: NDArray[Any], with_text: bool) -> str:
     """The JSON lines of n records and their vectors (n, D)."""
+    refuse_taken(records, ("row", "text", "embedding") if with_text else ("row", "embedding"))
     lines = []
     for record, vector in zip(records, vectors, strict=True):
         text = f', "text": {json.dumps(record.text, ensure_ascii=False)}' if with_text else ""
-        lines.append(f'{{"row": {record.row}{text}, "embedding": [{_numbers(vector)}]}}\n')
+        kept = f", {json.dumps(json_object(record.kept), ensure_ascii=False)[1:-1]}" if record.kept else ""
+        lines.append(f'{{"row": {record.row}{text}{kept}, "embedding": [{_numbers(vector)}]}}\n')
     return "".join(lines)
 
 

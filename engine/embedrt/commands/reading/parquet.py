@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from embedrt.commands.reading.encodings import checked_encoding, undecodable
@@ -13,6 +14,14 @@ from embedrt.errors import DependencyError, FileFormatError
 _BATCH_ROWS = 1024  # rows decoded at once
 _TEXTS = ("string", "large_string", "string_view", "null")
 _BYTES = ("binary", "large_binary", "binary_view", "fixed_size_binary")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of an Arrow column, left where it is: Python has no type for some (nanoseconds, half floats)."""
+
+    column: Any
+    index: int
 
 
 def import_pyarrow() -> tuple[Any, Any]:
@@ -40,11 +49,11 @@ def read_parquet(stream: BinaryIO, name: str, how: How) -> Iterator[Record]:
         encoding = _encoding(_type_at(schema, path), how, name, ".".join(path), schema)
         row = 0
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[".".join(path), *kept]):
-            columns = {other: batch.column(batch.schema.get_field_index(other)) for other in kept}
+            columns = {other: _at(batch, (other,)) for other in kept}
             for index, value in enumerate(_values(_at(batch, path), encoding)):
                 record = of_value(row, row + 1, value) if not isinstance(value, _Bad) else _bad(row, value)
                 if kept:
-                    along = {other: column[index] for other, column in columns.items()}
+                    along = {other: Cell(column, index) for other, column in columns.items()}
                     record = Record(record.row, record.line, record.text, record.problem, along)
                 yield record
                 row += 1
