@@ -27,7 +27,8 @@ Table = dict[tuple[int, int], float]  # (budget, overhead) -> real tokens/s
 
 def measure(embedder: Embedder, texts: Sequence[str], num_tokens: int, seconds: float) -> Table:
     """Median speed of each pair of constants."""
-    runner = embedder._runner
+    encoding = embedder._encoding
+    runner = encoding.runner
     taken: dict[tuple[int, int], list[float]] = {pair: [] for pair in product(BUDGETS, OVERHEADS)}
     end = time.perf_counter() + seconds
     rounds = 0
@@ -35,13 +36,13 @@ def measure(embedder: Embedder, texts: Sequence[str], num_tokens: int, seconds: 
         while time.perf_counter() < end or rounds < 3:
             for (budget, overhead), times in taken.items():
                 limits = replace(runner.limits, budget_tokens=budget, overhead_tokens=overhead)
-                embedder._runner = replace(runner, limits=limits)
+                embedder._encoding = replace(encoding, runner=replace(runner, limits=limits))
                 start = time.perf_counter()
                 embedder.encode_detailed(texts)
                 times.append(time.perf_counter() - start)
             rounds += 1
     finally:
-        embedder._runner = runner
+        embedder._encoding = encoding
     return {pair: num_tokens / statistics.median(times) for pair, times in taken.items()}
 
 

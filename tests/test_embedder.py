@@ -25,7 +25,7 @@ from embedrt import (
     TokenLimitError,
     TruncationWarning,
 )
-from embedrt import embedder as embedder_module
+from embedrt import encoding as encoding_module
 
 TEXTS = ["fox", "the lazy dog jumps", "서울은 수도이다", "", "a " * 20, "fox", "\x00 \u200b", "🙂🙂"]
 LONG = "the quick brown fox " * 40
@@ -75,7 +75,7 @@ def test_duplicates_are_embedded_once_and_come_back_at_their_places(
 def test_long_calls_run_in_windows_with_the_same_result(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"fox {i}" for i in range(23)]
     whole = embedder.encode(texts)
-    monkeypatch.setattr(embedder_module, "_WINDOW_TEXTS", 5)
+    monkeypatch.setattr(encoding_module, "WINDOW_TEXTS", 5)
     np.testing.assert_allclose(embedder.encode(texts), whole, atol=2e-6)
 
 
@@ -313,12 +313,6 @@ def test_sentence_transformers_older_name_of_the_inputs(embedder: Embedder) -> N
     for given in ({}, {"inputs": "fox", "sentences": "fox"}):
         with pytest.raises(InputTypeError, match="once"):
             embedder.encode(**given)
-
-
-def test_names_of_sentence_transformers_lead_to_ours(embedder: Embedder) -> None:
-    with pytest.raises(AttributeError, match="here it is max_tokens"):
-        embedder.max_seq_length  # noqa: B018
-    assert not hasattr(embedder, "no_such_name")
 
 
 def test_similarities_of_pairs(embedder: Embedder) -> None:

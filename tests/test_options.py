@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from embedrt.bundle import Bundle, Prompts
+from embedrt.bundle import Bundle
 from embedrt.errors import OptionError
-from embedrt.options import EncodeOptions, identity_of, parse_options
+from embedrt.options import EncodeOptions, identity_of, identity_parts, parse_options
 from tests.handmade import PROMPTS, write_bundle
 
 
-def parse(kind: Any = "encode", task: str | None = None, prompts: Prompts = PROMPTS, **given: Any) -> EncodeOptions:
-    return parse_options(given, kind, task, prompts, 32)
+def parse(kind: Any = "encode", truncate_dim_set: int | None = None, **given: Any) -> EncodeOptions:
+    return parse_options(given, kind, PROMPTS, 32, truncate_dim=truncate_dim_set, device="cpu")
 
 
 def test_defaults() -> None:
@@ -47,8 +49,9 @@ def test_a_value_is_kept(name: str, value: object) -> None:
         ({"normalise_embeddings": True}, "unknown option 'normalise_embeddings'; did you mean 'normalize_embeddings'?"),
         ({"sentences": ["a"]}, "unknown option 'sentences'"),
         ({"xyz": 1}, "unknown option 'xyz'; there are: prompt_name, prompt, batch_size"),
-        ({"precision": "fp16"}, "precision must be one of float32, int8, uint8, binary, ubinary, not 'fp16'"),
-        ({"output_value": None}, "output_value must be one of sentence_embedding, token_embeddings, not None"),
+        ({"precision": "fp16"}, "precision must be one of float32, int8, uint8, binary, ubinary, None, not 'fp16'"),
+        ({"output_value": "sparse"}, "output_value must be one of sentence_embedding, token_embeddings, None, not 'sp"),
+        ({"output_value": None, "precision": "int8"}, "output_value=None does not go with precision"),
         ({"on_overflow": "cut"}, "on_overflow must be one of truncate, error, not 'cut'"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"batch_size": -3}, "not -3"),
@@ -56,7 +59,15 @@ def test_a_value_is_kept(name: str, value: object) -> None:
         ({"batch_size": True}, "not True"),
         ({"truncate_dim": 0}, "truncate_dim must be a whole number of at least 1, not 0"),
         ({"truncate_dim": 33}, "truncate_dim=33 is more than the vector's 32 dimensions"),
-        ({"convert_to_tensor": True}, "embedrt gives numpy arrays; torch.from_numpy(embeddings)"),
+        ({"normalize_embeddings": "no"}, "normalize_embeddings must be True or False, not 'no'"),
+        ({"convert_to_tensor": "yes"}, "convert_to_tensor must be True or False, not 'yes'"),
+        ({"device": "cuda"}, "this embedder runs on cpu and cannot move to 'cuda' for a call"),
+        ({"device": "mps"}, "cannot move to 'mps'"),
+        ({"device": ["cpu", "cpu"]}, "cannot move to ['cpu', 'cpu']"),
+        ({"pool": {"input": 1}}, "there is no pool of processes here"),
+        ({"prompts": {"a": "b"}}, "unknown option 'prompts'; prompts are set once: Embedder(..., prompts=...)"),
+        ({"max_length": 16}, "unknown option 'max_length'; the limit is set once: Embedder(..., max_tokens=...)"),
+        ({"max_seq_length": 16}, "with_options(max_tokens=...)"),
         ({"convert_to_numpy": False}, "embedrt gives numpy arrays"),
         ({"output_value": "token_embeddings", "truncate_dim": 8}, "goes with neither truncate_dim nor precision"),
         ({"output_value": "token_embeddings", "precision": "int8"}, "goes with neither truncate_dim nor precision"),
@@ -74,6 +85,26 @@ def test_a_wrong_option_is_refused(given: dict[str, Any], message: str) -> None:
 
 def test_what_sentence_transformers_users_pass_is_accepted() -> None:
     assert parse(convert_to_numpy=True, convert_to_tensor=False, batch_size=64) == EncodeOptions("", batch_size=64)
+    harmless = {"device": None, "pool": None, "chunk_size": 512, "precision": None, "task": None}
+    assert parse(**harmless) == EncodeOptions("")
+    assert parse(device="cpu") == parse(device=torch.device("cpu")) == EncodeOptions("")
+
+
+def test_a_tensor_is_given_where_torch_is_imported_and_refused_with_advice_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert parse(convert_to_tensor=True).as_tensor
+    assert parse(convert_to_tensor=True, convert_to_numpy=False).as_tensor
+    assert not parse(convert_to_tensor=True, output_value="token_embeddings").as_tensor
+    monkeypatch.delitem(sys.modules, "torch")
+    with pytest.raises(OptionError, match=r"tensors where torch is imported before the call; torch.from_numpy"):
+        parse(convert_to_tensor=True)
+
+
+def test_a_dimension_that_was_set_holds_where_the_call_gives_none() -> None:
+    assert parse(truncate_dim_set=8).truncate_dim == 8
+    assert parse(truncate_dim_set=8, truncate_dim=4).truncate_dim == 4
+    assert parse(truncate_dim_set=8, output_value="token_embeddings").truncate_dim is None
 
 
 def test_an_option_error_is_a_value_error() -> None:
@@ -87,7 +118,17 @@ class TestIdentity:
         return write_bundle(tmp_path)
 
     def identity(self, bundle: Bundle, variant: str = "fp32", pooling: Any = ("mean",), **given: Any) -> str:
-        return identity_of(bundle.manifest, variant, pooling, parse(**given))
+        return identity_of(
+            identity_parts(bundle.manifest, variant, pooling, bundle.manifest.max_tokens), parse(**given)
+        )
+
+    def test_is_what_it_was(self, bundle: Bundle) -> None:
+        """Indexes are kept by it."""
+        assert self.identity(bundle) == "4fcdc54147143286"
+        assert (
+            self.identity(bundle, "int8", ("cls",), kind="query", truncate_dim=8, precision="int8")
+            == "2c18d3cf49d14a8a"
+        )
 
     def test_is_16_hex_digits_and_repeatable(self, bundle: Bundle) -> None:
         assert re.fullmatch("[0-9a-f]{16}", self.identity(bundle))

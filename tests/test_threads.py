@@ -15,8 +15,8 @@ AT_EXIT = """
 import atexit, sys
 bundle = sys.argv[1]
 def late():
-    from embedrt import Embedder, embedder
-    embedder._WINDOW_TEXTS = 8
+    from embedrt import Embedder, encoding
+    encoding.WINDOW_TEXTS = 8
     with Embedder(bundle, variant="int8", executor=sys.argv[2], num_threads=1) as made:
         print(made.encode([f"text {i}" for i in range(30)]).shape)
 atexit.register(late)

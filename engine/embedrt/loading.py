@@ -1,18 +1,122 @@
-"""What a large model's load waits for, side by side: hashing its files, loading its weights, reading its tokenizer."""
+"""Opening a bundle: what its caller asked for, and what is loaded then.
+
+What a large model's load waits for goes on side by side: hashing its files, loading its weights, reading its tokenizer.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
-from embedrt.bundle import Bundle
+from embedrt.bundle import Bundle, open_bundle
+from embedrt.errors import OptionError
+from embedrt.executors import Executor
+from embedrt.executors.choice import Chosen, check_executor, choose_variant, load_executor
+from embedrt.executors.onnxruntime import choose_device
+from embedrt.machine import available_threads
+from embedrt.options import whole_number
+from embedrt.pooling import Head, load_head, parse_pooling
 from embedrt.threads import begin
 from embedrt.tokenization import TextTokenizer
 
 T = TypeVar("T")
 
 _HEAD_START_S = 0.04
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a bundle is to be opened: arguments of `Embedder`, as they were given."""
+
+    variant: str = "auto"
+    device: str = "auto"
+    executor: str = "auto"
+    isa: str = "auto"
+    num_threads: int | None = None
+    pooling: str | None = None
+    packed_cache: bool | str | os.PathLike[str] = False
+    verify_hashes: bool = True
+
+    def __post_init__(self) -> None:
+        whole_number("num_threads", self.num_threads)
+        for name in ("variant", "device", "executor", "isa", "pooling"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (name == "pooling" and value is None):
+                raise OptionError(f"{name} must be a string, not {value!r}")
+        if not isinstance(self.packed_cache, (bool, str, os.PathLike)):
+            raise OptionError(f"packed_cache must be True, False or a folder, not {self.packed_cache!r}")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One variant of a bundle, ready to run. Several embedders may share one."""
+
+    bundle: Bundle
+    asked: LoadOptions
+    variant: str
+    device: str  # "cpu" or "cuda"
+    num_threads: int
+    pooling: tuple[str, ...]
+    head: Head
+    tokenizer: TextTokenizer
+    chosen: Chosen
+    closed: Event = field(default_factory=Event)
+
+    def close(self) -> None:
+        """Free the weights, for all who share them."""
+        self.closed.set()
+        self.executor.close()
+
+    @property
+    def executor(self) -> Executor:
+        """What runs the encoder."""
+        return self.chosen.executor
+
+
+def find_bundle(bundle: object) -> Bundle:
+    """The bundle itself, or the one at a path.
+
+    Raises:
+        OptionError: neither a bundle nor a path.
+        BundleError: there is none that can be used.
+    """
+    if isinstance(bundle, Bundle):
+        return bundle
+    if isinstance(bundle, (str, os.PathLike)):
+        return open_bundle(Path(bundle))
+    raise OptionError(f"bundle must be the path of a bundle, not {type(bundle).__name__}")
+
+
+def load_model(bundle: Bundle, asked: LoadOptions) -> LoadedModel:
+    """Load what `asked` means for this bundle on this machine. Raises what `Embedder` says."""
+    check_executor(asked.executor)
+    native_only = asked.executor == "native" and asked.device == "auto"
+    device = "cpu" if native_only else choose_device(asked.device)
+    variant = choose_variant(bundle, asked.variant, device)
+    num_threads = whole_number("num_threads", asked.num_threads) or available_threads()
+    pipeline = bundle.manifest.pipeline
+    pooling = pipeline.pooling if asked.pooling is None else parse_pooling(asked.pooling)
+    head = load_head(bundle, replace(pipeline, pooling=pooling))
+    cache = asked.packed_cache
+    load = partial(
+        load_executor,
+        bundle,
+        variant,
+        device=device,
+        num_threads=num_threads,
+        executor=asked.executor,
+        isa=asked.isa,
+        packed_cache=cache if isinstance(cache, bool) else Path(cache),
+        check_packed=asked.verify_hashes,
+    )
+    tokenizer, chosen = load_beside(bundle, variant, load, verify_hashes=asked.verify_hashes)
+    return LoadedModel(bundle, asked, variant, device, num_threads, pooling, head, tokenizer, chosen)
 
 
 def load_beside(

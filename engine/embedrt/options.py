@@ -16,31 +16,50 @@ from embedrt.bundle import BF16, Manifest, Prompts, find_variant
 from embedrt.errors import OptionError
 from embedrt.precision import PRECISIONS
 from embedrt.prompting import choose_prompt, document_prompt, query_prompt
+from embedrt.tensors import torch_if_imported
 
 Kind = Literal["encode", "query", "document"]
 
-_CHOICES = {
-    "output_value": ("sentence_embedding", "token_embeddings"),
-    "precision": PRECISIONS,
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "output_value": ("sentence_embedding", "token_embeddings", None),
+    "precision": (*PRECISIONS, None),
     "on_overflow": ("truncate", "error"),
     "kind": ("encode", "query", "document"),
 }
 
+# Of sentence-transformers, and not for a call of ours -> what to do instead.
+_ELSEWHERE = {
+    "prompts": "prompts are set once: Embedder(..., prompts=...) or with_options(prompts=...)",
+    "max_seq_length": "the limit is set once: Embedder(..., max_tokens=...) or with_options(max_tokens=...)",
+    "max_length": "the limit is set once: Embedder(..., max_tokens=...) or with_options(max_tokens=...)",
+    "processing_kwargs": "the tokenizer is the model's own; with_options(max_tokens=...) sets its limit",
+    "num_workers": "threads are set once, Embedder(..., num_threads=...); one process uses every core",
+}
 
-class EncodeKwargs(TypedDict, total=False):
-    """The options of `Embedder.encode`; their names are sentence-transformers' where it has one."""
+
+class CommonKwargs(TypedDict, total=False):
+    """The options of `Embedder.encode` that do not change the type of what it returns."""
 
     prompt_name: str | None
     prompt: str | None
     batch_size: int | None
     show_progress_bar: bool | None
-    output_value: Literal["sentence_embedding", "token_embeddings"]
-    precision: Literal["float32", "int8", "uint8", "binary", "ubinary"]
     normalize_embeddings: bool
     truncate_dim: int | None
     on_overflow: Literal["truncate", "error"]
     convert_to_numpy: Literal[True]  # accepted, because there is nothing else
-    convert_to_tensor: Literal[False]
+    device: str | None  # accepted where it is the embedder's own
+    pool: None  # accepted, because one process uses every core
+    task: str | None
+    chunk_size: int | None  # accepted, and nothing to us: it is of sentence-transformers' several processes
+
+
+class EncodeKwargs(CommonKwargs, total=False):
+    """The options of `Embedder.encode`; their names are sentence-transformers' where it has one."""
+
+    output_value: Literal["sentence_embedding", "token_embeddings"] | None
+    precision: Literal["float32", "int8", "uint8", "binary", "ubinary"] | None
+    convert_to_tensor: bool
 
 
 @dataclass(frozen=True)
@@ -48,27 +67,35 @@ class EncodeOptions:
     """A call's options, checked."""
 
     prompt: str
-    output_value: str = "sentence_embedding"
+    output_value: str | None = "sentence_embedding"
     precision: str = "float32"
     normalize_embeddings: bool = False
     truncate_dim: int | None = None
     on_overflow: str = "truncate"
     batch_size: int | None = None
     show_progress_bar: bool = False
+    as_tensor: bool = False
     unnormalized: bool = False  # stop before the L2 norm at the end of the model's own pipeline, if there is one
 
 
 def parse_options(
-    given: Mapping[str, Any], kind: Kind, task: str | None, prompts: Prompts, width: int
+    given: Mapping[str, Any],
+    kind: Kind,
+    prompts: Prompts,
+    width: int,
+    *,
+    truncate_dim: int | None = None,
+    device: str = "cpu",
 ) -> EncodeOptions:
     """Check what the caller gave.
 
     Args:
         given: keyword arguments as in `EncodeKwargs`.
         kind: whose prompt to use.
-        task: for a query prompt with `{task}`.
-        prompts: the bundle's.
+        prompts: the embedder's.
         width: dimension of the untruncated vector.
+        truncate_dim: what holds where the call gives none.
+        device: the embedder's own.
 
     Raises:
         OptionError: an option is unknown or does not fit.
@@ -78,63 +105,54 @@ def parse_options(
     for name in ("output_value", "precision", "on_overflow"):
         if name in given:
             _check_choice(name, given[name])
-    truncate_dim = whole_number("truncate_dim", given.get("truncate_dim"))
-    if truncate_dim is not None and truncate_dim > width:
-        raise OptionError(f"truncate_dim={truncate_dim} is more than the vector's {width} dimensions")
-    if not given.get("convert_to_numpy", True) or given.get("convert_to_tensor", False):
-        raise OptionError("embedrt gives numpy arrays; torch.from_numpy(embeddings) makes a tensor of one")
-    tokens = given.get("output_value") == "token_embeddings"
-    if tokens and (truncate_dim is not None or given.get("precision", "float32") != "float32"):
+    _check_harmless(given, device)
+    output_value, precision = given.get("output_value", "sentence_embedding"), given.get("precision") or "float32"
+    dimension = whole_number("truncate_dim", given.get("truncate_dim"))
+    if dimension is not None and dimension > width:
+        raise OptionError(f"truncate_dim={dimension} is more than the vector's {width} dimensions")
+    if output_value == "token_embeddings" and (dimension is not None or precision != "float32"):
         raise OptionError("output_value='token_embeddings' goes with neither truncate_dim nor precision")
+    if output_value is None and precision != "float32":
+        raise OptionError("output_value=None does not go with precision")
     return EncodeOptions(
-        prompt=_prompt(given, kind, task, prompts),
-        output_value=given.get("output_value", "sentence_embedding"),
-        precision=given.get("precision", "float32"),
+        prompt=_prompt(given, kind, prompts),
+        output_value=output_value,
+        precision=precision,
         normalize_embeddings=_flag("normalize_embeddings", given.get("normalize_embeddings")),
-        truncate_dim=truncate_dim,
+        truncate_dim=truncate_dim if dimension is None and output_value != "token_embeddings" else dimension,
         on_overflow=given.get("on_overflow", "truncate"),
         batch_size=whole_number("batch_size", given.get("batch_size")),
         show_progress_bar=_flag("show_progress_bar", given.get("show_progress_bar")),
+        # sentence-transformers ignores it for token embeddings, too.
+        as_tensor=_as_tensor(given) and output_value == "sentence_embedding",
     )
 
 
-def identity_of(manifest: Manifest, variant: str, pooling: tuple[str, ...], options: EncodeOptions) -> str:
-    """16 hex digits over everything that decides a vector: model, tokenizer, variant, pooling, prompt, output."""
+def identity_parts(manifest: Manifest, variant: str, pooling: tuple[str, ...], max_tokens: int) -> dict[str, Any]:
+    """What decides every vector of an embedder: model, tokenizer, variant, pooling."""
     files = find_variant(manifest, variant).files
     hashes = {f.path: f.sha256 for f in (*manifest.files, *files)}
     stages = [{**asdict(stage), "path": hashes.get(stage.path or "")} for stage in manifest.pipeline.stages]
     parts = {
         "model": manifest.source.sha256,
         "tokenizer": hashes[manifest.tokenizer],
-        "max_tokens": manifest.max_tokens,
+        "max_tokens": max_tokens,
         "variant": {path: hashes[path] for path in sorted(f.path for f in files)},
         "pooling": [*pooling, manifest.pipeline.include_prompt],
         "stages": stages,
-        "prompt": options.prompt,
-        "output": [
-            options.output_value,
-            options.precision,
-            options.normalize_embeddings,
-            options.truncate_dim,
-        ],
     }
     if variant == BF16:
         parts["products"] = BF16
-    if options.unnormalized and stages and stages[-1]["kind"] == "normalize":
-        parts["stages"] = stages[:-1]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return parts
 
 
-def _prompt(given: Mapping[str, Any], kind: Kind, task: str | None, prompts: Prompts) -> str:
-    name, prompt = given.get("prompt_name"), given.get("prompt")
-    for key, value in (("prompt_name", name), ("prompt", prompt), ("task", task)):
-        if value is not None and not isinstance(value, str):
-            raise OptionError(f"{key} must be a string, not {type(value).__name__}")
-    if kind == "query":
-        return query_prompt(prompts, name, prompt, task)
-    if task is not None:
-        raise OptionError(f"task={task!r} goes with queries only")
-    return document_prompt(prompts, name, prompt) if kind == "document" else choose_prompt(prompts, name, prompt)
+def identity_of(parts: Mapping[str, Any], options: EncodeOptions) -> str:
+    """16 hex digits over `identity_parts` and what the call adds: prompt and output."""
+    output = [options.output_value, options.precision, options.normalize_embeddings, options.truncate_dim]
+    whole = {**parts, "prompt": options.prompt, "output": output}
+    if options.unnormalized and parts["stages"] and parts["stages"][-1]["kind"] == "normalize":
+        whole["stages"] = parts["stages"][:-1]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def whole_number(name: str, value: object) -> int | None:
@@ -154,21 +172,58 @@ def whole_number(name: str, value: object) -> int | None:
     return number
 
 
+def _prompt(given: Mapping[str, Any], kind: Kind, prompts: Prompts) -> str:
+    name, prompt, task = given.get("prompt_name"), given.get("prompt"), given.get("task")
+    for key, value in (("prompt_name", name), ("prompt", prompt), ("task", task)):
+        if value is not None and not isinstance(value, str):
+            raise OptionError(f"{key} must be a string, not {type(value).__name__}")
+    if kind == "query":
+        return query_prompt(prompts, name, prompt, task)
+    if task is not None:
+        raise OptionError(f"task={task!r} goes with queries only")
+    return document_prompt(prompts, name, prompt) if kind == "document" else choose_prompt(prompts, name, prompt)
+
+
+def _check_harmless(given: Mapping[str, Any], device: str) -> None:
+    """Keywords of sentence-transformers that may say what is so anyway, and nothing else."""
+    asked = given.get("device")
+    if asked is not None and str(asked).partition(":")[0] != device:
+        raise OptionError(
+            f"this embedder runs on {device} and cannot move to {asked!r} for a call; Embedder(device=...) makes one"
+        )
+    if given.get("pool") is not None:
+        raise OptionError("there is no pool of processes here: one process uses every core; leave pool out")
+    if not given.get("convert_to_numpy", True) and not given.get("convert_to_tensor"):
+        raise OptionError("embedrt gives numpy arrays; torch.from_numpy(embeddings) makes a tensor of one")
+
+
+def _as_tensor(given: Mapping[str, Any]) -> bool:
+    wanted = _flag("convert_to_tensor", given.get("convert_to_tensor"))
+    if wanted and torch_if_imported() is None:
+        raise OptionError(
+            "embedrt gives numpy arrays, and tensors where torch is imported before the call; "
+            "torch.from_numpy(embeddings) makes a tensor of an array"
+        )
+    return wanted
+
+
 def _check_names(given: Mapping[str, Any]) -> None:
-    known = EncodeKwargs.__annotations__
     for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-            raise OptionError(f"unknown option {name!r}; {hint}")
+        if name not in _KNOWN:
+            near = difflib.get_close_matches(name, _KNOWN, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(_KNOWN)}"
+            raise OptionError(f"unknown option {name!r}; {_ELSEWHERE.get(name, hint)}")
 
 
 def _check_choice(name: str, value: object) -> None:
     if value not in _CHOICES[name]:
-        raise OptionError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}")
+        raise OptionError(f"{name} must be one of {', '.join(map(str, _CHOICES[name]))}, not {value!r}")
 
 
 def _flag(name: str, value: object) -> bool:
     if value is None or isinstance(value, (bool, np.bool_, int)):
         return bool(value)
     raise OptionError(f"{name} must be True or False, not {value!r}")
+
+
+_KNOWN = tuple(EncodeKwargs.__annotations__)

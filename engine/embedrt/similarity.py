@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.errors import OptionError
 from embedrt.pooling import l2_normalize
+from embedrt.tensors import as_array
 
 Floats = NDArray[np.float32]
 
@@ -42,7 +42,7 @@ SIMILARITIES: dict[str, Callable[[Floats, Floats], Floats]] = {
 }
 
 
-def comparable(a: NDArray[Any], b: NDArray[Any]) -> tuple[Floats, Floats]:
+def comparable(a: object, b: object) -> tuple[Floats, Floats]:
     """Both as float32 rows (N, D) and (M, D); a vector (D,) is one row.
 
     Raises:
@@ -57,7 +57,7 @@ def comparable(a: NDArray[Any], b: NDArray[Any]) -> tuple[Floats, Floats]:
 def _rows(vectors: object) -> Floats:
     """Vectors (N, D) as float32; one vector (D,) is one row."""
     try:
-        array = np.asarray(vectors)
+        array = np.asarray(as_array(vectors))
     except (ValueError, TypeError, RuntimeError) as exc:  # rows of different lengths, tensors elsewhere or with grad
         raise OptionError(f"vectors must be an array (N, D) of numbers: {exc}") from exc
     if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):

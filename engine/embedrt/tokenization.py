@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,6 +89,14 @@ class TextTokenizer:
         self.max_tokens = max_tokens
         self.num_rows = num_rows
         self._prefix, self._suffix = self._special_tokens()
+
+    def limited(self, max_tokens: int) -> TextTokenizer:
+        """The same tokenizer with another limit."""
+        if max_tokens == self.max_tokens:
+            return self
+        other = copy.copy(self)
+        other.max_tokens = max_tokens
+        return other
 
     def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
         """Token ids of checked texts; releases the GIL."""

@@ -35,7 +35,8 @@ class Window:
 class Embedded:
     """A window's outcome, row by row."""
 
-    rows: list[NDArray[Any]]  # sentence embeddings (D,), or token embeddings (n, H); empty where a text failed
+    rows: list[NDArray[Any]]  # sentence embeddings (D,), or hidden states (n, H); empty where a text failed
+    token_ids: tuple[NDArray[np.int32], ...]  # cut
     num_tokens: tuple[int, ...]  # before cutting
     failed: Mapping[int, str]  # position in the window -> reason; only where the caller skips
 
@@ -114,7 +115,7 @@ class WindowRunner:
                 else:
                     fail(NonFiniteError, i, _NOT_FINITE.format(variant=self.variant))
             advance(len(group))
-        return Embedded(rows, tokenized.num_tokens, failed)
+        return Embedded(rows, tokenized.token_ids, tokenized.num_tokens, failed)
 
     def _plan(self, tokenized: TokenizedTexts, options: EncodeOptions, failed: Mapping[int, str]) -> list[list[int]]:
         """Groups of positions that run together; those that failed already take no part."""
@@ -130,14 +131,21 @@ class WindowRunner:
         offsets = np.zeros(len(token_ids) + 1, dtype=np.int32)
         np.cumsum([len(ids) for ids in token_ids], out=offsets[1:])
         batch = TokenBatch(np.concatenate(token_ids), offsets)
-        if options.output_value == "token_embeddings":
+        if options.output_value != "sentence_embedding":
             hidden = self.executor.run(batch)
             return [hidden[offsets[i] : offsets[i + 1]].copy() for i in range(len(token_ids))]
-        skip = 0
-        if options.prompt and not self.include_prompt:
-            skip = self.tokenizer.prompt_tokens(options.prompt)
-        if self.pooling == ("cls",) and skip == 0:
-            pooled = self.executor.run(batch, first_token_only=True)
-        else:
-            pooled = pool(self.executor.run(batch), offsets, self.pooling, skip)
-        return list(self.head(pooled, unnormalized=options.unnormalized))
+        if self.pooling == ("cls",) and self._prompt_rows(options) == 0:
+            first = self.executor.run(batch, first_token_only=True)
+            return list(self.head(first, unnormalized=options.unnormalized))
+        return list(self.pool(self.executor.run(batch), offsets, options))
+
+    def pool(
+        self, hidden: NDArray[np.float32], offsets: NDArray[np.int32], options: EncodeOptions
+    ) -> NDArray[np.float32]:
+        """Hidden states (T, H) of texts that lie at `offsets` to their vectors (B, D)."""
+        pooled = pool(hidden, offsets, self.pooling, self._prompt_rows(options))
+        return self.head(pooled, unnormalized=options.unnormalized)
+
+    def _prompt_rows(self, options: EncodeOptions) -> int:
+        """Rows of a prompt in front of each text, where pooling leaves them out."""
+        return 0 if self.include_prompt or not options.prompt else self.tokenizer.prompt_tokens(options.prompt)

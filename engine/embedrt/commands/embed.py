@@ -200,7 +200,7 @@ class _Run:
         blocks = self._embedder.encode_stream(
             self._feed.texts(self._state.rows_done, self._state.prefix_sha256),
             block_size=job.block_size,
-            on_error=job.on_error,
+            on_error=job.on_error,  # type: ignore[arg-type]  # Embedder checks it
             **keywords,
         )
         for block in self._with_lines(blocks):

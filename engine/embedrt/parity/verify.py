@@ -92,9 +92,9 @@ def default_embedder(
         executor = "onnxruntime"
     return Embedder(
         bundle,
-        variant=variant,
-        device=device,
-        executor=executor,
+        variant=variant,  # type: ignore[arg-type]  # Embedder checks it
+        device=device,  # type: ignore[arg-type]  # Embedder checks it
+        executor=executor,  # type: ignore[arg-type]  # Embedder checks it
         isa=isa,
         num_threads=num_threads,
         verify_hashes=False,

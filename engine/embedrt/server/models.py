@@ -139,9 +139,9 @@ class Models:
         for named in bundles:
             embedder = Embedder(
                 named.bundle,
-                variant=settings.variant,
-                device=settings.device,
-                executor=settings.executor,
+                variant=settings.variant,  # type: ignore[arg-type]  # Embedder checks it
+                device=settings.device,  # type: ignore[arg-type]  # Embedder checks it
+                executor=settings.executor,  # type: ignore[arg-type]  # Embedder checks it
                 isa=settings.isa,
                 num_threads=threads,
                 packed_cache=(settings.packed_cache and settings.packed_dir) or settings.packed_cache,

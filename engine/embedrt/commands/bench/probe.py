@@ -73,9 +73,9 @@ def main(argv: list[str], import_s: float) -> None:
     start = time.perf_counter()
     embedder = Embedder(
         bundle,
-        variant=variant,
-        device=device,
-        executor=executor,
+        variant=variant,  # type: ignore[arg-type]  # Embedder checks it
+        device=device,  # type: ignore[arg-type]  # Embedder checks it
+        executor=executor,  # type: ignore[arg-type]  # Embedder checks it
         isa=isa,
         num_threads=int(threads),
         verify_hashes=False,

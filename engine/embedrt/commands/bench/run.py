@@ -89,9 +89,9 @@ def run_bench(bundle: Bundle, plan: BenchPlan, progress: Progress) -> BenchRepor
                 variant, executor, threads = model
                 with Embedder(
                     bundle,
-                    variant=variant,
-                    device=plan.device,
-                    executor=executor,
+                    variant=variant,  # type: ignore[arg-type]  # Embedder checks it
+                    device=plan.device,  # type: ignore[arg-type]  # Embedder checks it
+                    executor=executor,  # type: ignore[arg-type]  # Embedder checks it
                     isa=plan.isa if executor == "native" else "auto",
                     num_threads=threads,
                     verify_hashes=False,

@@ -1,0 +1,135 @@
+"""The sentence: tokenize -> plan -> execute -> pool -> normalize -> restore order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.batching import BatchLimits
+from embedrt.bundle import PARITY_VECTORS
+from embedrt.errors import OptionError
+from embedrt.inputs import Texts, checked_texts, distinct_windows
+from embedrt.loading import LoadedModel
+from embedrt.options import EncodeOptions, Kind, identity_of, identity_parts, parse_options
+from embedrt.progress import progress_bar
+from embedrt.results import EncodedBlock, Truncation, truncations
+from embedrt.settings import Settings
+from embedrt.shaping import Shaper
+from embedrt.streaming import read_blocks, stream_blocks
+from embedrt.windows import WindowRunner
+
+# Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
+WINDOW_TEXTS = 2048
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What became of the texts of one call."""
+
+    embeddings: Any
+    num_tokens: tuple[int, ...]  # per text, before cutting
+    truncated: tuple[Truncation, ...]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A loaded model with settings. Several threads may use one at once."""
+
+    model: LoadedModel
+    settings: Settings
+    runner: WindowRunner
+    shape: Shaper
+
+    @property
+    def dimension(self) -> int:
+        """Of the vectors of calls without options."""
+        return self.settings.truncate_dim or self.model.head.dimension
+
+    def options(self, given: Mapping[str, Any], kind: Kind) -> EncodeOptions:
+        """What a call means, checked."""
+        return parse_options(
+            given,
+            kind,
+            self.settings.prompts,
+            self.model.head.dimension,
+            truncate_dim=self.settings.truncate_dim,
+            device=self.model.device,
+        )
+
+    def encode(self, inputs: Texts, options: EncodeOptions) -> Encoded:
+        """Embed one text or several, each different one once."""
+        texts = checked_texts(inputs)
+        windows, order = distinct_windows(texts, WINDOW_TEXTS)
+        rows: list[Any] = []
+        counts: list[int] = []
+        features = options.output_value is None
+        with progress_bar("Embedding", max(order, default=-1) + 1, shown=options.show_progress_bar) as advance:
+            for _, done in self.runner.run(windows, options, advance):
+                rows += map(self._features, done.token_ids, done.rows, repeat(options)) if features else done.rows
+                counts += done.num_tokens
+        num_tokens = tuple(counts[k] for k in order)
+        return Encoded(
+            self.shape([rows[k] for k in order], options, single=isinstance(inputs, str)),
+            num_tokens,
+            truncations(range(len(texts)), num_tokens, self.settings.max_tokens),
+        )
+
+    def _features(
+        self, token_ids: NDArray[np.int32], hidden: NDArray[np.float32], options: EncodeOptions
+    ) -> dict[str, NDArray[Any]]:
+        """All that sentence-transformers gives with output_value=None, for one text of n tokens."""
+        ids = token_ids.astype(np.int64)
+        found = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        if "token_type_ids" in self.model.bundle.variant(self.model.variant).inputs:
+            found["token_type_ids"] = np.zeros_like(ids)
+        (vector,) = self.runner.pool(hidden, np.array([0, len(ids)], np.int32), options)
+        return {**found, "token_embeddings": hidden, "sentence_embedding": self.shape.cut(vector[None], options)[0]}
+
+    def stream(
+        self, texts: Iterable[object], options: EncodeOptions, *, block_size: int, skip: bool
+    ) -> Iterator[EncodedBlock]:
+        """Embed block by block; with `skip`, without the texts that cannot be embedded."""
+        return stream_blocks(
+            read_blocks(texts, block_size, skip),
+            lambda windows: self.runner.run(windows, options, skip=skip),
+            lambda rows: self.shape(rows, options, single=False),
+            self.settings.max_tokens,
+        )
+
+    def identity(self, options: EncodeOptions) -> str:
+        """Of vectors made with `options`."""
+        return identity_of(self._identity_parts, options)
+
+    @cached_property
+    def _identity_parts(self) -> Mapping[str, Any]:
+        model = self.model
+        return identity_parts(model.bundle.manifest, model.variant, model.pooling, self.settings.max_tokens)
+
+
+def make_encoding(model: LoadedModel, settings: Settings) -> Encoding:
+    """The model with these settings; cheap, and shares the model."""
+    runner = WindowRunner(
+        tokenizer=model.tokenizer.limited(settings.max_tokens),
+        executor=model.executor,
+        head=model.head,
+        pooling=model.pooling,
+        include_prompt=model.bundle.manifest.pipeline.include_prompt,
+        variant=model.variant,
+        limits=BatchLimits(pads=model.executor.pads),
+    )
+    reference = cache(partial(_read_reference, model))
+    return Encoding(model, settings, runner, Shaper(model.head.dimension, model.head.normalizes, reference))
+
+
+def _read_reference(model: LoadedModel) -> NDArray[np.float32]:
+    """The bundle's reference vectors (R, D)."""
+    vectors: NDArray[np.float32] = np.load(model.bundle.path(PARITY_VECTORS), allow_pickle=False)
+    if vectors.shape[1] != model.head.dimension or model.pooling != model.bundle.manifest.pipeline.pooling:
+        raise OptionError("integer precisions need ranges, and the bundle has them for its own pooling only")
+    return vectors

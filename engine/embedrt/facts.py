@@ -1,0 +1,79 @@
+"""What an embedder says of itself. Read only."""
+
+from __future__ import annotations
+
+from embedrt.batching import BatchLimits
+from embedrt.bundle import Bundle
+from embedrt.encoding import Encoding
+from embedrt.executors import Executor
+from embedrt.tokenization import TextTokenizer
+
+
+class Facts:
+    """What was loaded, and how it is set."""
+
+    _encoding: Encoding
+
+    @property
+    def bundle(self) -> Bundle:
+        """What was opened."""
+        return self._encoding.model.bundle
+
+    @property
+    def variant(self) -> str:
+        """The variant that runs; never "auto"."""
+        return self._encoding.model.variant
+
+    @property
+    def device(self) -> str:
+        """Where it runs: "cpu" or "cuda"."""
+        return self._encoding.model.device
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of the executor."""
+        return self._encoding.model.num_threads
+
+    @property
+    def pooling(self) -> tuple[str, ...]:
+        """Names of the poolings that are joined, in their order."""
+        return self._encoding.model.pooling
+
+    @property
+    def executor(self) -> str:
+        """What runs it: "native" or "onnxruntime"; `executor_reason` says why."""
+        return self._encoding.model.chosen.name
+
+    @property
+    def executor_reason(self) -> str:
+        """Why it is this executor."""
+        return self._encoding.model.chosen.reason
+
+    @property
+    def executor_description(self) -> str:
+        """What runs the encoder, where, and on how many threads."""
+        return self._executor.description
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a text may have, prompt and special tokens included; longer ones are cut."""
+        return self._encoding.settings.max_tokens
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors that `encode` gives without options."""
+        return self._encoding.dimension
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The bundle's tokenizer."""
+        return self._encoding.runner.tokenizer
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """What one run of the executor may hold."""
+        return self._encoding.runner.limits
+
+    @property
+    def _executor(self) -> Executor:
+        return self._encoding.model.executor

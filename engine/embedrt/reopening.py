@@ -1,0 +1,79 @@
+"""Embedders in other processes: what is pickled is what opens the same bundle again, never the loaded model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from embedrt.bundle import PARITY_VECTORS
+from embedrt.encoding import Encoding, make_encoding
+from embedrt.errors import BundleIntegrityError, ExecutorError
+from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
+from embedrt.options import identity_parts
+from embedrt.settings import Settings
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make the same embedder again."""
+
+    root: Path  # absolute
+    fingerprint: str  # of the bundle as it was
+    asked: LoadOptions
+    settings: Settings
+
+
+def recipe_of(encoding: Encoding) -> Recipe:
+    """What `reopen` needs.
+
+    The variant is the one that ran, not "auto": another machine might choose another. Where it runs and on how many
+    threads is chosen anew unless it was asked for.
+
+    Raises:
+        ExecutorError: it was closed.
+    """
+    model = encoding.model
+    if model.closed.is_set():
+        raise ExecutorError("the embedder was closed, so it cannot be pickled or copied; make a new one")
+    cache = model.asked.packed_cache
+    folder = cache if isinstance(cache, bool) else Path(cache).absolute()
+    asked = replace(model.asked, variant=model.variant, packed_cache=folder)
+    return Recipe(model.bundle.root.absolute(), fingerprint(model), asked, encoding.settings)
+
+
+def reopen(kind: type[E], recipe: Recipe, own: Mapping[str, Any]) -> E:
+    """An embedder of class `kind` as `recipe` says; `own` are attributes that a subclass has added.
+
+    Raises:
+        BundleIntegrityError: there is another bundle in that place now.
+    """
+    model = load_model(find_bundle(recipe.root), recipe.asked)
+    if fingerprint(model) != recipe.fingerprint:
+        model.close()
+        raise BundleIntegrityError(
+            f"{recipe.root} is not the bundle that the pickled embedder was made of: it was exported or changed since; "
+            "make the embedder again"
+        )
+    return made(kind, make_encoding(model, recipe.settings), own)
+
+
+def made(kind: type[E], encoding: Encoding, own: Mapping[str, Any]) -> E:
+    """An embedder of class `kind` around `encoding`, past its `__init__`."""
+    embedder = object.__new__(kind)
+    vars(embedder).update(own, _encoding=encoding)
+    return embedder
+
+
+def fingerprint(model: LoadedModel) -> str:
+    """Hash over all of the bundle that a call may depend on: what decides vectors, prompts, similarity, ranges."""
+    manifest = model.bundle.manifest
+    ranges = [file.sha256 for file in manifest.files if file.path == PARITY_VECTORS]
+    parts = identity_parts(manifest, model.variant, model.pooling, manifest.max_tokens)
+    whole = [parts, asdict(manifest.prompts), manifest.similarity, ranges]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,65 @@
+"""From rows as the model gives them to what a call returns: truncated, normalized, as integers, as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.options import EncodeOptions
+from embedrt.pooling import l2_normalize
+from embedrt.precision import quantize
+from embedrt.tensors import as_tensor
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shaper:
+    """Shapes rows of one model. Each row by itself: it does not matter what else is in the call."""
+
+    dimension: int  # of a row
+    normalizes: bool  # whether rows have length 1
+    reference: Callable[[], Floats]  # the vectors (R, D) that give integer precisions their ranges
+
+    def __call__(self, rows: Sequence[Any], options: EncodeOptions, *, single: bool) -> Any:
+        """What `encode` returns for a sequence, or for one text.
+
+        Args:
+            rows: sentence embeddings (D,), token embeddings (n, H), or all features by name, as the options say.
+            options: of the call.
+            single: the call was for one text.
+        """
+        if options.output_value == "token_embeddings":
+            return rows[0] if single else apart(rows)
+        if options.output_value is None:
+            return rows[0] if single else [{name: array.copy() for name, array in row.items()} for row in rows]
+        vectors = np.stack(rows) if rows else np.empty((0, self.dimension), dtype=np.float32)
+        vectors = self.cut(vectors, options)
+        if options.precision != "float32":
+            vectors = quantize(vectors, options.precision, self.cut(self.reference(), options))
+        if options.as_tensor:
+            vectors = as_tensor(vectors)
+        return vectors[0] if single else vectors
+
+    def cut(self, vectors: Floats, options: EncodeOptions) -> Floats:
+        """Truncate, and normalize where the pipeline or the caller wants it."""
+        if options.truncate_dim is not None:
+            vectors = vectors[:, : options.truncate_dim]
+        again = options.truncate_dim is not None and self.normalizes and not options.unnormalized
+        if options.normalize_embeddings or again:
+            return l2_normalize(vectors)
+        return vectors
+
+
+def apart(rows: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Each row an array of its own, also where texts are equal: who writes into one must not change another."""
+    seen: set[int] = set()
+    out = []
+    for row in rows:
+        out.append(row.copy() if id(row) in seen else row)
+        seen.add(id(row))
+    return out
