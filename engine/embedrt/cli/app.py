@@ -17,6 +17,10 @@ _COMMANDS = (
     "search",
     "serve",
     "bench",
+    "pull",
+    "push",
+    "list",
+    "rm",
     "help",
 )  # in the order of --help
 
