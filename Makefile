@@ -54,7 +54,7 @@ bench-server: $(VENV)/.stamp-bench ## The server on MiniLM under load, beside a 
 	$(BIN)/python -m bench.server $(BENCH_FLAGS)
 
 native: ## Build the native module into the package, as it lies here
-	cmake -S engine/native -B build/native -DCMAKE_BUILD_TYPE=Release
+	cmake -S engine/native -B build/native -DCMAKE_BUILD_TYPE=Release -DEMBEDRT_WERROR=ON
 	cmake --build build/native --parallel
 	cmake --install build/native --prefix engine
 
@@ -65,7 +65,7 @@ GCC_FILE = $(shell gcc -print-file-name=$(1))
 sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), and run its tests in them
 	@for kind in address,undefined thread; do \
 	  folder=build/sanitize-$${kind%%,*}; \
-	  CXX=g++ cmake -S engine/native -B $$folder -DEMBEDRT_SANITIZE=$$kind -DCMAKE_BUILD_TYPE=RelWithDebInfo; \
+	  CXX=g++ cmake -S engine/native -B $$folder -DEMBEDRT_SANITIZE=$$kind -DCMAKE_BUILD_TYPE=RelWithDebInfo -DEMBEDRT_WERROR=ON; \
 	  cmake --build $$folder; \
 	done
 	OPENBLAS_NUM_THREADS=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
@@ -73,11 +73,11 @@ sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), a
 	  EMBEDRT_TEST_LIBRARY=build/sanitize-address/_native.so $(BIN)/python -m pytest $(SANITIZED) tests/native
 	OPENBLAS_NUM_THREADS=1 TSAN_OPTIONS=die_after_fork=0 LD_PRELOAD="$(call GCC_FILE,libtsan.so) $(call GCC_FILE,libstdc++.so.6)" \
 	  EMBEDRT_TEST_LIBRARY=build/sanitize-thread/_native.so $(BIN)/python -m pytest $(SANITIZED) \
-	  tests/native/test_executor.py
+	  tests/native/test_executor.py tests/native/test_lifetime.py tests/native/test_pool.py
 
 # Slow, and only to test: the avx512vnni kernels on a machine without the instructions.
 emulate: $(VENV)/.stamp-dev ## Run the native tests with emulated AVX512 (needs SIMDe, Debian's libsimde-dev)
-	cmake -S engine/native -B build/emulated -DEMBEDRT_EMULATE_AVX512=ON
+	cmake -S engine/native -B build/emulated -DEMBEDRT_EMULATE_AVX512=ON -DEMBEDRT_WERROR=ON
 	cmake --build build/emulated --parallel
 	EMBEDRT_TEST_LIBRARY=build/emulated/_native.so $(BIN)/python -m pytest tests/native
 

@@ -14,7 +14,6 @@ from embedrt.errors import (
     ExecutorError,
     ExportError,
     FileFormatError,
-    HubError,
     IdentityError,
     InputError,
     InputTypeError,
@@ -34,9 +33,8 @@ from embedrt.version import __version__
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if typing.TYPE_CHECKING:
-    from embedrt.bundle import Bundle
+    from embedrt.bundle import Bundle, open_bundle
     from embedrt.embedder import Embedder
-    from embedrt.opening import open_bundle
     from embedrt.results import EncodedBlock, EncodeResult, SkippedText, Truncation, TruncationWarning
 
 __all__ = [
@@ -53,7 +51,6 @@ __all__ = [
     "ExecutorError",
     "ExportError",
     "FileFormatError",
-    "HubError",
     "IdentityError",
     "InputError",
     "InputTypeError",
@@ -75,9 +72,8 @@ __all__ = [
 
 # Loaded at first use: numpy and onnxruntime take half a second, which no `embedrt --help` should wait for.
 _MODULES = {
-    "embedrt.bundle": ("Bundle",),
+    "embedrt.bundle": ("Bundle", "open_bundle"),
     "embedrt.embedder": ("Embedder",),
-    "embedrt.opening": ("open_bundle",),
     "embedrt.results": ("EncodeResult", "EncodedBlock", "SkippedText", "Truncation", "TruncationWarning"),
 }
 

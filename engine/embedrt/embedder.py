@@ -37,14 +37,15 @@ class Embedder(SentenceTransformersNames):
     deeply, it opens its bundle again.
 
     Args:
-        bundle: directory that `embedrt export` made, or a name such as "intfloat/multilingual-e5-small"; see
-            `embedrt.open_bundle`.
+        bundle: directory that `embedrt export` made.
         variant: "fp32", "fp16", "int8", "bf16" (fp32's or fp16's weights rounded as they are loaded; CPUs with
             AVX512-BF16 only), or "auto": on CPUs int8 where the bundle has it, on CUDA fp16.
         device: "cpu", "cuda", or "auto": CUDA where this onnxruntime has it.
         executor: "native", "onnxruntime", or "auto": native where it runs the variant here, else ONNX Runtime.
         isa: instruction set of the native executor; "auto" is the best that this machine has.
-        num_threads: threads of the executor; default what CPU affinity and cgroup quota allow.
+        num_threads: threads that one call uses; default what CPU affinity and cgroup quota allow. With fewer, calls
+            from several threads run side by side (native: as long as all together have no more than those allow; ONNX
+            Runtime: the callers' own threads beside its `num_threads` - 1).
         pooling: another pooling than the bundle's, e.g. "cls"; several joined by "+". Part of the identity.
         packed_cache: keep what the native executor packs in a file: True for the bundle's folder `.packed`, or the
             path of another folder, which several bundles may share. Later loads are faster, and processes share the
@@ -283,7 +284,10 @@ class Embedder(SentenceTransformersNames):
         return self._encoding.identity(options)
 
     def close(self) -> None:
-        """Free the model, also for all that `with_options` made of it; calls after it raise ExecutorError."""
+        """Free the model, also for all that `with_options` made of it.
+
+        Calls that are under way in other threads finish, and the last of them frees it; later ones raise ExecutorError.
+        """
         self._encoding.model.close()
 
     def __enter__(self) -> Self:

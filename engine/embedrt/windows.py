@@ -79,8 +79,9 @@ class WindowRunner:
         def tokenize(window: Window) -> TokenizedTexts:
             return self.tokenizer([options.prompt + text for text in window.texts])
 
+        held = replace(self, executor=self.executor.held())  # a call that runs finishes, whoever closes meanwhile
         for window, tokenized in one_ahead(tokenize, windows, "embedrt-tokenize"):
-            yield window, self._run_window(window, tokenized, options, advance, skip)
+            yield window, held._run_window(window, tokenized, options, advance, skip)
 
     def _run_window(
         self,

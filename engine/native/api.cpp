@@ -1,4 +1,3 @@
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <exception>
@@ -10,8 +9,8 @@
 #include "bfloat16.h"
 #include "embedrt_native.h"
 #include "encoder.h"
+#include "guarded.h"
 #include "isa.h"
-#include "refusal.h"
 
 struct embedrt_encoder {
     embedrt::Encoder encoder;
@@ -20,29 +19,6 @@ struct embedrt_encoder {
 namespace {
 
 using namespace embedrt;
-
-void say(char* error, size_t size, const char* message) {
-    if (error != nullptr && size > 0) std::snprintf(error, size, "%s", message);
-}
-
-// Runs `body` and turns what it throws into a code and a message.
-template <class Body>
-int32_t guarded(char* error, size_t size, Body body) {
-    try {
-        body();
-        return EMBEDRT_OK;
-    } catch (const Refusal& refusal) {
-        say(error, size, refusal.what());
-        return EMBEDRT_UNSUPPORTED;
-    } catch (const std::bad_alloc&) {
-        say(error, size, "out of memory");
-    } catch (const std::exception& failure) {
-        say(error, size, failure.what());
-    } catch (...) {
-        say(error, size, "unknown failure");
-    }
-    return EMBEDRT_FAILED;
-}
 
 const Kernels* at(int32_t i) {
     const auto built = built_kernels();
@@ -101,7 +77,7 @@ int32_t embedrt_create(const embedrt_config* config, const embedrt_tensor* tenso
     *out = nullptr;
     return guarded(error, error_size, [&] {
         const PackedBefore before{static_cast<const char*>(packed), static_cast<size_t>(packed_size)};
-        *out = new embedrt_encoder{Encoder(*config, tensors, static_cast<size_t>(num_tensors), before)};
+        *out = new embedrt_encoder{{*config, tensors, static_cast<size_t>(num_tensors), before}};
     });
 }
 
@@ -119,8 +95,8 @@ int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t*
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder) { return encoder->encoder.kernels().name; }
 
-int32_t embedrt_profile(const embedrt_encoder* encoder, const char** names, double* seconds, int32_t size) {
-    const auto& profile = encoder->encoder.profile();
+int32_t embedrt_profile(embedrt_encoder* encoder, const char** names, double* seconds, int32_t size) {
+    const Profile profile = encoder->encoder.profile();
     for (int32_t i = 0; i < size && i < static_cast<int32_t>(STEP_NAMES.size()); i++) {
         names[i] = STEP_NAMES[static_cast<size_t>(i)];
         seconds[i] = profile.seconds[static_cast<size_t>(i)];

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 5
+#define EMBEDRT_ABI 6
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1 };
@@ -32,7 +32,8 @@ typedef struct {
     int32_t max_positions;
     int32_t pad_position; /* -1: positions count from 0; else RoBERTa's: they count the tokens that are not this id, from
                              it on plus 1, and tokens of this id are at it */
-    int32_t num_threads;
+    int32_t num_threads;       /* of one call, its own thread included */
+    int32_t available_threads; /* that can run at once here: calls run side by side as long as they have so many together */
     int32_t bfloat16; /* whether float32 weights of products must run in bfloat16; where they can, they do anyway */
     int32_t first_value_twice; /* whether V of each text's first token has a second row, for what its first one leaves */
     int32_t activation_zero; /* zero point of the activation's rows, 1 to 127 */
@@ -62,17 +63,29 @@ const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size);
 const char* embedrt_isa_chosen(const char* isa);
 
 /* Hidden states of `num_texts` texts, text i being ids[offsets[i]] to ids[offsets[i + 1]]: (T, H), or (num_texts, H) if
- * `first_token_only`. Several threads may call at once; they take turns. */
+ * `first_token_only`. Several threads may call at once: side by side, at least one and otherwise as many as `available_threads` has
+ * room for; the others wait. */
 int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, int32_t num_texts,
                     int32_t first_token_only, float* out, char* error, size_t error_size);
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder);
 
-/* Seconds that thread 0 spent in each step since the encoder was made; returns their number. Waiting is the last. */
-int32_t embedrt_profile(const embedrt_encoder* encoder, const char** names, double* seconds, int32_t size);
+/* Seconds that the callers' own threads spent in each step, of the calls that have ended in this process; returns their
+ * number. Waiting is the last. */
+int32_t embedrt_profile(embedrt_encoder* encoder, const char** names, double* seconds, int32_t size);
 
-/* Not while a call runs. */
+/* Not while a call runs in this process. */
 void embedrt_destroy(embedrt_encoder* encoder);
+
+/* Parts by themselves, for tests. */
+
+/* A pool: `calls` calls of `barriers` barriers each, counted from `first` on; *count: how often a thread came to one. */
+int32_t embedrt_probe_pool(int32_t threads, uint32_t first, int32_t calls, int32_t barriers, int64_t* count, char* error,
+                           size_t error_size);
+
+/* Lanes: `callers` calls that do not end before `wanted` of them are under way, or 20 s; *most: how many were. */
+int32_t embedrt_probe_lanes(int32_t threads, int32_t available, int32_t callers, int32_t wanted, int32_t* most,
+                            char* error, size_t error_size);
 
 /* Single kernels, for tests and benchmarks; arrays are C-ordered and whole. */
 

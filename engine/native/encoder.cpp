@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -47,37 +49,37 @@ void check(const Batch& batch) {
 }  // namespace
 
 Encoder::Encoder(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors, PackedBefore before)
-    : kernels_(choose_kernels(config.isa)), num_threads_(config.num_threads) {
+    : kernels_(choose_kernels(config.isa)), num_threads_(config.num_threads),
+      available_threads_(std::min(config.available_threads, MAX_THREADS)) {
     if (num_threads_ < 1 || num_threads_ > MAX_THREADS)
         throw Refusal("threads must be 1 to " + std::to_string(MAX_THREADS) + ", not " + std::to_string(num_threads_));
-    first_ = std::make_unique<Runner>(num_threads_, getpid());
-    runner_.store(first_.get(), std::memory_order_release);
-    model_ = load_model(config, tensors, num_tensors, before, kernels_, first_->pool);
+    auto lanes = std::make_unique<Lanes>(num_threads_, available_threads_);
+    model_ = load_model(config, tensors, num_tensors, before, kernels_, Lanes::Turn(*lanes)->pool);
+    lanes_.store(lanes.release(), std::memory_order_release);
 }
 
-// In a forked child the threads are gone and the lock may be held for ever: it gets a runner of its own, and what it
-// inherited is left as it is. (The child's copy of `first_` would wait for threads that do not exist, so it is let go.)
-Encoder::Runner& Encoder::runner() {
-    Runner* current = runner_.load(std::memory_order_acquire);
-    const pid_t process = getpid();
-    while (current->owner != process) {
-        auto fresh = std::make_unique<Runner>(num_threads_, process);
-        if (runner_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) {
-            (void)first_.release();  // NOLINT: deliberately leaked
-            first_ = std::move(fresh);
-            return *first_;
-        }
+Encoder::~Encoder() {
+    Lanes* mine = lanes_.load(std::memory_order_acquire);
+    if (mine->owner() == getpid()) delete mine;  // else it would wait for threads that are not there
+}
+
+// In a forked child the threads are gone and the locks may be held for ever: it gets lanes of its own, and those that
+// it inherited are left as they are.
+Lanes& Encoder::lanes() {
+    Lanes* current = lanes_.load(std::memory_order_acquire);
+    while (current->owner() != getpid()) {
+        auto fresh = std::make_unique<Lanes>(num_threads_, available_threads_);
+        if (lanes_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
     }
     return *current;
 }
 
 void Encoder::run(const Batch& batch, float* out) {
     check(batch);
-    Runner& mine = runner();
-    const std::lock_guard<std::mutex> lock(mine.turn);
-    number(model_, batch, mine.workspace.positions);
-    Pass pass(*this, mine.workspace, mine.pool, batch, &profile_);
-    mine.pool.run([&pass](int thread) { pass.body(thread); });
+    const Lanes::Turn lane(lanes());
+    number(model_, batch, lane->workspace.positions);
+    Pass pass(*this, lane->workspace, lane->pool, batch, &lane->profile);
+    lane->pool.run([&pass](int thread) { pass.body(thread); });
     const int rows = batch.first_only ? batch.num_texts : batch.num_tokens();
     std::memcpy(out, pass.result(), sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(model_.hidden));
 }

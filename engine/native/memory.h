@@ -21,7 +21,9 @@ class Array {
         const size_t whole = (bytes + alignment - 1) / alignment * alignment;
         data_ = static_cast<T*>(std::aligned_alloc(alignment, whole));
         if (data_ == nullptr) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)  // Linux
         if (alignment == HUGE_PAGE) madvise(data_, whole, MADV_HUGEPAGE);
+#endif
     }
     Array(Array&& other) noexcept { swap(other); }
     Array& operator=(Array&& other) noexcept {

@@ -17,11 +17,25 @@ constexpr int MAX_WIDTH = 32768;                   // 255 * 128 * K must fit in 
 class Tensors {
    public:
     Tensors(const embedrt_tensor* tensors, size_t count) {
-        for (size_t i = 0; i < count; i++) by_name_[tensors[i].name] = &tensors[i];
+        for (size_t i = 0; i < count; i++)
+            if (!by_name_.insert({tensors[i].name, {&tensors[i]}}).second)
+                throw Refusal(std::string("the bundle has two tensors called ") + tensors[i].name);
     }
     const embedrt_tensor* find(const std::string& name) const {
         const auto found = by_name_.find(name);
-        return found == by_name_.end() ? nullptr : found->second;
+        if (found == by_name_.end()) return nullptr;
+        found->second.read = true;
+        return found->second.tensor;
+    }
+    // A weight that nothing reads means that the model is another one than its numbers say: fewer layers, say.
+    void check_all_read() const {
+        std::string names;
+        size_t count = 0;
+        for (const auto& [name, known] : by_name_)
+            if (!known.read && ++count <= NAMED) names += (count > 1 ? ", " : "") + name;
+        if (count == 0) return;
+        if (count > NAMED) names += " and " + std::to_string(count - NAMED) + " more";
+        throw Refusal("nothing reads these tensors of the bundle: " + names);
     }
     const embedrt_tensor& get(const std::string& name) const {
         const embedrt_tensor* found = find(name);
@@ -44,7 +58,12 @@ class Tensors {
     }
 
    private:
-    std::map<std::string, const embedrt_tensor*> by_name_;
+    static constexpr size_t NAMED = 4;  // in a message
+    struct Known {
+        const embedrt_tensor* tensor;
+        mutable bool read = false;
+    };
+    std::map<std::string, Known> by_name_;
 };
 
 int multiple_of_16(const std::string& what, int64_t value) {
@@ -67,6 +86,7 @@ class Loader {
         model_.layers.resize(static_cast<size_t>(config_.num_layers));
         for (int i = 0; i < config_.num_layers; i++)
             read_layer(model_.layers[static_cast<size_t>(i)], "layers." + std::to_string(i) + ".");
+        tensors_.check_all_read();
         finish();
         return std::move(model_);
     }

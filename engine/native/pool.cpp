@@ -20,7 +20,7 @@ void relax() {
 }
 
 // Until `value` is no longer `old`.
-void wait_change(std::atomic<int>& value, int old) {
+void wait_change(std::atomic<uint32_t>& value, uint32_t old) {
     using Clock = std::chrono::steady_clock;
     const auto end = Clock::now() + SPIN;
     do {
@@ -35,20 +35,20 @@ void wait_change(std::atomic<int>& value, int old) {
 
 }  // namespace
 
-Pool::Pool(int size) : size_(size) {
+Pool::Pool(int size, uint32_t first) : size_(size), call_(first), phase_(first) {
     threads_.reserve(static_cast<size_t>(size - 1));
     try {
-        for (int thread = 1; thread < size; thread++) threads_.emplace_back([this, thread] { work(thread); });
+        for (int thread = 1; thread < size; thread++)
+            threads_.emplace_back([this, thread, first] { work(thread, first); });
     } catch (...) {
-        stop_.store(true, std::memory_order_release);
-        call_.fetch_add(1, std::memory_order_acq_rel);
-        call_.notify_all();
-        for (auto& one : threads_) one.join();
+        stop();
         throw;
     }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
     stop_.store(true, std::memory_order_release);
     call_.fetch_add(1, std::memory_order_acq_rel);
     call_.notify_all();
@@ -65,7 +65,7 @@ void Pool::run(const std::function<void(int)>& body) {
 
 void Pool::barrier() {
     if (size_ == 1) return;
-    const int phase = phase_.load(std::memory_order_acquire);
+    const uint32_t phase = phase_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
         arrived_.store(0, std::memory_order_relaxed);
         phase_.store(phase + 1, std::memory_order_release);
@@ -75,8 +75,8 @@ void Pool::barrier() {
     }
 }
 
-void Pool::work(int thread) {
-    for (int seen = 0;; seen++) {
+void Pool::work(int thread, uint32_t seen) {
+    for (;; seen++) {
         wait_change(call_, seen);
         if (stop_.load(std::memory_order_acquire)) return;
         (*body_)(thread);

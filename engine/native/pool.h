@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -12,7 +13,8 @@ namespace embedrt {
 // calls the threads sleep.
 class Pool {
    public:
-    explicit Pool(int size);
+    // Calls and barriers are counted from `first` on, and the counts wrap around: only whether they changed is read.
+    explicit Pool(int size, uint32_t first = 0);
     ~Pool();
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
@@ -27,13 +29,14 @@ class Pool {
     void barrier();
 
    private:
-    void work(int thread);
+    void work(int thread, uint32_t seen);
+    void stop();
 
     const int size_;
     const std::function<void(int)>* body_ = nullptr;
-    alignas(64) std::atomic<int> call_{0};
+    alignas(64) std::atomic<uint32_t> call_;
     alignas(64) std::atomic<int> arrived_{0};
-    alignas(64) std::atomic<int> phase_{0};
+    alignas(64) std::atomic<uint32_t> phase_;
     alignas(64) std::atomic<bool> stop_{false};
     std::vector<std::thread> threads_;
 };

@@ -1,4 +1,4 @@
-// Where the time of thread 0 goes, step by step.
+// Where the time of each call's own thread goes, step by step.
 #pragma once
 
 #include <array>
@@ -13,6 +13,9 @@ constexpr std::array<const char*, static_cast<size_t>(Step::count)> STEP_NAMES =
 
 struct Profile {
     std::array<double, static_cast<size_t>(Step::count)> seconds{};
+    void add(const Profile& other) {
+        for (size_t i = 0; i < seconds.size(); i++) seconds[i] += other.seconds[i];
+    }
 };
 
 // Adds up on one thread; on the others it does nothing.

@@ -188,8 +188,7 @@ SPELLINGS = {
     "--column": ("verify", "embed", "similarity", "search", "bench"),
     "--encoding": ("verify", "embed", "similarity", "search", "bench"),
     "--plot": ("similarity", "bench"),
-    "--prompt": ("embed", "similarity", "search"),
-    "--keep": ("embed", "search"),
+    "--prompt": ("embed", "similarity"),
     "--quiet": ("export", "verify", "embed", "search", "bench"),
     "--force": ("export", "embed"),
 }

@@ -1,4 +1,4 @@
-"""Single kernels of the native module, by instruction set."""
+"""Single kernels of the native module, by instruction set, and other parts of it by themselves."""
 
 from __future__ import annotations
 
@@ -96,3 +96,17 @@ def time_attention(
     seconds = ctypes.c_double()
     _call("embedrt_kernel_attention", isa, *arrays, *q.shape, first, last, out, repeat, ctypes.byref(seconds))
     return out, seconds.value
+
+
+def count_barriers(threads: int, first: int, calls: int, barriers: int) -> int:
+    """How often a pool's threads came to a barrier, counting calls and barriers from `first` on."""
+    count = ctypes.c_int64()
+    _call("embedrt_probe_pool", threads, ctypes.c_uint32(first), calls, barriers, ctypes.byref(count))
+    return count.value
+
+
+def most_at_once(threads: int, available: int, callers: int, wanted: int) -> int:
+    """How many of the callers ran at once, each waiting for `wanted` of them."""
+    most = ctypes.c_int32()
+    _call("embedrt_probe_lanes", threads, available, callers, wanted, ctypes.byref(most))
+    return most.value

@@ -20,7 +20,7 @@ class TokenBatch:
 
 
 class Executor(Protocol):
-    """Runs the encoder. Several threads may call `run` at once."""
+    """Runs the encoder. Several threads may call `run` at once, and `close` while others run."""
 
     @property
     def description(self) -> str:
@@ -37,5 +37,12 @@ class Executor(Protocol):
             ExecutorError: the run failed.
         """
 
+    def held(self) -> Executor:
+        """The same encoder for one call of several runs: a close meanwhile does not end it.
+
+        Raises:
+            ExecutorError: it was closed.
+        """
+
     def close(self) -> None:
-        """Free what is held; the executor cannot run after it."""
+        """Let go of the encoder: calls that run finish, and the last of them frees it; later ones fail."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -89,11 +90,15 @@ class OnnxRuntimeExecutor:
         threads = f"{self._num_threads} thread{'s' if self._num_threads > 1 else ''}"
         return f"onnxruntime {onnxruntime.__version__}, {_PROVIDERS[self.device]}, {threads}"
 
+    def held(self) -> OnnxRuntimeExecutor:
+        """The same session, which the close of this one does not end."""
+        held = copy(self)
+        held._opened()
+        return held
+
     def run(self, batch: TokenBatch, *, first_token_only: bool = False) -> NDArray[np.float32]:
         """Hidden states (T, H), or each text's first row (B, H)."""
-        session = self._session
-        if session is None:
-            raise ExecutorError("the embedder was closed; make a new one")
+        session = self._opened()
         padded = pad(batch, self._pad_id)
         arrays = {"input_ids": padded.ids, "attention_mask": padded.mask}
         if "token_type_ids" in self._inputs:
@@ -108,8 +113,14 @@ class OnnxRuntimeExecutor:
         return unpad(hidden, padded)
 
     def close(self) -> None:
-        """Free the session."""
+        """Let go of the session: it is freed at once, or by the last call that runs."""
         self._session = None
+
+    def _opened(self) -> Any:
+        session = self._session
+        if session is None:
+            raise ExecutorError("the embedder was closed; make a new one")
+        return session
 
     def _run_cpu(self, session: Any, arrays: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         out: NDArray[np.float32] = session.run([self._output], arrays)[0]
