@@ -20,8 +20,8 @@ from embedrt.bundle import (
     Variant,
     describe_file,
     dump_manifest,
-    open_bundle,
 )
+from embedrt.opening import open_bundle
 
 CONTENTS = {
     "tokenizer.json": b"{}",

@@ -15,11 +15,11 @@ from embedrt.bundle import (
     SIMILARITY_NAMES,
     Bundle,
     dump_manifest,
-    open_bundle,
     parse_manifest,
     sha256_of,
 )
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
+from embedrt.opening import open_bundle
 from embedrt.pooling import ACTIVATIONS
 from embedrt.similarity import SIMILARITIES
 from tests.handmade import CONTENTS, make_manifest, write_bundle
@@ -310,4 +310,3 @@ def test_what_is_no_bundle_is_called_what_it_is(tmp_path: Path, monkeypatch: pyt
     assert "is a model, not a bundle; make one of it with 'embedrt export model BUNDLE'" in said("model")
     assert said("file").startswith("file is a file")
     assert said("none") == "none is not there; 'embedrt export MODEL none' makes a bundle"
-    assert "if it is a model of the hub" in said("intfloat/multilingual-e5-large-instruct")

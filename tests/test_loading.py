@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import pytest
 
 from embedrt import BundleIntegrityError, ExecutorError, loading
-from embedrt.bundle import open_bundle
 from embedrt.loading import load_beside
+from embedrt.opening import open_bundle
 from embedrt.tokenization import TextTokenizer
 
 

@@ -14,6 +14,7 @@ from embedrt.errors import (
     ExecutorError,
     ExportError,
     FileFormatError,
+    HubError,
     IdentityError,
     InputError,
     InputTypeError,
@@ -33,8 +34,9 @@ from embedrt.version import __version__
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if typing.TYPE_CHECKING:
-    from embedrt.bundle import Bundle, open_bundle
+    from embedrt.bundle import Bundle
     from embedrt.embedder import Embedder
+    from embedrt.opening import open_bundle
     from embedrt.results import EncodedBlock, EncodeResult, SkippedText, Truncation, TruncationWarning
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "ExecutorError",
     "ExportError",
     "FileFormatError",
+    "HubError",
     "IdentityError",
     "InputError",
     "InputTypeError",
@@ -72,8 +75,9 @@ __all__ = [
 
 # Loaded at first use: numpy and onnxruntime take half a second, which no `embedrt --help` should wait for.
 _MODULES = {
-    "embedrt.bundle": ("Bundle", "open_bundle"),
+    "embedrt.bundle": ("Bundle",),
     "embedrt.embedder": ("Embedder",),
+    "embedrt.opening": ("open_bundle",),
     "embedrt.results": ("EncodeResult", "EncodedBlock", "SkippedText", "Truncation", "TruncationWarning"),
 }
 

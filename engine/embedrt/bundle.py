@@ -229,7 +229,7 @@ class Bundle:
                 )
 
 
-def open_bundle(root: str | Path) -> Bundle:
+def read_bundle(root: str | Path) -> Bundle:
     """Read the manifest of the bundle at `root` and check that its files are there in full size.
 
     Raises:
@@ -257,8 +257,6 @@ def _why_no_bundle(root: Path) -> str:
         return f"{root} is a model, not a bundle; make one of it with 'embedrt export {root} BUNDLE'"
     if root.exists():
         return f"{root} is not a bundle: there is no {MANIFEST_NAME} in it"
-    if not root.is_absolute() and len(root.parts) == 2:  # as models of the hub are called
-        return f"{root} is not there; if it is a model of the hub, make a bundle of it: 'embedrt export {root} BUNDLE'"
     return f"{root} is not there; 'embedrt export MODEL {root}' makes a bundle"
 
 

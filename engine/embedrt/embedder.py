@@ -37,7 +37,8 @@ class Embedder(SentenceTransformersNames):
     deeply, it opens its bundle again.
 
     Args:
-        bundle: directory that `embedrt export` made.
+        bundle: directory that `embedrt export` made, or a name such as "intfloat/multilingual-e5-small"; see
+            `embedrt.open_bundle`.
         variant: "fp32", "fp16", "int8", "bf16" (fp32's or fp16's weights rounded as they are loaded; CPUs with
             AVX512-BF16 only), or "auto": on CPUs int8 where the bundle has it, on CUDA fp16.
         device: "cpu", "cuda", or "auto": CUDA where this onnxruntime has it.

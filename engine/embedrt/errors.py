@@ -18,6 +18,7 @@
     │   ├── NonFiniteError            it ran, and a vector holds NaN or infinity
     │   └── UnsupportedByNativeError  the native executor does not run this bundle or machine
     ├── DependencyError (ImportError)   an optional package is missing; the message has the command
+    ├── HubError                  the hub of models cannot be reached, or has not what is asked for
     ├── FileFormatError           an input or output file of the command line cannot be read or written
     └── ExportError               the model cannot be exported
         ├── SourceError               the model cannot be found, read or downloaded
@@ -110,6 +111,18 @@ class UnsupportedByNativeError(ExecutorError):
 
 class DependencyError(EmbedrtError, ImportError):
     """An optional package is missing; the message says how to install it."""
+
+
+class HubError(EmbedrtError):
+    """The hub cannot be reached, does not allow it, or does not have what is asked for.
+
+    Attributes:
+        missing: whether there is nothing of that name, so that trying again would not help.
+    """
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class FileFormatError(EmbedrtError):

@@ -14,12 +14,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
-from embedrt.bundle import Bundle, open_bundle
+from embedrt.bundle import Bundle
 from embedrt.errors import OptionError
 from embedrt.executors import Executor
 from embedrt.executors.choice import Chosen, check_executor, choose_variant, load_executor
 from embedrt.executors.onnxruntime import choose_device
 from embedrt.machine import available_threads
+from embedrt.opening import open_bundle
 from embedrt.options import whole_number
 from embedrt.pooling import Head, load_head, parse_pooling
 from embedrt.threads import begin
@@ -89,7 +90,7 @@ def find_bundle(bundle: object) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle
     if isinstance(bundle, (str, os.PathLike)):
-        return open_bundle(Path(bundle))
+        return open_bundle(os.fspath(bundle))
     raise OptionError(f"bundle must be the path of a bundle, not {type(bundle).__name__}")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedrt.bundle import open_bundle
+from embedrt.bundle import read_bundle
 from embedrt.errors import ExportError
 from embedrt_export.source import free_bytes
 
@@ -67,7 +67,7 @@ def disk_errors(out: Path) -> Iterator[None]:
 
 def publish(root: Path, out: Path) -> None:
     """Rename the finished bundle into place; an older one steps aside first and is deleted last."""
-    open_bundle(root)
+    read_bundle(root)
     out = out.absolute()
     root.chmod(0o755)  # mkdtemp makes it private
     if not out.exists():

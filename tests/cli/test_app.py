@@ -188,7 +188,8 @@ SPELLINGS = {
     "--column": ("verify", "embed", "similarity", "search", "bench"),
     "--encoding": ("verify", "embed", "similarity", "search", "bench"),
     "--plot": ("similarity", "bench"),
-    "--prompt": ("embed", "similarity"),
+    "--prompt": ("embed", "similarity", "search"),
+    "--keep": ("embed", "search"),
     "--quiet": ("export", "verify", "embed", "search", "bench"),
     "--force": ("export", "embed"),
 }

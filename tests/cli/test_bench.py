@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from embedrt.bundle import open_bundle
 from embedrt.commands.bench import run as run_module
 from embedrt.commands.bench.probe import Probe, run_probe
 from embedrt.commands.bench.report import BenchReport, Cell, CellResult, LoadResult, compare, read_report
@@ -14,6 +13,7 @@ from embedrt.commands.bench.run import BenchPlan, default_lengths, run_bench
 from embedrt.commands.bench.texts import make_texts
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, FileFormatError, OptionError
+from embedrt.opening import open_bundle
 from embedrt.progress import NullProgress
 
 PROBE = Probe("onnxruntime", 0.1, 0.2, 10, 20, 30)

@@ -9,9 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from embedrt.bundle import open_bundle
 from embedrt.embedder import Embedder
 from embedrt.errors import ParityError
+from embedrt.opening import open_bundle
 from embedrt.parity.files import read_parity_files
 from embedrt.parity.verify import verify_bundle
 

@@ -8,6 +8,8 @@ import pytest
 from embedrt.commands import corpus_index
 from embedrt.commands import search as search_module
 from embedrt.embedder import Embedder
+from embedrt.errors import ExecutorError
+from tests.cli.embedding import many_texts
 
 CORPUS = ["the water", "", "a stone in the river", "light", "bread and paper", "the water"]
 
@@ -162,3 +164,133 @@ def test_a_rebuilt_index_leaves_readers_their_file(cli, lookup_bundle, corpus):
 
 def test_a_corpus_that_is_not_there(cli, lookup_bundle, tmp_path):
     assert "none.txt is not there" in cli.fails("search", lookup_bundle, tmp_path / "none.txt", "water")
+
+
+def break_after(monkeypatch, blocks):
+    """The next run fails after so many blocks."""
+    whole = Embedder.encode_stream
+
+    def partly(self, texts, **options):
+        for i, block in enumerate(whole(self, texts, **options)):
+            if i == blocks:
+                raise ExecutorError("cut")
+            yield block
+
+    monkeypatch.setattr(Embedder, "encode_stream", partly)
+
+
+def test_indexing_goes_on_after_an_interruption(cli, lookup_bundle, tmp_path, embedded, monkeypatch):
+    monkeypatch.setattr("embedrt.commands.index_builder._BLOCK_TEXTS", 4)
+    monkeypatch.setattr("embedrt.commands.index_builder._SAVE_SECONDS", 0.0)
+    texts = list(dict.fromkeys(many_texts(60)))
+    corpus, other = tmp_path / "corpus.txt", tmp_path / "whole.txt"
+    for path in (corpus, other):
+        path.write_text("".join(f"{text}\n" for text in texts))
+    cli.ok("search", lookup_bundle, other, "water")
+    embedded.clear()
+    with monkeypatch.context() as patch:
+        break_after(patch, 3)
+        cli.fails("search", lookup_bundle, corpus, "water")
+    folder = corpus.with_name("corpus.txt.embedrt")
+    with next(folder.glob("*.new")).open("ab") as stream:
+        stream.write(b"half a row that the state does not know of")
+    embedded.clear()
+    result = cli.ok("search", lookup_bundle, corpus, "water")
+    assert embedded == texts[12:], "the first three blocks are not embedded again"
+    assert "embedding the corpus from text 12" in result.stderr
+    assert sorted(path.suffix for path in folder.glob("[!.]*")) == [".json", ".npy", ".npy"]
+    made, whole = (
+        next(path for path in place.glob("*.npy") if ".keys" not in path.name).read_bytes()
+        for place in (folder, other.with_name("whole.txt.embedrt"))
+    )
+    assert made == whole
+    # a corpus that changed meanwhile begins anew
+    with monkeypatch.context() as patch:
+        break_after(patch, 1)
+        cli.fails("search", lookup_bundle, corpus, "water", "--rebuild")
+    corpus.write_text("light\n" + corpus.read_text())
+    cli.ok("search", lookup_bundle, corpus, "water")
+    found = hits(cli, lookup_bundle, corpus, "light", "-k", 1, "--prompt", "of ")  # the documents' own
+    assert found[0]["row"] == 0
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_vectors_that_embed_made_are_taken(cli, lookup_bundle, corpus, embedded, tmp_path, suffix):
+    out = tmp_path / f"made{suffix}"
+    plain = cli.ok("search", lookup_bundle, corpus, "water", "--index", tmp_path / "plain").stdout
+    cli.ok("embed", lookup_bundle, corpus, "-o", out, "--document")
+    embedded.clear()
+    result = cli.ok("search", lookup_bundle, corpus, "water", "--vectors", out)
+    assert embedded == []
+    assert "reused 6 vectors" in result.stderr
+    assert result.stdout == plain
+
+
+def test_vectors_are_known_by_identity_and_text(cli, lookup_bundle, corpus, embedded, tmp_path):
+    with_text, without = tmp_path / "made.parquet", tmp_path / "made.npy"
+    cli.ok("embed", lookup_bundle, corpus, "-o", with_text, "--document", "--with-text")
+    cli.ok("embed", lookup_bundle, corpus, "-o", without, "--document")
+    corpus.write_text("new light\n" + corpus.read_text())
+    embedded.clear()
+    args = ("search", lookup_bundle, corpus, "water", "--vectors")
+    assert "was made of another file" in cli.fails(*args, without)
+    cli.ok(*args, with_text)
+    assert embedded == ["new light"]
+    error = cli.fails(*args, with_text, "--variant", "fp32")
+    assert "holds vectors of identity" in error
+    assert "(this one: variant int8, document texts, float32)" in error
+    cli.ok("embed", lookup_bundle, corpus, "-o", without, "--document", "--truncate-dim", 4, "--force")
+    assert "with --document" in cli.fails(*args, without, "--rebuild")
+    (tmp_path / "made.npy.meta.json").unlink()
+    assert "an output of 'embedrt embed'" in cli.fails(*args, without, "--rebuild")
+
+
+def test_vectors_of_records_that_were_skipped_are_found_in_their_rows(cli, lookup_bundle, tmp_path, embedded):
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_text('{"text": "a"}\n{"text": null}\n{"text": "light"}\n')
+    cli.ok("embed", lookup_bundle, corpus, "-o", tmp_path / "o.npy", "--document", "--on-error", "skip")
+    from embedrt.commands.known_vectors import key_of, vectors_of_embed
+    from embedrt.commands.source import open_source
+
+    with Embedder(lookup_bundle) as embedder:
+        known = vectors_of_embed(tmp_path / "o.npy", open_source(corpus), embedder.identify(kind="document"))
+        wanted = embedder.encode_document(["a", "light"])
+    found = [known.vectors[known.rows[key_of(text)]] for text in ("a", "light")]
+    np.testing.assert_array_equal(np.stack(found), wanted)
+
+
+def test_hits_carry_columns_of_the_corpus(cli, lookup_bundle, tmp_path):
+    (tmp_path / "faq.csv").write_text("id,text,url\n7,water,http://a\n8,light,http://b\n")
+    args = (lookup_bundle, tmp_path / "faq.csv", "light", "--keep")
+    found = {hit["row"]: hit["kept"] for hit in hits(cli, *args, "id,url")}
+    assert found == {0: {"id": "7", "url": "http://a"}, 1: {"id": "8", "url": "http://b"}}
+    shown = cli.ok("search", *args, "all").stdout
+    assert "http://b" in shown
+    assert "url" in shown.splitlines()[0]
+    assert "no column 'uri'" in cli.fails("search", *args, "uri")
+
+
+def test_prompts_of_queries_and_of_the_corpus(cli, lookup_bundle, corpus):
+    options = ("--prompt", "light ", "--document-prompt-name", "query", "-k", 6)
+    found = hits(cli, lookup_bundle, corpus, "water", *options[:2], "--document-prompt", "stone ", "-k", 6)
+    with Embedder(lookup_bundle) as embedder:
+        documents = embedder.encode(CORPUS, prompt="stone ")
+        scores = embedder.similarity(embedder.encode(["water"], prompt="light "), documents)[0]
+    assert [hit["row"] for hit in found] == np.argsort(-scores, kind="stable").tolist()
+    named = cli.ok("search", lookup_bundle, corpus, "water", "--prompt-name", "document", "--json").stdout
+    with Embedder(lookup_bundle) as embedder:
+        assert json.loads(named)["answers"][0]["identity"] == embedder.identify(prompt_name="document")
+    cli.fails("search", lookup_bundle, corpus, "water", "--document-prompt", "a", *options[2:4], code=2)
+    cli.fails("search", lookup_bundle, corpus, "water", "--prompt", "a", "--prompt-name", "query", code=2)
+
+
+def test_a_full_disk_keeps_what_is_embedded(cli, lookup_bundle, corpus, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embedrt.commands.index_builder.NpyWriter.append_array", full)
+        error = cli.fails("search", lookup_bundle, corpus, "water")
+    assert "No space left on device; what is embedded is kept" in error
+    assert "--index DIR" in error
+    cli.ok("search", lookup_bundle, corpus, "water")

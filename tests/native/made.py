@@ -21,9 +21,9 @@ from embedrt.bundle import (
     Variant,
     describe_file,
     dump_manifest,
-    open_bundle,
 )
 from embedrt.executors import TokenBatch
+from embedrt.opening import open_bundle
 
 _PAGE = 4096
 

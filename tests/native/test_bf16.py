@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from embedrt import Embedder
-from embedrt.bundle import open_bundle
 from embedrt.errors import OptionError, UnsupportedByNativeError
 from embedrt.executors.native import NativeExecutor
+from embedrt.opening import open_bundle
 from tests.native import made, twin
 from tests.native.made import Shape
 

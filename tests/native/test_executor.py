@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embedrt import Embedder
-from embedrt.bundle import open_bundle
 from embedrt.errors import ExecutorError
 from embedrt.executors import TokenBatch
 from embedrt.executors.native import NativeExecutor
+from embedrt.opening import open_bundle
 from tests.native import door, made, twin
 from tests.native.made import Shape
 

@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from embedrt import Embedder
-from embedrt.bundle import Bundle, open_bundle
+from embedrt.bundle import Bundle
 from embedrt.executors import native, packed
 from embedrt.executors.native import NativeExecutor
 from embedrt.executors.packed import PackedFile
+from embedrt.opening import open_bundle
 from tests.native import made
 from tests.native.made import Shape
 
@@ -158,7 +159,7 @@ def test_another_folder(bundle: Bundle, tmp_path: Path, monkeypatch) -> None:
 
 def test_several_processes_write_it_once(bundle: Bundle) -> None:
     program = (
-        "import sys; from embedrt.bundle import open_bundle; from embedrt.executors.native import NativeExecutor\n"
+        "import sys; from embedrt.opening import open_bundle; from embedrt.executors.native import NativeExecutor\n"
         "e = NativeExecutor(open_bundle(sys.argv[1]), 'int8', num_threads=1, packed_cache=True)\n"
         "print(e.packed_reason)"
     )
@@ -172,7 +173,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_no_file(bundle: Bundle,
     """It is killed between the data and the rename; the next one is not kept waiting, and writes the file."""
     program = (
         "import os, pathlib, sys, time; from embedrt.executors import native, packed\n"
-        "from embedrt.bundle import open_bundle\n"
+        "from embedrt.opening import open_bundle\n"
         "native.LIBRARY = pathlib.Path(sys.argv[3])\n"
         "packed.os.fsync = lambda _: (open(sys.argv[2], 'w').close(), time.sleep(60))\n"
         "native.NativeExecutor(open_bundle(sys.argv[1]), 'int8', num_threads=1, packed_cache=True)\n"

@@ -17,8 +17,8 @@ from embedrt.bundle import (
     Variant,
     describe_file,
     dump_manifest,
-    open_bundle,
 )
+from embedrt.opening import open_bundle
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.report import ParityReport
 from embedrt.parity.texts import builtin_texts

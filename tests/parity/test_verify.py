@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedrt.bundle import Bundle, open_bundle
+from embedrt.bundle import Bundle
 from embedrt.errors import (
     BundleError,
     BundleFormatError,
@@ -19,6 +19,7 @@ from embedrt.errors import (
     NonFiniteError,
     OptionError,
 )
+from embedrt.opening import open_bundle
 from embedrt.parity.files import read_parity_files, write_parity_files
 from embedrt.parity.report import ParityReport
 from embedrt.parity.verify import MakeEmbedder, save_report, verify_bundle

@@ -8,21 +8,18 @@ import click
 
 from embedrt.cli.base import HELP_OPTIONS, Group, version_text
 
-_COMMANDS = (
-    "export",
-    "verify",
-    "info",
-    "embed",
-    "similarity",
-    "search",
-    "serve",
-    "bench",
-    "help",
-)  # in the order of --help
+# Command -> module, in the order of --help. A module called `list` would hide the builtin in this package.
+_COMMANDS = {
+    name: {"list": "listing"}.get(name, name)
+    for name in (
+        "export", "verify", "info", "embed", "similarity", "search", "serve", "bench", "pull", "push", "list", "rm",
+        "help",
+    )
+}  # fmt: skip
 
 
 class _LazyGroup(Group):
-    """Imports embedrt.cli.<name> when the command is needed."""
+    """Imports a command's module when the command is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -32,7 +29,7 @@ class _LazyGroup(Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        command = importlib.import_module(f"embedrt.cli.{cmd_name}").command
+        command = importlib.import_module(f"embedrt.cli.{_COMMANDS[cmd_name]}").command
         if not isinstance(command, click.Command):
             raise TypeError(f"embedrt.cli.{cmd_name}.command is no command")
         return command

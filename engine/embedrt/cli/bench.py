@@ -66,10 +66,10 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
     for; tokens per second count real tokens, special ones included. Loading and memory are measured in processes
     of their own.
     """
-    from embedrt.bundle import open_bundle
     from embedrt.commands.bench.report import compare, read_report
     from embedrt.commands.bench.run import run_bench
     from embedrt.commands.fonts import import_matplotlib
+    from embedrt.opening import open_bundle
 
     before = read_report(earlier) if earlier is not None else None
     if plot is not None:

@@ -41,8 +41,8 @@ def command(bundle: Path, fast: bool, as_json: bool, **given: Any) -> None:
     All files are compared with their hashes; a bundle that is damaged, incomplete or of a newer format is
     refused with the reason.
     """
-    from embedrt.bundle import open_bundle
     from embedrt.commands.info import describe
+    from embedrt.opening import open_bundle
 
     info = describe(open_bundle(bundle), check_hashes=not fast, **o.engine(given))
     if as_json:

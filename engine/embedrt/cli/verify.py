@@ -51,7 +51,7 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
     """
     if given["texts"] is not None and given["against"] is None:
         raise click.UsageError("--texts needs --against MODEL: the bundle has no reference vectors for them")
-    from embedrt.bundle import open_bundle
+    from embedrt.opening import open_bundle
     from embedrt.parity.html import render_page
     from embedrt.parity.report import render_table
     from embedrt.parity.verify import default_embedder, verify_bundle

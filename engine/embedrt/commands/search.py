@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.commands.corpus_index import CorpusIndex
+from embedrt.commands.encoding import EncodeRequest
+from embedrt.commands.kept import json_object
 from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
 
@@ -28,6 +30,7 @@ class Hit:
     row: int  # from 0
     line: int  # from 1
     text: str
+    kept: dict[str, Any] = field(default_factory=dict)  # the corpus' columns that go along
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,11 @@ class Answer:
 
 
 def search(
-    embedder: Embedder, index: CorpusIndex, corpus: TextSource, queries: Sequence[str], *, k: int, task: str | None
+    embedder: Embedder, index: CorpusIndex, corpus: TextSource, queries: Sequence[str], request: EncodeRequest, k: int
 ) -> list[Answer]:
     """The k best rows for each query, by the model's own similarity; equal scores in the corpus' order."""
-    vectors = embedder.encode_query(list(queries), task=task)
-    identity = embedder.identify(kind="query", task=task)
+    result = embedder.encode_detailed(list(queries), **request.keywords())
+    vectors, identity = result.embeddings, result.identity
     rows, scores = top_k(embedder, vectors, index.vectors, k)
     wanted = {int(row) for row in rows.ravel()}
     records = {record.row: record for record in corpus.records() if record.row in wanted}
@@ -73,6 +76,10 @@ def top_k(
 
 def _hits(rows: NDArray[np.int64], scores: NDArray[np.float32], records: dict[int, Record]) -> tuple[Hit, ...]:
     return tuple(
-        Hit(rank, float(score), int(row), records[int(row)].line, records[int(row)].text or "")
+        _hit(rank, float(score), records[int(row)])
         for rank, (row, score) in enumerate(zip(rows, scores, strict=True), start=1)
     )
+
+
+def _hit(rank: int, score: float, record: Record) -> Hit:
+    return Hit(rank, score, record.row, record.line, record.text or "", json_object(record.kept))

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import Bundle, open_bundle
+from embedrt.bundle import Bundle
 from embedrt.errors import FileFormatError, OptionError
 from embedrt.executors.native import VARIANTS as NATIVE_VARIANTS
 from embedrt.machine import available_threads, describe_machine
+from embedrt.opening import open_bundle
 from embedrt.parity.files import ParityFiles, check_counts, read_parity_files
 from embedrt.parity.gates import find_failures, gate_set
 from embedrt.parity.html import render_page

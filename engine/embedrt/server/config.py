@@ -16,7 +16,7 @@ from embedrt.server.settings import NAMES, SECRET, Settings
 PREFIX = "EMBEDRT_"
 _FIELDS = {entry.name: entry for entry in fields(Settings)}
 # Read by other commands, or by this one before the settings are.
-_OTHER_VARIABLES = frozenset({"EMBEDRT_CONFIG", "EMBEDRT_DEBUG"})
+_OTHER_VARIABLES = frozenset({"EMBEDRT_CONFIG", "EMBEDRT_DEBUG", "EMBEDRT_HOME"})
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from embedrt.bundle import Bundle, open_bundle
+from embedrt.bundle import Bundle
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, OptionError
 from embedrt.machine import available_threads
+from embedrt.opening import open_bundle
 from embedrt.options import Kind
 from embedrt.parity.files import read_parity_files
 from embedrt.server.engine import BatchListener, ModelEngine
