@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from embedrt.errors import EmbedrtError, FileFormatError
+from embedrt.server.background import Background
 from embedrt.server.call import ByteBudget
 from embedrt.server.errors import ServeError
 from embedrt.server.front import Front, http_error, serve_error
@@ -48,14 +49,16 @@ def make_service(settings: Settings) -> Service:
         FileFormatError: the file of API keys cannot be used.
         OptionError: a file that a setting needs is not there.
     """
-    models = Models()
+    models, metrics = Models(), Metrics()
+    background = Background(metrics.on_crash)
     return Service(
         settings=settings,
         models=models,
+        background=background,
         budget=ByteBudget(int(settings.inflight_mb * 1e6)),
-        metrics=Metrics(),
+        metrics=metrics,
         keys=ApiKeys(settings.api_keys, settings.api_key_file),
-        health=Health(models, settings.stall_timeout_s),
+        health=Health(models, settings.stall_timeout_s, background),
         inputs=InputReader(settings.token_ids),
         pool=ThreadPoolExecutor(_TOKENIZATION_WORKERS, thread_name_prefix="embedrt-tokenize"),
         tokenization_workers=_TOKENIZATION_WORKERS,
@@ -91,8 +94,8 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
             await loading
         tasks = [
             loading,
-            asyncio.create_task(service.health.watch()),
-            asyncio.create_task(_watch_keys(service.keys)),
+            asyncio.create_task(service.background.task("the watch of health", service.health.watch)),
+            asyncio.create_task(service.background.task("the watch of keys", lambda: _watch_keys(service.keys))),
         ]
         try:
             yield
@@ -126,21 +129,21 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
 async def _load(service: Service, bundles: list[NamedBundle], on_failure: Callable[[str], None]) -> None:
     """Load in a thread, so that /health/live answers meanwhile."""
     try:
-        await asyncio.to_thread(service.models.load, bundles, service.settings, service.pool, service.metrics)
+        await asyncio.to_thread(
+            service.models.load, bundles, service.settings, service.pool, service.metrics, service.background
+        )
+        for engine in service.models:
+            embedder = engine.embedder
+            log(
+                "model loaded", name=engine.name, variant=embedder.variant, identity=embedder.identity,
+                dimension=embedder.dimension, max_tokens=embedder.max_tokens, executor=embedder.executor_description,
+                reason=embedder.executor_reason,
+            )  # fmt: skip
     except EmbedrtError as exc:
         on_failure(str(exc))
-        return
     except Exception as exc:
         LOGGER.error("loading failed", exc_info=exc)
         on_failure(f"unexpected {type(exc).__name__}: {exc}")
-        return
-    for engine in service.models:
-        embedder = engine.embedder
-        log(
-            "model loaded", name=engine.name, variant=embedder.variant, identity=embedder.identity,
-            dimension=embedder.dimension, max_tokens=embedder.max_tokens, executor=embedder.executor_description,
-            reason=embedder.executor_reason,
-        )  # fmt: skip
 
 
 async def _watch_keys(keys: ApiKeys) -> None:

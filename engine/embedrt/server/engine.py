@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError, NonFiniteError
 from embedrt.options import EncodeOptions
 from embedrt.results import Truncation
+from embedrt.server.background import Background
 from embedrt.server.errors import ServeError, overloaded, translate
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
 from embedrt.server.prepare import Prepared, Work, prepare
@@ -87,6 +88,7 @@ class ModelEngine:
         pool: where texts are tokenized.
         turn: held while a batch runs; models that share threads share it.
         listener: told of batches.
+        background: keeps the thread that runs batches alive.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class ModelEngine:
         pool: Executor,
         turn: AbstractContextManager[object] | None = None,
         listener: BatchListener | None = None,
+        background: Background | None = None,
     ) -> None:
         self.name = name
         self.embedder = embedder
@@ -113,8 +116,8 @@ class ModelEngine:
         self._running_since: float | None = None
         self._seconds_per_token = 0.0005  # replaced by what is measured
         self._include_prompt = embedder.bundle.manifest.pipeline.include_prompt
-        self._worker = threading.Thread(target=self._work, name=f"embedrt-{name}", daemon=True)
-        self._worker.start()
+        self._background = background if background is not None else Background()
+        self._worker = self._background.thread(f"batches of {name}", self._work, self._start_over)
 
     @property
     def waiting_tokens(self) -> int:
@@ -208,6 +211,17 @@ class ModelEngine:
                 owners = [self._pending[item.request] for item in batch]
             self._settle(batch, owners, self._execute(batch, owners))
 
+    def _start_over(self, exc: BaseException) -> None:
+        """Answer everything that waits with an error, and begin with an empty queue: what it held may be broken."""
+        with self._wake:
+            pending, self._pending = self._pending, {}
+            self._queue = BatchQueue(self.limits)
+            self._running_since = None
+        error = ServeError("failed", "internal error; the server's log has it")
+        error.__cause__ = exc
+        for owner in pending.values():
+            self._fail(owner, error)
+
     def _next_batch(self) -> list[Item]:
         for number in self._queue.expire(time.monotonic()):
             self._fail(self._pending.pop(number), ServeError("timeout", "the request's time ran out while it waited"))
@@ -224,15 +238,22 @@ class ModelEngine:
             except Exception as exc:  # whatever it was, the server goes on
                 rows = exc
             self._running_since = None
-        seconds = time.monotonic() - started
-        num_tokens = sum(item.num_tokens for item in batch)
-        self._seconds_per_token += 0.1 * (seconds / num_tokens - self._seconds_per_token)
-        if self._listener is not None:
-            padded = num_tokens
-            if self.limits.overhead_tokens is not None:
-                padded = len(batch) * max(item.num_tokens for item in batch)
-            self._listener.on_batch(self.name, len(batch), num_tokens, padded, seconds)
+        self._count(batch, time.monotonic() - started)
         return rows
+
+    def _count(self, batch: list[Item], seconds: float) -> None:
+        """Measure a batch that has run; whatever goes wrong here costs no answer."""
+        num_tokens = sum(item.num_tokens for item in batch)
+        self._seconds_per_token += 0.1 * (seconds / max(1, num_tokens) - self._seconds_per_token)
+        if self._listener is None:
+            return
+        padded = num_tokens
+        if self.limits.overhead_tokens is not None:
+            padded = len(batch) * max(item.num_tokens for item in batch)
+        try:
+            self._listener.on_batch(self.name, len(batch), num_tokens, padded, seconds)
+        except Exception as exc:
+            self._background.crashed(f"metrics of {self.name}", exc)
 
     def _settle(self, batch: list[Item], owners: list[_Pending], rows: list[NDArray[np.float32]] | Exception) -> None:
         now = time.monotonic()
@@ -275,4 +296,5 @@ def _call(owner: _Pending, settle: Callable[[asyncio.Future[None]], None]) -> No
         if not owner.done.done():
             settle(owner.done)
 
-    owner.loop.call_soon_threadsafe(apply)
+    with suppress(RuntimeError):  # its loop is closed, and nobody waits there
+        owner.loop.call_soon_threadsafe(apply)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from embedrt.server.answers import to_json
+from embedrt.server.background import Background
 from embedrt.server.logs import log
 from embedrt.server.models import Models
 
@@ -17,10 +18,11 @@ _LOOK_EVERY_S = 1.0
 
 
 class Health:
-    """Ready means: loaded, warmed up, not going down, and no batch has run for too long."""
+    """Ready means: loaded, warmed up, not going down, no batch has run for too long, and nothing crashes repeatedly."""
 
-    def __init__(self, models: Models, stall_timeout_s: float) -> None:
+    def __init__(self, models: Models, stall_timeout_s: float, background: Background) -> None:
         self._models = models
+        self._background = background
         self._stall_timeout_s = stall_timeout_s
         self.draining = False
         self.longest_stall_s = 0.0  # of the event loop, seen by the watchdog
@@ -35,7 +37,7 @@ class Health:
             seconds = engine.running_for()
             if seconds > self._stall_timeout_s:
                 return f"the executor of {engine.name} has not returned for {seconds:.0f} s"
-        return None
+        return self._background.why_not_ready()
 
     async def watch(self) -> None:
         """Log when readiness changes, and how long the event loop was held up. Runs until cancelled."""

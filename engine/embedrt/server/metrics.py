@@ -60,6 +60,7 @@ class Metrics:
 
         self._requests = counter("requests", "Requests answered.", "route", "status")
         self._errors = counter("errors", "Requests that got an error, by kind.", "kind")
+        self._crashes = counter("background_crashes", "Crashes of the server's own threads and tasks.", "name")
         self._texts = counter("texts", "Texts embedded.", "model")
         self._tokens = counter("tokens", "Tokens embedded, without padding.", "model")
         self._truncated = counter("truncated_texts", "Texts cut at the model's limit.", "model")
@@ -82,6 +83,10 @@ class Metrics:
         self._batch_seconds.labels(model).observe(seconds)
         self._padding.labels(model).inc(padded_tokens - num_tokens)
         self._share.labels(model).set(1 - num_tokens / padded_tokens)
+
+    def on_crash(self, name: str) -> None:
+        """One of the server's own threads or tasks raised (told by Background, in its thread)."""
+        self._crashes.labels(name).inc()
 
     def on_request(self, route: str, call: Call, seconds: float) -> None:
         """A request was answered."""

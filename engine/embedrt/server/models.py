@@ -18,6 +18,7 @@ from embedrt.machine import available_threads
 from embedrt.opening import open_bundle
 from embedrt.options import Kind
 from embedrt.parity.files import read_parity_files
+from embedrt.server.background import Background
 from embedrt.server.engine import BatchListener, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
@@ -123,7 +124,12 @@ class Models:
         return next((engine for engine in self if engine.embedder.bundle.manifest.source.model == name), None)
 
     def load(
-        self, bundles: list[NamedBundle], settings: Settings, pool: Executor, listener: BatchListener | None
+        self,
+        bundles: list[NamedBundle],
+        settings: Settings,
+        pool: Executor,
+        listener: BatchListener | None,
+        background: Background | None = None,
     ) -> None:
         """Load and warm up every model; on any failure none is served.
 
@@ -156,7 +162,7 @@ class Models:
                 queue_tokens=settings.queue_tokens,
             )
             self._engines[named.name] = ModelEngine(
-                named.name, embedder, limits, pool=pool, turn=turn, listener=listener
+                named.name, embedder, limits, pool=pool, turn=turn, listener=listener, background=background
             )
         self.loaded = True
 

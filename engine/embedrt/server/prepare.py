@@ -81,4 +81,7 @@ def _tokenize(
         for i, ids in zip(indices, every, strict=True):
             if len(ids) > tokenizer.max_tokens:
                 raise TokenLimitError(f"has {len(ids)} tokens, the model takes {tokenizer.max_tokens}", index=i)
-    return [tokenizer.cut(ids, keep_end=work.keep_end) for ids in every], [len(ids) for ids in every]
+    rows = [tokenizer.cut(ids, keep_end=work.keep_end) for ids in every]
+    for i, row in zip(indices, rows, strict=True):
+        tokenizer.check(row, i)  # here, so that no other request shares a batch with what cannot be run
+    return rows, [len(ids) for ids in every]

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
 from embedrt.server.answers import to_json
+from embedrt.server.background import Background
 from embedrt.server.bodies import S, read_json
 from embedrt.server.call import ByteBudget, call_of, deadline_of, while_wanted
 from embedrt.server.engine import Answer, ModelEngine
@@ -36,6 +37,7 @@ class Service:
 
     settings: Settings
     models: Models
+    background: Background
     budget: ByteBudget
     metrics: Metrics
     keys: ApiKeys

@@ -17,6 +17,7 @@ from embedrt.server.logs import log, setup_logging
 from embedrt.server.metrics import FOLDER_VARIABLE
 from embedrt.server.settings import Settings
 
+_LOOK_EVERY_S = 0.2  # for signals, and for workers whose pause is over
 _RESTART_PAUSE_S = 0.5  # times 2 for every death in a row, up to a minute
 _LONGEST_PAUSE_S = 60.0
 _LIVED_WELL_S = 60.0
@@ -70,14 +71,19 @@ class Supervisor:
                 signal.signal(number, self._stop)
             self._workers = [self._start() for _ in range(self._settings.workers)]
             while not self._stopping:
-                wait([worker.process.sentinel for worker in self._workers], timeout=0.2)
                 if all(worker.process.exitcode == _CANNOT_SERVE for worker in self._workers):
                     return _CANNOT_SERVE  # they said why; starting them again would not help
-                self._replace_dead()
+                self.look()
             self._listener.close()
             for worker in self._workers:  # SIGTERM, which a worker takes as `serve_here` does
                 worker.process.terminate()
             return self._end()
+
+    def look(self) -> None:
+        """Wait a moment, or until a worker dies, and replace what is dead."""
+        # The sentinel of one whose death was seen stays ready for as long as its replacement is put off.
+        wait([worker.process.sentinel for worker in self._workers if worker.restart_at is None], timeout=_LOOK_EVERY_S)
+        self._replace_dead()
 
     def _start(self) -> _Worker:
         process = self._context.Process(target=run_worker, args=(self._settings, self._listener), name="embedrt-worker")
