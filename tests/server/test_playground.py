@@ -33,6 +33,14 @@ def browser() -> Iterator[webdriver.Chrome]:
     driver.quit()
 
 
+# Where the map ends, and the height of its letters as they are seen.
+MAP = """
+    const drawn = document.querySelector("#map svg"), { right, width } = drawn.getBoundingClientRect();
+    const size = parseFloat(getComputedStyle(drawn.querySelector("text")).fontSize);
+    return { right, letters: size * width / drawn.viewBox.baseVal.width };
+"""
+
+
 class Page:
     """The playground, opened anew."""
 
@@ -41,7 +49,12 @@ class Page:
         driver.get(url)
         driver.execute_script(f"localStorage.setItem('language', '{language}')")
         driver.get(url)
-        self.wait(lambda: self.all("#model option") or self.one("#error").is_displayed())
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until nothing is being worked on: the example is there, or an error."""
+        done = lambda: self.all("#hits li") or self.one("#error").is_displayed()  # noqa: E731
+        self.wait(lambda: done() and self.one("#compare").is_enabled())
 
     def wait(self, condition: object) -> None:
         WebDriverWait(self.driver, 15, 0.05).until(lambda _: condition())
@@ -58,6 +71,13 @@ class Page:
     def press(self, css: str) -> None:
         self.one(css).click()
         self.wait(lambda: self.one("#compare").is_enabled())
+
+    def resize(self, width: int, *, dark: bool = False) -> None:
+        """The window of a phone, a tablet or a desk, by day or by night."""
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     def shoot(self, name: str) -> None:
         if SCREENSHOTS:
@@ -86,6 +106,100 @@ def test_matrix_map_and_tokens(browser: webdriver.Chrome, served: Served, librar
     assert f"{len(texts)} texts" in page.one("#status").text
     page.shoot("compared")
     assert page.complaints() == []
+
+
+def test_the_first_view_is_a_finished_example_that_suits_the_model(browser: webdriver.Chrome, served: Served):
+    """The lookup table knows a few Korean letters and no Korean word: its example is English."""
+    page = Page(browser, served.url)
+    lines = page.one("#texts").get_attribute("value").split("\n")
+    assert all(line.isascii() for line in lines)
+    assert len(page.all("#matrix tbody tr")) == len(page.all("#map circle")) == len(page.all("#hits li")) == len(lines)
+    assert page.one("#query").get_attribute("value")
+    assert not [card for card in page.all("section") if card.is_displayed() and not card.text.strip()]
+    assert page.complaints() == []
+
+
+def test_what_somebody_wrote_is_not_replaced(browser: webdriver.Chrome, served: Served):
+    page = Page(browser, served.url)
+    page.write("#texts", "the water\nstone")
+    Select(page.one("#language")).select_by_value("ko")
+    Select(page.one("#language")).select_by_value("en")
+    page.settle()
+    assert page.one("#texts").get_attribute("value") == "the water\nstone"
+
+
+def test_the_scale_is_of_different_texts_and_never_of_next_to_nothing(browser: webdriver.Chrome, served: Served):
+    page = Page(browser, served.url)
+    page.write("#texts", "the water\nthe water\nthe water stone")
+    page.press("#compare")
+    own = ["self" in (cell.get_attribute("class") or "") for cell in page.all("#matrix td")]
+    assert own == [True, False, False, False, True, False, False, False, True]
+    low, high = (float(part) for part in page.one("#scale").text.split("\n")[:2])
+    assert high - low >= 0.09
+
+
+def test_texts_of_a_language_that_the_model_does_not_know_are_marked(browser: webdriver.Chrome, served: Served):
+    page = Page(browser, served.url)
+    page.write("#texts", "the water\n서울특별시는 대한민국의 수도\nstone house")
+    page.press("#compare")
+    assert page.one("#foreign").text.startswith("1 of 3 texts are mostly unknown")
+    assert len(page.all("#tokens tr.foreign")) == 1
+    page.write("#texts", "the water\nstone house")
+    page.press("#compare")
+    assert not page.one("#foreign").is_displayed()
+
+
+def test_what_is_foreign_to_a_model(browser: webdriver.Chrome, served: Served):
+    """Words and syllables are known; letters of letters (as MiniLM has for Korean) and unknown pieces are not."""
+    page = Page(browser, served.url)
+    seen = page.driver.execute_async_script("""
+        const done = arguments[arguments.length - 1];
+        const pieces = (...tokens) => tokens.map((token) => ({ token, special: false }));
+        import("./static/drawings.js").then(({ isForeign: foreign }) => done([
+            foreign("오늘 서울 날씨", pieces("▁오늘", "▁서울", "▁날", "씨")),
+            foreign("hello jumping fox", pieces("hello", "jump", "##ing", "fox")),
+            foreign("서울에서", pieces("ᄉ", "##ᅥ", "##ᄋ", "##ᅮ", "##ᆯ", "##ᄋ", "##ᅦ")),
+            foreign("서울 날씨", pieces("[UNK]", "[UNK]")),
+            foreign("42 + 17 = 59", pieces("42", "+", "1", "7", "=", "5", "9")),
+        ]));
+    """)
+    assert seen == [False, False, True, True, False]
+
+
+def test_the_map_has_a_legend_one_scale_and_no_label_on_a_dot(browser: webdriver.Chrome, served: Served):
+    page = Page(browser, served.url)
+    page.write("#texts", "the water\nwater\nstone house\na stone house\nbread and paper\npaper")
+    page.press("#compare")
+    clusters = {dot.get_attribute("data-cluster") for dot in page.all("#map circle")}
+    assert len(page.all("#legend li")) == len(clusters) >= 2
+    assert "% of the differences" in page.one("#share").text
+    overlaps = page.driver.execute_script("""
+        const box = (e) => e.getBoundingClientRect();
+        const dots = [...document.querySelectorAll("#map circle")].map(box);
+        return [...document.querySelectorAll("#map text")].map(box).filter((t) => dots.some((d) =>
+            t.left < d.right - 1 && d.left < t.right - 1 && t.top < d.bottom - 3 && d.top < t.bottom - 3)).length;
+    """)
+    assert overlaps == 0
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize("width", [390, 820, 1280])
+def test_widths(browser: webdriver.Chrome, served: Served, width: int, language: str):
+    """Nothing is wider than the window, every button is whole, and what is written can be read."""
+    page = Page(browser, served.url, language)
+    for dark in (False, True):
+        page.resize(width, dark=dark)
+        page.settle()
+        page.shoot(f"{width}-{language}-{'dark' if dark else 'light'}")
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
+        for button in page.all("button"):
+            assert button.rect["x"] >= 0
+            assert button.rect["x"] + button.rect["width"] <= width
+            assert button.rect["height"] < 50  # its words are on one line
+        page.wait(lambda: page.driver.execute_script(MAP)["right"] <= width)
+        assert page.driver.execute_script(MAP)["letters"] >= 11
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_prompts_change_what_is_embedded(browser: webdriver.Chrome, served: Served, library: Embedder):
@@ -130,7 +244,7 @@ def test_errors_and_keys_are_shown(browser: webdriver.Chrome, lookup_bundle: Pat
         page = Page(browser, server.url)
         assert page.one("#error").text == "This server wants an API key."
         page.one("#key").send_keys("secret\t")
-        page.wait(lambda: page.all("#model option"))
+        page.settle()
         page.write("#texts", " \n ")
         page.press("#compare")
         assert page.one("#error").text == "Write at least one text."

@@ -22,7 +22,8 @@ export function similarities(vectors) {
   return units.map((a) => units.map((b) => dot(a, b)));
 }
 
-/** Points in the plane of the two largest principal components, by power iteration on the N x N Gram matrix. */
+/** Points in the plane of the two largest principal components, by power iteration on the N x N Gram matrix, and the
+ * share of the variance that the plane holds. */
 export function project(vectors) {
   const n = vectors.length;
   const width = vectors[0].length;
@@ -46,7 +47,9 @@ export function project(vectors) {
     }
     axes.push({ axis, scale: Math.sqrt(scale) });
   }
-  return vectors.map((_, i) => axes.map((a) => a.axis[i] * a.scale));
+  const points = vectors.map((_, i) => axes.map((a) => a.axis[i] * a.scale));
+  const total = gram.reduce((sum, row, i) => sum + row[i], 0);
+  return { points, share: total > 0 ? axes.reduce((sum, a) => sum + a.scale ** 2, 0) / total : 1 };
 }
 
 /** Cluster of each vector by average-linkage on cosine; the number of clusters is where merging costs most. */

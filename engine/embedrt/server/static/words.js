@@ -6,7 +6,9 @@ export const WORDS = {
     document: "documents", key: "API key", texts: "Texts, one per line", compare: "Compare", search: "Search",
     search_hint: "What are you looking for?", search_button: "Search the lines above",
     search_note: "The question gets the query prompt, the lines the document prompt, where the model has them.",
-    matrix: "Similarity", map: "Map", map_note: "The two directions in which the texts differ most; colours are clusters.",
+    matrix: "Similarity", map: "Map", map_note: "The two directions in which the texts differ most, by one scale; colours are clusters of all directions.",
+    share: "They hold {percent} % of the differences.", scale_note: "Colours run from the least to the most similar pair of different texts.",
+    foreign: "{n} of {all} texts are mostly unknown pieces or single letters to this model: it was hardly trained on their language, and their similarities mean little.",
     tokens: "Tokens", text: "Text", count: "Tokens", pieces: "Pieces", working: "working …",
     none: "Write at least one text.", cut: "cut at {limit}", needs_key: "This server wants an API key.",
     unreachable: "The server does not answer.", done: "{texts} texts, {tokens} tokens, {ms} ms", cluster: "cluster {n}",
@@ -18,7 +20,9 @@ export const WORDS = {
     document: "문서", key: "API 키", texts: "텍스트 (한 줄에 하나씩)", compare: "비교하기", search: "검색",
     search_hint: "무엇을 찾으세요?", search_button: "위의 줄에서 찾기",
     search_note: "모델에 프롬프트가 있으면 질문에는 질의 프롬프트를, 각 줄에는 문서 프롬프트를 붙입니다.",
-    matrix: "유사도", map: "지도", map_note: "텍스트들이 가장 크게 달라지는 두 방향이며, 색은 군집을 뜻합니다.",
+    matrix: "유사도", map: "지도", map_note: "텍스트들이 가장 크게 달라지는 두 방향을 같은 축척으로 그렸습니다. 색은 모든 방향에서 본 군집입니다.",
+    share: "전체 차이의 {percent} %를 담고 있습니다.", scale_note: "색은 서로 다른 텍스트 쌍 중 가장 먼 것부터 가장 가까운 것까지입니다.",
+    foreign: "텍스트 {all}개 중 {n}개는 이 모델에게 대부분 모르는 조각이거나 낱글자입니다. 그 언어를 거의 학습하지 않았으므로 유사도에 큰 의미가 없습니다.",
     tokens: "토큰", text: "텍스트", count: "토큰 수", pieces: "조각", working: "계산 중 …",
     none: "텍스트를 한 줄 이상 입력하세요.", cut: "{limit}개에서 잘림", needs_key: "이 서버는 API 키가 필요합니다.",
     unreachable: "서버가 응답하지 않습니다.", done: "텍스트 {texts}개, 토큰 {tokens}개, {ms} ms", cluster: "군집 {n}",
@@ -27,8 +31,37 @@ export const WORDS = {
   },
 };
 
-export const EXAMPLES = [
-  "The weather in Seoul is lovely today.", "오늘 서울 날씨가 참 좋네요.", "It will rain in Busan tomorrow.",
-  "How do I reset my password?", "비밀번호를 잊어버렸어요. 어떻게 하나요?", "I cannot sign in to my account.",
-  "The stock market fell sharply on Monday.", "코스피가 월요일에 크게 하락했다.", "Investors worry about interest rates.",
-];
+let language = "en";
+
+/** Speak this language from now on. */
+export function setLanguage(name) {
+  language = name;
+  return name;
+}
+
+/** A word or sentence of the page, with the values for its {places}. */
+export function word(name, values = {}) {
+  return (WORDS[language][name] ?? name).replace(/\{(\w+)\}/g, (_, key) => values[key]);
+}
+
+// A sentence that tells by its tokens whether a model was made for Korean.
+export const PROBE = "오늘 서울 날씨가 참 좋네요.";
+
+export const EXAMPLES = {
+  mixed: {
+    texts: [
+      "The weather in Seoul is lovely today.", PROBE, "It will rain in Busan tomorrow.",
+      "How do I reset my password?", "비밀번호를 잊어버렸어요. 어떻게 하나요?", "I cannot sign in to my account.",
+      "The stock market fell sharply on Monday.", "코스피가 월요일에 크게 하락했다.", "Investors worry about interest rates.",
+    ],
+    queries: { en: "I forgot how to log in", ko: "로그인이 안 돼요" },
+  },
+  english: {
+    texts: [
+      "The weather in Seoul is lovely today.", "It is sunny outside this morning.", "It will rain in Busan tomorrow.",
+      "How do I reset my password?", "I forgot the code for my login.", "I cannot sign in to my account.",
+      "The stock market fell sharply on Monday.", "Shares lost a tenth of their value.", "Investors worry about interest rates.",
+    ],
+    queries: { en: "How can I log in again?" },
+  },
+};
