@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from embedrt.server.call import ByteBudget, Call, call_of
+from embedrt.server.counting import count_json
 from embedrt.server.errors import ServeError
 from embedrt.server.explain import parse
 from embedrt.server.settings import Settings
@@ -21,6 +22,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # by what the data begin with
 _SLICE_BYTES = 256 * 1024  # about a millisecond of decompressing
+_SMALL_BYTES = 64 * 1024  # are parsed in less than a millisecond, whatever is in them
+_OTHER_VALUES = 64  # strings and brackets of a request besides its texts: names of fields and what they say
 _DRAINED_BODIES = 8  # of the largest size; so much of one that is too large is read and thrown away
 _DRAIN_S = 5.0  # and for no longer
 
@@ -39,7 +42,25 @@ async def read_json(request: Request, shape: type[S], settings: Settings, budget
     if encoding:
         body = await _decompress(body, encoding, call, budget, limit)
     with call.timed("parse"):
-        return parse(body, shape)
+        if len(body) <= _SMALL_BYTES:
+            return parse(body, shape)
+        return await asyncio.to_thread(_parse_large, body, shape, settings.request_texts)
+
+
+def _parse_large(body: bytearray, shape: type[S], request_texts: int) -> S:
+    """Parse what may hold millions of values, once it is known that it does not."""
+    counted = count_json(body)
+    found = max(counted.strings, counted.brackets)
+    if found > request_texts + _OTHER_VALUES:
+        raise too_many_texts(found - _OTHER_VALUES, request_texts)
+    return parse(body, shape)
+
+
+def too_many_texts(count: int, limit: int) -> ServeError:
+    """The error for a request of more texts than it may have."""
+    return ServeError(
+        "too_large", f"a request may have {limit} texts, this has {count} or more; split it, or raise request_texts"
+    )
 
 
 def check_content_type(headers: Headers) -> None:

@@ -15,7 +15,7 @@ from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
 from embedrt.server.answers import to_json
 from embedrt.server.background import Background
-from embedrt.server.bodies import S, read_json
+from embedrt.server.bodies import S, read_json, too_many_texts
 from embedrt.server.call import ByteBudget, call_of, deadline_of, while_wanted
 from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError, translate
@@ -57,6 +57,8 @@ class Service:
 
     async def embed(self, request: Request, engine: ModelEngine, work: Work) -> Answer:
         """Rows of the work's inputs, if they come in time and the client waits for them."""
+        if len(work.inputs) > self.settings.request_texts:
+            raise too_many_texts(len(work.inputs), self.settings.request_texts)
         call = call_of(request)
         call.num_characters += sum(map(len, work.inputs))
         answer = await while_wanted(request, work.deadline, engine.embed(work))

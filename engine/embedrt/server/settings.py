@@ -38,6 +38,7 @@ class Settings:
     verify_hashes: bool = _setting(True, "compare the bundles' files with their hashes when loading")
     batch_tokens: int = _setting(256, "padded tokens of one batch", minimum=1)
     queue_tokens: int = _setting(1_000_000, "tokens that may wait per model; beyond them requests get 429", minimum=1)
+    request_texts: int = _setting(2048, "texts of one request; more get 413", minimum=1)
     body_mb: float = _setting(32.0, "largest request body in MB", minimum=0.001)
     inflight_mb: float = _setting(256.0, "request bodies held at once in MB; beyond them 429", minimum=0.001)
     request_timeout_s: float = _setting(300.0, "time of a request that says no X-Request-Timeout", minimum=0.001)
