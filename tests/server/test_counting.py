@@ -57,3 +57,8 @@ def test_a_body_of_more_texts_or_lists_than_a_request_may_have_is_refused_unread
             assert (refused.status_code, "request_texts" in refused.text, "100" in refused.text) == (413, True, True)
         assert served.post("/embed", {"inputs": ["a"] * 100}).status_code == 200
         assert served.post("/embed", {"inputs": '"[{,' * 50_000}).status_code == 200  # one text
+        assert served.post("/tokenize", {"inputs": ["a"] * 101}).status_code == 413
+        assert served.post("/decode", {"ids": [[5]] * 101}).status_code == 413
+        whole = served.post("/tokenize", {"inputs": "a" * 262_145})
+        assert (whole.status_code, "262144 characters" in whole.text) == (413, True)
+        assert served.get("/info").json()["max_client_batch_size"] == 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -57,8 +57,7 @@ class Service:
 
     async def embed(self, request: Request, engine: ModelEngine, work: Work) -> Answer:
         """Rows of the work's inputs, if they come in time and the client waits for them."""
-        if len(work.inputs) > self.settings.request_texts:
-            raise too_many_texts(len(work.inputs), self.settings.request_texts)
+        self.check_count(work.inputs)
         call = call_of(request)
         call.num_characters += sum(map(len, work.inputs))
         answer = await while_wanted(request, work.deadline, engine.embed(work))
@@ -72,6 +71,11 @@ class Service:
     def truncate(self, wanted: bool | None) -> bool:
         """Whether long inputs are cut: as the request says, else as the settings do."""
         return self.settings.truncate if wanted is None else wanted
+
+    def check_count(self, inputs: Sequence[object]) -> None:
+        """Refuse more inputs than a request may have: ServeError, 413."""
+        if len(inputs) > self.settings.request_texts:
+            raise too_many_texts(len(inputs), self.settings.request_texts)
 
     def check_dimensions(self, engine: ModelEngine, dimensions: int | None) -> int | None:
         """The number of dimensions to keep, None for all.

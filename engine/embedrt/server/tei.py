@@ -23,6 +23,8 @@ from embedrt.server.service import Service, json_response, resolve
 from embedrt.tokenization import TokenPiece, check_text
 from embedrt.version import __version__
 
+_TOKENIZED_CHARACTERS = 262_144  # a character may be a token, of which each takes about 400 bytes until it is written
+
 Direction = Literal["left", "right", "Left", "Right"]
 Dimensions = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
@@ -176,6 +178,11 @@ class TeiApi:
         engine, kind = self._service.models.find(body.model)
         prompt = resolve(engine, kind=kind, prompt_name=body.prompt_name).prompt
         texts = split(body.inputs, "inputs", mixed=False)
+        self._service.check_count(texts)
+        characters = sum(map(len, texts)) + len(prompt) * len(texts)
+        if characters > _TOKENIZED_CHARACTERS:
+            raise ServeError("too_large", f"/tokenize takes {_TOKENIZED_CHARACTERS} characters at once, prompts "
+                             f"included, these are {characters}; split them", param="inputs")  # fmt: skip
         try:
             for i, text in enumerate(texts):
                 check_text(text, i)
@@ -199,6 +206,7 @@ class TeiApi:
         body = await self._service.read(request, DecodeRequest)
         engine, _ = self._service.models.find(body.model)
         lists = split(body.ids, "ids", mixed=False)
+        self._service.check_count(lists)
         check_ids(lists, engine, "", "ids", single=isinstance(body.ids[0], int))
 
         def texts() -> list[str]:
@@ -227,7 +235,7 @@ class TeiApi:
                 "max_input_length": embedder.max_tokens,
                 "max_batch_tokens": settings.batch_tokens,
                 "max_batch_requests": None,
-                "max_client_batch_size": settings.queue_tokens,  # a text has one at least
+                "max_client_batch_size": settings.request_texts,
                 "auto_truncate": settings.truncate,
                 "tokenization_workers": self._service.tokenization_workers,
                 "version": __version__,
