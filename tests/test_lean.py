@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from embedrt.executors.native import available_isas, load_library
+
 HEAVY = ("torch", "transformers", "optimum", "onnx", "sentence_transformers", "embedrt_export")
 OPTIONAL = ("click", "rich", "matplotlib", "pyarrow", "psutil", "starlette", "uvicorn", "msgspec", "orjson")
 
@@ -32,7 +34,16 @@ def test_the_engine_does_not_load(name: str, loaded_by_embedder: set[str]) -> No
 
 
 def test_the_engine_loads_what_it_needs(loaded_by_embedder: set[str]) -> None:
-    assert {"embedrt", "numpy", "onnxruntime", "tokenizers"} <= loaded_by_embedder
+    assert {"embedrt", "numpy", "tokenizers"} <= loaded_by_embedder
+
+
+def test_onnx_runtime_is_loaded_only_where_it_runs_the_encoder(tiny_bundle: Path) -> None:
+    if not any(available_isas(load_library()).values()):
+        pytest.skip("the native executor runs nothing here")
+    code = f"from embedrt import Embedder\nwith Embedder({str(tiny_bundle)!r}, {{}}) as m: m.encode('x')"
+    native = loaded_after(code.format("variant='int8', executor='native'"))
+    assert "onnxruntime" not in native
+    assert "onnxruntime" in loaded_after(code.format("variant='fp32'"))
 
 
 def test_import_embedrt_waits_for_nothing() -> None:

@@ -21,9 +21,10 @@ import json
 import mmap
 import os
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from embedrt._manifest_checks import check_numbers, check_paths, read_json, require
 from embedrt._schema import SchemaError, decode
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
 
@@ -263,9 +264,9 @@ def _why_no_bundle(root: Path) -> str:
 def parse_manifest(text: str, where: str = MANIFEST_NAME) -> Manifest:
     """The manifest in `text`; `where` is how errors call it."""
     try:
-        data = json.loads(text)
-    except ValueError as exc:
-        raise BundleFormatError(f"{where} is not JSON: {exc}") from exc
+        data = read_json(text)
+    except SchemaError as exc:
+        raise BundleFormatError(f"{where}: {exc}") from exc
     version = data.get("format_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise BundleFormatError(
@@ -301,45 +302,38 @@ def sha256_of(path: Path) -> str:
 
 def _check_values(manifest: Manifest) -> None:
     """What types alone cannot say."""
-    _require(manifest.format_version == FORMAT_VERSION, "format_version", f"must be {FORMAT_VERSION}")
-    _require(bool(manifest.variants), "variants", "must not be empty")
+    require(manifest.format_version == FORMAT_VERSION, "format_version", f"must be {FORMAT_VERSION}")
+    require(bool(manifest.variants), "variants", "must not be empty")
     for name in manifest.variants:
-        _require(name in VARIANT_NAMES, f"variants.{name}", f"must be one of {', '.join(VARIANT_NAMES)}")
+        require(name in VARIANT_NAMES, f"variants.{name}", f"must be one of {', '.join(VARIANT_NAMES)}")
     for mode in manifest.pipeline.pooling:
-        _require(mode in POOLING_MODES, "pipeline.pooling", f"{mode!r} is not one of {', '.join(POOLING_MODES)}")
-    _require(bool(manifest.pipeline.pooling), "pipeline.pooling", "must not be empty")
+        require(mode in POOLING_MODES, "pipeline.pooling", f"{mode!r} is not one of {', '.join(POOLING_MODES)}")
+    require(bool(manifest.pipeline.pooling), "pipeline.pooling", "must not be empty")
     choices: list[tuple[str, str, tuple[str, ...]]] = [("similarity", manifest.similarity, SIMILARITY_NAMES)]
     for i, stage in enumerate(manifest.pipeline.stages):
         choices.append((f"pipeline.stages[{i}].kind", stage.kind, STAGE_KINDS))
         if stage.kind == "dense":
             choices.append((f"pipeline.stages[{i}].activation", str(stage.activation), ACTIVATION_NAMES))
     for where, value, allowed in choices:
-        _require(value in allowed, where, f"{value!r} is not one of {', '.join(allowed)}")
-    _check_paths(manifest)
+        require(value in allowed, where, f"{value!r} is not one of {', '.join(allowed)}")
+    _check_listed(manifest)
+    check_numbers(manifest)
 
 
-def _check_paths(manifest: Manifest) -> None:
-    """Every path that is read must stay inside the bundle, and have its size and hash in the manifest."""
+def _check_listed(manifest: Manifest) -> None:
+    """Every path that is read must have its size and hash in the manifest, and stay inside the bundle."""
     shared = {f.path for f in manifest.files}
-    _require(manifest.tokenizer in shared, "tokenizer", "must be among files")
+    require(manifest.tokenizer in shared, "tokenizer", "must be among files")
     for i, stage in enumerate(manifest.pipeline.stages):
         listed = stage.path is None if stage.kind == "normalize" else stage.path in shared
-        _require(listed, f"pipeline.stages[{i}].path", "must be among files, and null for normalize")
+        require(listed, f"pipeline.stages[{i}].path", "must be among files, and null for normalize")
     every = set(shared)
     for name, variant in manifest.variants.items():
         own = {f.path for f in variant.files}
         every |= own
-        _require(variant.graph in own, f"variants.{name}.graph", "must be among its files")
+        require(variant.graph in own, f"variants.{name}.graph", "must be among its files")
         cuda = variant.graph_cuda
-        _require(cuda is None or cuda in own, f"variants.{name}.graph_cuda", "must be among its files")
+        require(cuda is None or cuda in own, f"variants.{name}.graph_cuda", "must be among its files")
         for i, tensor in enumerate(variant.tensors):
-            _require(tensor.path in own, f"variants.{name}.tensors[{i}].path", "must be among its files")
-    for path in sorted(every):
-        parts = PurePosixPath(path).parts
-        inside = bool(parts) and ".." not in parts and not path.startswith("/")
-        _require(inside, repr(path), "must stay inside the bundle")
-
-
-def _require(condition: bool, where: str, message: str) -> None:
-    if not condition:
-        raise SchemaError(f"{where}: {message}")
+            require(tensor.path in own, f"variants.{name}.tensors[{i}].path", "must be among its files")
+    check_paths(sorted(every))

@@ -18,7 +18,7 @@ from embedrt.bundle import Bundle
 from embedrt.errors import OptionError
 from embedrt.executors import Executor
 from embedrt.executors.choice import Chosen, check_executor, choose_variant, load_executor
-from embedrt.executors.onnxruntime import choose_device
+from embedrt.executors.devices import choose_device
 from embedrt.machine import available_threads
 from embedrt.opening import open_bundle
 from embedrt.options import whole_number

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from embedrt._manifest_checks import known_positions
 from embedrt.bundle import Manifest, Prompts
 from embedrt.errors import OptionError
 from embedrt.options import whole_number
-
-_POSITIONS_FROM_ZERO = ("bert", "distilbert")
-_POSITIONS_BEHIND_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # counted from pad_token_id + 1
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,7 @@ def own_settings(manifest: Manifest) -> Settings:
 
 def most_tokens(manifest: Manifest) -> int:
     """The most that `max_tokens` may be: the model's positions where they are known, else the bundle's own limit."""
-    numbers = manifest.architecture
-    positions = 0
-    if numbers.model_type in _POSITIONS_FROM_ZERO:
-        positions = numbers.max_positions
-    elif numbers.model_type in _POSITIONS_BEHIND_PAD:
-        positions = numbers.max_positions - numbers.pad_token_id - 1
+    positions = known_positions(manifest.architecture) or 0
     return max(positions, manifest.max_tokens)
 
 

@@ -96,7 +96,7 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
 def _plan(bundle: Bundle, given: dict[str, Any]) -> BenchPlan:
     from embedrt.commands.bench.run import MAX_OWN_TEXTS, BenchPlan, default_lengths
     from embedrt.executors.choice import choose_variant
-    from embedrt.executors.onnxruntime import choose_device
+    from embedrt.executors.devices import choose_device
     from embedrt.machine import available_threads
 
     own: list[str] = []

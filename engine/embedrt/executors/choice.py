@@ -9,7 +9,6 @@ from embedrt.bundle import BF16, Bundle
 from embedrt.errors import DependencyError, OptionError, UnsupportedByNativeError
 from embedrt.executors import Executor
 from embedrt.executors.native import PORTABLE, NativeExecutor, available_isas, load_library
-from embedrt.executors.onnxruntime import OnnxRuntimeExecutor
 
 EXECUTORS = ("auto", "native", "onnxruntime")
 _VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}
@@ -99,4 +98,6 @@ def _check(device: str, isa: str, *, forced: bool) -> None:
 
 
 def _onnxruntime(bundle: Bundle, variant: str, device: str, num_threads: int) -> Executor:
+    from embedrt.executors.onnxruntime import OnnxRuntimeExecutor  # it imports onnxruntime, which not all need
+
     return OnnxRuntimeExecutor(bundle, variant, device=device, num_threads=num_threads)

@@ -13,11 +13,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle
-from embedrt.errors import DependencyError, ExecutorError, OptionError
+from embedrt.errors import DependencyError, ExecutorError
 from embedrt.executors import TokenBatch
+from embedrt.executors.devices import PROVIDERS, choose_device
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-DEVICES = ("auto", *_PROVIDERS)
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -69,7 +68,7 @@ class OnnxRuntimeExecutor:
         graph = entry.graph_cuda if self.device == "cuda" and entry.graph_cuda else entry.graph
         self._session: Any = _make_session(bundle.path(graph), self.device, num_threads)
         active = self._session.get_providers()[0]
-        if active != _PROVIDERS[self.device]:
+        if active != PROVIDERS[self.device]:
             if device == "cuda":
                 raise ExecutorError(
                     "onnxruntime has its CUDA provider but could not start it: check 'nvidia-smi', and that the "
@@ -88,7 +87,7 @@ class OnnxRuntimeExecutor:
     def description(self) -> str:
         """What runs where, e.g. "onnxruntime 1.32.0, CPUExecutionProvider, 2 threads"."""
         threads = f"{self._num_threads} thread{'s' if self._num_threads > 1 else ''}"
-        return f"onnxruntime {onnxruntime.__version__}, {_PROVIDERS[self.device]}, {threads}"
+        return f"onnxruntime {onnxruntime.__version__}, {PROVIDERS[self.device]}, {threads}"
 
     def held(self) -> OnnxRuntimeExecutor:
         """The same session, which the close of this one does not end."""
@@ -155,26 +154,6 @@ def check_wheels() -> None:
             "'pip uninstall -y onnxruntime onnxruntime-gpu', then 'pip install onnxruntime' for CPUs or "
             "'pip install onnxruntime-gpu' for GPUs"
         )
-
-
-def choose_device(device: str) -> str:
-    """ "cpu" or "cuda": `device` itself if onnxruntime has it, or for "auto" the best it has.
-
-    Raises:
-        OptionError: no such device.
-        DependencyError: this onnxruntime has no provider for it.
-    """
-    if device not in DEVICES:
-        raise OptionError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
-    available = onnxruntime.get_available_providers()
-    if device == "auto":
-        return "cuda" if _PROVIDERS["cuda"] in available else "cpu"
-    if _PROVIDERS[device] not in available:
-        raise DependencyError(
-            f"device {device!r} needs onnxruntime's {_PROVIDERS[device]}, this one has {', '.join(available)}; "
-            "pip uninstall -y onnxruntime && pip install 'embedrt[gpu]'"
-        )
-    return device
 
 
 def _make_session(path: Path, device: str, num_threads: int) -> Any:

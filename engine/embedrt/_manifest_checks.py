@@ -1,0 +1,181 @@
+"""What types alone cannot say of a manifest: numbers that fit, and paths that lie inside the bundle on every system."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from embedrt._schema import SchemaError
+
+if TYPE_CHECKING:
+    from embedrt.bundle import Architecture, BundleFile, Manifest, Stage, TensorEntry, Variant
+
+_MAX_DEPTH = 32  # of nested lists and objects; what is read goes through them by recursion
+_LARGEST = 2**63 - 1
+_SHA256 = re.compile("[0-9a-f]{64}")
+_ITEM_BYTES = {
+    "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "bfloat16": 2, "int32": 4, "uint32": 4,
+    "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
+}  # fmt: skip
+# Names that stand for devices on Windows in every folder, whatever the suffix; and what may not be in a name there.
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{name}{k}" for name in ("com", "lpt") for k in range(1, 10))})
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f<>:"|?*\\]')
+_POSITIONS_FROM_ZERO = ("bert", "distilbert")
+_POSITIONS_BEHIND_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # counted from pad_token_id + 1
+
+
+def read_json(text: str) -> Any:
+    """JSON as strict as the schema: no key twice, no NaN, no half of a surrogate pair, not nested without end.
+
+    Raises:
+        SchemaError: it is not.
+    """
+    try:
+        data = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except SchemaError:
+        raise
+    except (ValueError, RecursionError) as exc:  # RecursionError: nested by thousands
+        reason = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+        raise SchemaError(f"is not JSON: {reason}") from exc
+    _check_depth_and_text(data)
+    return data
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise SchemaError(f"{next(name for name in names if names.count(name) > 1)!a}: stands twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise SchemaError(f"{name} is no number of JSON")
+
+
+def _check_depth_and_text(data: Any) -> None:
+    """Without recursion, which is what the depth is checked for."""
+    level: list[Any] = [data]
+    for _ in range(_MAX_DEPTH):
+        texts = [one for one in level if isinstance(one, str)]
+        texts += [key for one in level if isinstance(one, dict) for key in one]
+        for text in texts:
+            if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+                raise SchemaError(f"{text!a}: half of a surrogate pair is no character")
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return
+    raise SchemaError(f"lists and objects are nested more than {_MAX_DEPTH} deep")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def known_positions(numbers: Architecture) -> int | None:
+    """Tokens that the encoder has positions for; None where its family is not known to have a table of them."""
+    if numbers.model_type in _POSITIONS_FROM_ZERO:
+        return numbers.max_positions
+    if numbers.model_type in _POSITIONS_BEHIND_PAD:
+        return numbers.max_positions - numbers.pad_token_id - 1
+    return None
+
+
+def check_numbers(manifest: Manifest) -> None:
+    """Counts that must be at least one, and what must fit into what.
+
+    Raises:
+        SchemaError: with the place of the first that does not.
+    """
+    numbers = manifest.architecture
+    counts = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab_size")
+    for name, least in (*((name, 1) for name in counts), ("max_positions", 0), ("type_vocab_size", 0)):
+        _within(f"architecture.{name}", getattr(numbers, name), least)
+    require(numbers.num_heads <= numbers.hidden_size, "architecture.num_heads", "must not be more than hidden_size")
+    epsilon = numbers.layer_norm_eps
+    require(math.isfinite(epsilon) and epsilon >= 0, "architecture.layer_norm_eps", f"must not be {epsilon}")
+    _within("max_tokens", manifest.max_tokens, 1)
+    positions = known_positions(numbers)
+    require(
+        positions is None or manifest.max_tokens <= positions,
+        "max_tokens", f"must be at most {positions}, the model's positions, not {manifest.max_tokens}",
+    )  # fmt: skip
+    _within("pipeline.dimension", manifest.pipeline.dimension, 1)
+    for i, stage in enumerate(manifest.pipeline.stages):
+        _check_stage(stage, f"pipeline.stages[{i}]")
+    for where, files in _file_lists(manifest):
+        _check_files(files, where)
+    for name, variant in manifest.variants.items():
+        _check_tensors(variant, f"variants.{name}")
+
+
+def _check_stage(stage: Stage, where: str) -> None:
+    for name in ("in_features", "out_features"):
+        value = getattr(stage, name)
+        if stage.kind == "dense" or value is not None:
+            require(value is not None, f"{where}.{name}", "missing")
+            _within(f"{where}.{name}", value, 1)
+    epsilon = stage.epsilon
+    require(epsilon is None or (math.isfinite(epsilon) and epsilon >= 0), f"{where}.epsilon", f"must not be {epsilon}")
+
+
+def _file_lists(manifest: Manifest) -> Iterator[tuple[str, tuple[BundleFile, ...]]]:
+    yield "files", manifest.files
+    for name, variant in manifest.variants.items():
+        yield f"variants.{name}.files", variant.files
+
+
+def _check_files(files: tuple[BundleFile, ...], where: str) -> None:
+    for i, file in enumerate(files):
+        _within(f"{where}[{i}].size", file.size, 0)
+        require(_SHA256.fullmatch(file.sha256) is not None, f"{where}[{i}].sha256", "must be 64 hex digits")
+
+
+def _check_tensors(variant: Variant, where: str) -> None:
+    sizes = {file.path: file.size for file in variant.files}
+    for i, tensor in enumerate(variant.tensors):
+        _check_tensor(tensor, sizes.get(tensor.path, 0), f"{where}.tensors[{i}]")
+
+
+def _check_tensor(tensor: TensorEntry, file_bytes: int, where: str) -> None:
+    require(tensor.dtype in _ITEM_BYTES, f"{where}.dtype", f"{tensor.dtype!r} is not one of {', '.join(_ITEM_BYTES)}")
+    for extent in tensor.shape:
+        _within(f"{where}.shape", extent, 0)
+    size = math.prod(tensor.shape) * _ITEM_BYTES[tensor.dtype]
+    require(tensor.size == size, f"{where}.size", f"must be {size}, as its shape and dtype say, not {tensor.size}")
+    _within(f"{where}.offset", tensor.offset, 0)
+    require(
+        tensor.offset + tensor.size <= file_bytes,
+        where, f"ends at byte {tensor.offset + tensor.size} of {tensor.path}, which has {file_bytes}",
+    )  # fmt: skip
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Every path must mean the same file inside the bundle on every system, and no two the same one.
+
+    Raises:
+        SchemaError: one does not.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        for part in path.split("/"):
+            stem = part.split(".", 1)[0].rstrip(" ").casefold()
+            plain = part not in ("", ".", "..") and not _NOT_IN_NAMES.search(part) and part[-1] not in ". "
+            require(plain and stem not in _DEVICES, repr(path), "must stay inside the bundle, by plain names")
+        other = seen.setdefault(path.casefold(), path)
+        require(other == path, repr(path), f"is {other!r} where upper and lower case are the same")
+
+
+def _within(where: str, value: int, least: int) -> None:
+    require(least <= value <= _LARGEST, where, f"must be at least {least} and fit 64 bits, not {value}")
+
+
+def require(condition: bool, where: str, message: str) -> None:
+    """Raise SchemaError with the place and the message unless the condition holds."""
+    if not condition:
+        raise SchemaError(f"{where}: {message}")

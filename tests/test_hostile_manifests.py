@@ -1,0 +1,153 @@
+"""Manifests that somebody made up: each is refused by our own error, with its place."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedrt.bundle import parse_manifest
+from embedrt.errors import BundleFormatError
+from tests.handmade import write_bundle
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("handmade")
+    write_bundle(root)
+    data: dict[str, Any] = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    return data
+
+
+@pytest.fixture
+def data(manifest: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(manifest)
+
+
+def tensor(data: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = data["variants"]["fp32"]["tensors"][0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d["architecture"].update(num_layers=0), "architecture.num_layers: must be at least 1"),
+        (lambda d: d["architecture"].update(hidden_size=-32), "architecture.hidden_size"),
+        (lambda d: d["architecture"].update(vocab_size=2**70), "architecture.vocab_size"),
+        (lambda d: d["architecture"].update(num_heads=64), "architecture.num_heads: must not be more than hidden_size"),
+        (lambda d: d["architecture"].update(layer_norm_eps=-1.0), "architecture.layer_norm_eps"),
+        (lambda d: d.update(max_tokens=0), "max_tokens: must be at least 1"),
+        (lambda d: d.update(max_tokens=65), "max_tokens: must be at most 64, the model's positions, not 65"),
+        (lambda d: d["pipeline"].update(dimension=0), "pipeline.dimension"),
+        (lambda d: d["files"][0].update(size=-1), "files[0].size"),
+        (lambda d: d["files"][0].update(sha256="0" * 63), "files[0].sha256: must be 64 hex digits"),
+        (lambda d: d["files"][0].update(sha256="Z" * 64), "files[0].sha256"),
+        (lambda d: tensor(d).update(shape=[2**32, 2**32]), "variants.fp32.tensors[0].size"),
+        (lambda d: tensor(d).update(shape=[-32, -32]), "variants.fp32.tensors[0].shape"),
+        (lambda d: tensor(d).update(shape=[0, 2**70]), "variants.fp32.tensors[0].shape"),
+        (lambda d: tensor(d).update(dtype="object"), "variants.fp32.tensors[0].dtype: 'object' is not one of"),
+        (lambda d: tensor(d).update(size=1), "variants.fp32.tensors[0].size: must be 4096"),
+        (lambda d: tensor(d).update(offset=-4096), "variants.fp32.tensors[0].offset"),
+        (lambda d: tensor(d).update(offset=64), "variants.fp32.tensors[0]: ends at byte 4160 of fp32/weights.bin"),
+        (lambda d: d["pipeline"]["stages"].append({"kind": "dense", "path": "parity/texts.json", "activation": "tanh"}),
+         "pipeline.stages[1].in_features: missing"),
+        (lambda d: d.update(variants=None), "variants: must be an object, not null"),
+        (lambda d: d["pipeline"].update(stages=None), "pipeline.stages: must be a list, not null"),
+        (lambda d: d.update(architecture=None), "architecture"),
+        (lambda d: d["variants"].update(fp16=None), "variants.fp16"),
+    ],
+)  # fmt: skip
+def test_what_types_cannot_say_is_said_with_its_place(
+    data: dict[str, Any], change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    change(data)
+    with pytest.raises(BundleFormatError, match=re.escape(says)):
+        parse_manifest(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "..\\weights.bin", "a\\..\\b", "C:weights.bin", "C:/weights.bin", "//host/share/w", "\\\\host\\share\\w",
+        "fp32/./weights.bin", "fp32//weights.bin", "fp32/", "./weights.bin", "nul", "fp32/CON.bin", "lpt1.txt", "a./b",
+        "a /b", "fp32/w\x00.bin", "fp32/w\n.bin", "w?.bin", "w:stream",
+    ],
+)  # fmt: skip
+def test_paths_mean_one_file_on_every_system(data: dict[str, Any], path: str) -> None:
+    data["files"].append({"path": path, "size": 1, "sha256": "0" * 64})
+    with pytest.raises(BundleFormatError, match="must stay inside the bundle, by plain names"):
+        parse_manifest(json.dumps(data))
+
+
+def test_paths_differ_by_more_than_their_case(data: dict[str, Any]) -> None:
+    data["files"].append({"path": "Tokenizer.json", "size": 1, "sha256": "0" * 64})
+    with pytest.raises(BundleFormatError, match=r"'tokenizer.json': is 'Tokenizer.json' where upper and lower case"):
+        parse_manifest(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100 + "1" + "}" * 100, "nested more than 32 deep"),
+        ('{"a": 1, "a": 2}', "'a': stands twice"),
+        ('{"a": NaN}', "NaN is no number of JSON"),
+        ('{"a": -Infinity}', "-Infinity is no number of JSON"),
+        ('{"a": "\\ud800"}', "half of a surrogate pair"),
+        ('{"\\udfff": 1}', "half of a surrogate pair"),
+        ('{"a": ' + "9" * 5000 + "}", "is not JSON"),
+        ('{"format_version": "1"}', "format_version"),
+    ],
+)
+def test_json_that_is_none_of_ours(text: str, says: str) -> None:
+    with pytest.raises(BundleFormatError, match=re.escape(says)):
+        parse_manifest(text)
+
+
+def test_a_recipe_may_hold_anything_but_without_end(data: dict[str, Any]) -> None:
+    data["variants"]["int8"]["recipe"] = {"a": [{"b": [1, None, "물"]}]}
+    assert parse_manifest(json.dumps(data)).variants["int8"].recipe["a"][0]["b"][2] == "물"
+    deep: Any = 1
+    for _ in range(40):
+        deep = [deep]
+    data["variants"]["int8"]["recipe"] = {"a": deep}
+    with pytest.raises(BundleFormatError, match="nested more than 32 deep"):
+        parse_manifest(json.dumps(data))
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in the manifest, as keys from its top."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, one in inner for place in places(one, (*at, key)))]
+
+
+_ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8),
+    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(odd=_ODD, pick=st.randoms(use_true_random=False))
+def test_any_value_at_any_place_is_read_or_refused_by_us(manifest: dict[str, Any], odd: Any, pick: Any) -> None:
+    data = copy.deepcopy(manifest)
+    *way, last = pick.choice(places(data)[1:])
+    holder = data
+    for key in way:
+        holder = holder[key]
+    holder[last] = odd
+    with contextlib.suppress(BundleFormatError):
+        parse_manifest(json.dumps(data))
+
+
+def test_a_manifest_of_the_exporter_is_read(tiny_bundle: Path) -> None:
+    parse_manifest((tiny_bundle / "manifest.json").read_text(encoding="utf-8"))
