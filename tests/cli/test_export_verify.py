@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from types import ModuleType
@@ -69,6 +70,22 @@ def test_export_failures(cli, exporter, monkeypatch, tmp_path):
     cli.fails("export", "m", tmp_path / "out", "--prompts", tmp_path / "none.json", code=2)
     monkeypatch.setitem(sys.modules, "embedrt_export.export", None)
     assert "pip install 'embedrt[export]'" in cli.fails("export", "m", tmp_path / "out")
+
+
+def test_packages_that_do_not_fit_are_neither_missing_nor_a_bug(cli, monkeypatch, tmp_path):
+    real = importlib.import_module
+
+    def load(name, *rest):
+        if name == "embedrt_export.export":
+            raise ImportError("cannot import name 'get_parameter_dtype'", name="transformers.modeling_utils")
+        return real(name, *rest)
+
+    monkeypatch.setattr("importlib.import_module", load)
+    said = cli.fails("export", "m", tmp_path / "out")
+    assert said == (
+        "error: the packages installed do not fit each other (cannot import name 'get_parameter_dtype'); "
+        "pip install 'embedrt[export]' in a new environment\n"
+    )
 
 
 def test_verify_against_a_model_on_own_texts(cli, exporter, lookup_bundle, own_texts, monkeypatch, tmp_path):

@@ -42,7 +42,8 @@ INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --hel
               help="Texts to calibrate int8 on, one per line.  [default: built in]")  # fmt: skip
 @click.option("--int8-recipe", type=click.Choice(INT8_RECIPES), default=INT8_RECIPES[0], show_default=True,
               help="How int8 is made; the README's table has what each gives and costs.")  # fmt: skip
-@click.option("--name", help="Name of the bundle.  [default: the model's]")
+@click.option("--name", help="Name of the bundle, by which a family's prompts are found too.  "
+              "[default: the model's, from the hub, its directory or its card]")  # fmt: skip
 @o.force_option
 @o.quiet_option
 def command(model: str, out: Path, quiet: bool, **given: Any) -> None:
@@ -71,7 +72,7 @@ def import_exporter() -> ModuleType:
     """The module embedrt_export.export.
 
     Raises:
-        DependencyError: torch and the like are not installed.
+        DependencyError: torch and the like are not installed, or of versions that do not fit each other.
     """
     import importlib
 
@@ -79,8 +80,13 @@ def import_exporter() -> ModuleType:
 
     try:
         return importlib.import_module("embedrt_export.export")
-    except ImportError as exc:
-        if isinstance(exc, DependencyError):
-            raise
-        missing = exc.name or "a package"
-        raise DependencyError(f"this needs {missing}, which is not installed: pip install 'embedrt[export]'") from exc
+    except DependencyError:
+        raise
+    except ModuleNotFoundError as exc:
+        raise DependencyError(
+            f"this needs {exc.name or 'a package'}, which is not installed: pip install 'embedrt[export]'"
+        ) from exc
+    except ImportError as exc:  # a package that is there and lacks what another takes from it
+        raise DependencyError(
+            f"the packages installed do not fit each other ({exc}); pip install 'embedrt[export]' in a new environment"
+        ) from exc
