@@ -24,7 +24,7 @@ from embedrt.bundle import (
     describe_file,
     dump_manifest,
 )
-from embedrt.errors import ExportError, OptionError, ParityError
+from embedrt.errors import OptionError, ParityError
 from embedrt.machine import available_threads
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.report import ParityReport
@@ -33,6 +33,7 @@ from embedrt.parity.verify import default_embedder, save_report, verify_bundle
 from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
+from embedrt_export.architectures import check_variants
 from embedrt_export.calibration import read_calibration
 from embedrt_export.graph import build_fp32
 from embedrt_export.int8 import RECIPES
@@ -40,8 +41,9 @@ from embedrt_export.pipeline import describe_architecture, encoder_of, write_pip
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.reference import Reference, load_reference
 from embedrt_export.source import ModelSource, resolve, sha256_of_weights
-from embedrt_export.staging import disk_errors, publish, staging
+from embedrt_export.staging import disk_errors, publish, resolve_out, staging
 from embedrt_export.variants import Job, make_variant
+from embedrt_export.vocabulary import check_vocabulary
 
 _TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "optimum", "optimum-onnx", "sentence-transformers", "tokenizers",
           "torch", "transformers")  # fmt: skip
@@ -96,7 +98,8 @@ def export(
         prompts: JSON file with prompts, instead of the model's or its family's.
         calibration: text file, one text a line, to calibrate int8 with, instead of the built-in texts.
         int8_recipe: one of `embedrt_export.int8.RECIPES`.
-        name: of the bundle; default the model's.
+        name: of the bundle, and of the model where its family's prompts are looked up; default the model's own, from
+            the hub, its directory or its card.
         force: replace `out` if it exists.
         num_threads: threads to use; default what CPU affinity and cgroup quota allow.
         progress: told of each step.
@@ -110,7 +113,7 @@ def export(
     """
     request = ExportRequest(
         model=str(model),
-        out=Path(out),
+        out=resolve_out(Path(out), replace=force),
         variants=_check_variants(variants),
         pooling=pooling,
         max_tokens=max_tokens,
@@ -122,10 +125,11 @@ def export(
         force=force,
         num_threads=num_threads or available_threads(),
     )
-    _check_out(request)
+    _check_request(request)
     listener = progress or NullProgress()
     with listener.step("find the model"):
         source = resolve(model, revision, show_progress=not isinstance(listener, NullProgress))
+        check_variants(source.name, source.config, request.variants)
     with staging(request.out) as root, disk_errors(request.out):
         report = _export_into(root, source, request, listener)
         publish(root, request.out)
@@ -135,7 +139,7 @@ def export(
 def _export_into(root: Path, source: ModelSource, request: ExportRequest, progress: Progress) -> ParityReport:
     torch.set_num_threads(request.num_threads)
     with progress.step("load the PyTorch reference in fp32"):
-        reference = load_reference(source, pooling=request.pooling, max_tokens=request.max_tokens)
+        reference = load_reference(source, pooling=request.pooling, max_tokens=request.max_tokens, name=request.name)
     manifest = _describe(root, reference, request)
     texts = builtin_texts()
     with progress.step("reference vectors", total=len(texts)) as advance:
@@ -168,13 +172,15 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
     """Everything of the manifest that is known before there are graphs; writes tokenizer and pipeline arrays."""
     model, source = reference.model, reference.source
     write_tokenizer(model, root / _TOKENIZER)
+    encoder = encoder_of(model)
+    unreachable = check_vocabulary(source.name, model.tokenizer, encoder.get_input_embeddings().weight.shape[0])
     own = {name: text for name, text in (model.prompts or {}).items() if text is not None}
     return Manifest(
         format_version=FORMAT_VERSION,
         name=request.name or source.name.rpartition("/")[2],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         source=Source(source.name, source.revision, sha256_of_weights(source)),
-        architecture=describe_architecture(encoder_of(model)),
+        architecture=describe_architecture(encoder),
         max_tokens=reference.max_tokens,
         tokenizer=_TOKENIZER,
         pipeline=write_pipeline(model, root),
@@ -183,7 +189,7 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
         variants={},
         files=(),
         tools=_tool_versions(),
-        notes=reference.notes,
+        notes=(*reference.notes, *([unreachable] if unreachable else ())),
     )
 
 
@@ -240,12 +246,7 @@ def _check_int8_recipe(name: str) -> str:
     return name
 
 
-def _check_out(request: ExportRequest) -> None:
-    out = request.out
-    if out.exists() and not request.force:
-        raise ExportError(f"{out} exists already; --force replaces it")
-    if out.exists() and not (out / MANIFEST_NAME).is_file() and (out.is_file() or any(out.iterdir())):
-        raise ExportError(f"{out} is not a bundle, so --force does not replace it; choose another place")
+def _check_request(request: ExportRequest) -> None:
     if request.prompts is not None:
         choose_prompts({}, None, None, request.prompts)
     if request.calibration is not None:

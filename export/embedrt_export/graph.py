@@ -2,8 +2,8 @@
 operators are counted.
 
 Known families (BERT, RoBERTa with XLM-R and CamemBERT, DistilBERT) must come out fully fused, per layer one Attention,
-one fused activation and two SkipLayerNormalization; otherwise the export fails with both counts. Every other encoder
-that optimum can export stays as it was exported ("unfused"), with a note.
+one fused activation and two SkipLayerNormalization; otherwise the export fails with both counts. Every other
+architecture of `embedrt_export.architectures` stays as it was exported ("unfused"), with a note.
 
 EmbedLayerNormalization is left alone on purpose: it takes no position ids of XLM-R's kind (counted over the tokens that
 are not padding), is int32-only, and the embedding lookup is under 1 % of the time.
@@ -23,36 +23,21 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from embedrt.errors import ExportError, UnsupportedModelError
+from embedrt.errors import EmbedrtError, ExportError, UnsupportedModelError
 from embedrt_export import roles
+from embedrt_export.architectures import ARCHITECTURES, FUSED_ACTIVATIONS
 
 EXPORT_OPSET = 18
 GRAPH_OPSET = 21  # QuantizeLinear with block_size; no operator used here changed its meaning between 18 and 21
 IR_VERSION = 10
 
-FAMILIES = {
-    "bert": "bert",
-    "roberta": "roberta",
-    "xlm-roberta": "roberta",
-    "camembert": "roberta",
-    "distilbert": "distilbert",
-}
-"""transformers' model_type -> family that must be fully fused."""
-
-FUSED_ACTIVATIONS = {
-    "gelu": "BiasGelu",
-    "gelu_new": "FastGelu",
-    "gelu_fast": "FastGelu",
-    "gelu_pytorch_tanh": "FastGelu",
-    "relu": "Relu",
-}
-"""hidden_act -> operator that computes the same function. FastGelu is the tanh formula, which these ones are; the
-exact (erf) gelu is never replaced by it."""
-
 _COUNTED = (
     "Attention", "MultiHeadAttention", "BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", "LayerNormalization",
     "EmbedLayerNormalization", "Relu", "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
 )  # fmt: skip
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a text gives."""
 
 Progress = Callable[[str], None]
 
@@ -77,15 +62,15 @@ def build_fp32(encoder: Any, work_dir: Path, progress: Progress | None = None) -
     `work_dir` must exist and have room for the weights once; files left in it can be deleted afterwards.
 
     Raises:
-        UnsupportedModelError: optimum cannot export the architecture, or a known family did not fuse.
-        ExportError: the export failed otherwise.
+        UnsupportedModelError: a known family did not fuse, or the graph asks for inputs that a text does not give.
+        ExportError: optimum failed; which architectures it can export was asked long before.
     """
     say = progress or (lambda _message: None)
     path = work_dir / "model.onnx"
     say("exporting the graph")
     _export(encoder, work_dir)
     config = encoder.config
-    family = FAMILIES.get(config.model_type)
+    family = ARCHITECTURES[config.model_type].family
     notes: tuple[str, ...] = ()
     if family is None:
         model = onnx.load(str(path))
@@ -96,6 +81,7 @@ def build_fp32(encoder: Any, work_dir: Path, progress: Progress | None = None) -
         check_fused(model, int(config.num_hidden_layers), _activation(config), config.model_type)
         roles.name_by_role(model, int(config.num_hidden_layers))
     _delete_files(work_dir)
+    _check_inputs(model, config.model_type)
     finish(model)
     return EncoderGraph(model, family, count_operators(model), notes)
 
@@ -155,10 +141,20 @@ def _export(encoder: Any, work_dir: Path) -> None:
                 no_post_process=True,
                 do_validation=False,
             )
-    except (ValueError, KeyError, NotImplementedError) as exc:
-        raise UnsupportedModelError(f"optimum cannot export architecture {encoder.config.model_type!r}: {exc}") from exc
-    except RuntimeError as exc:
-        raise ExportError(f"exporting architecture {encoder.config.model_type!r} failed: {exc}") from exc
+    except (EmbedrtError, OSError, MemoryError):  # a full disk says so itself
+        raise
+    except Exception as exc:  # whatever tracing a model's code may raise
+        raise ExportError(
+            f"tracing the architecture {encoder.config.model_type!r} failed ({type(exc).__name__}: {exc}); this "
+            "architecture is supported, so it is something in this model's config"
+        ) from exc
+
+
+def _check_inputs(model: onnx.ModelProto, what: str) -> None:
+    """A decoder's graph wants position ids, Longformer's another mask."""
+    other = [value.name for value in model.graph.input if value.name not in INPUTS]
+    if other:
+        raise UnsupportedModelError(f"{what}: its graph asks for {', '.join(other)}, which is not supported yet")
 
 
 def _fuse(path: Path, num_heads: int, hidden_size: int) -> onnx.ModelProto:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle import POOLING_MODES
-from embedrt.errors import OptionError, SourceError, UnsupportedModelError
+from embedrt.errors import ExportError, OptionError, SourceError, UnsupportedModelError
+from embedrt_export.checkpoint import check_complete, tensor_names
+from embedrt_export.kinds import own_code_error
 from embedrt_export.prompts import Family, find_family
-from embedrt_export.source import ModelSource, read_modules, resolve, weight_names
+from embedrt_export.source import ModelSource, resolve
 
-# Class names of modules.json, at old and new module paths, that a bundle can say.
-MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 # Their position ids begin at pad_token_id + 1, and those below are never used.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
 _BATCH_TEXTS = 16
@@ -59,26 +58,32 @@ class Reference:
         ]
 
 
-def load_reference(source: ModelSource, *, pooling: str | None = None, max_tokens: int | None = None) -> Reference:
+def load_reference(
+    source: ModelSource, *, pooling: str | None = None, max_tokens: int | None = None, name: str | None = None
+) -> Reference:
     """Load the model in fp32 with the pooling and the limit that the bundle will have.
 
+    `name` is what the caller calls the model; families are known by it before any name that its files say.
+
     Raises:
-        UnsupportedModelError: modules.json names a module that a bundle cannot say.
+        UnsupportedModelError: the model needs code or a version that is not there, or has no pooling to replace.
         OptionError: `pooling` is needed, unknown, or does not fit; `max_tokens` is out of range.
-        SourceError: transformers or sentence-transformers cannot load it.
+        SourceError: the checkpoint is not the encoder's, or sentence-transformers cannot load it.
     """
-    family = find_family(source.name, str(source.config.get("_name_or_path", "")))
-    notes: list[str] = []
+    stored = tensor_names(source.checkpoint)
+    family = find_family(name or "", source.name, str(source.config.get("_name_or_path", "")))
+    notes = list(source.notes)
     with _quiet():
         try:
             model = _load_pipeline(source) if source.is_pipeline else _load_plain(source, pooling, family, notes)
         except (OptionError, UnsupportedModelError):
             raise
         except Exception as exc:  # transformers raises many kinds
-            raise SourceError(f"{source.name} cannot be loaded by sentence-transformers: {exc}") from exc
+            raise _load_error(source, exc) from exc
     if source.is_pipeline and pooling is not None:
         _replace_pooling(model, pooling, notes)
-    _check_complete(source, model[0].model)
+    check_complete(source.name, model[0].model, stored)
+    _give_pad_token(model, source, notes)
     model = model.float().eval()
     limit = _limit(model, source, max_tokens)
     model.max_seq_length = limit
@@ -98,40 +103,25 @@ def reference_vectors(
     return load_reference(resolve(model), pooling=pooling, max_tokens=max_tokens).encode(texts, prompt, advance)
 
 
-def _check_complete(source: ModelSource, encoder: Any) -> None:
-    """transformers fills weights that a checkpoint lacks with random numbers; that is an error here.
+def _load_error(source: ModelSource, exc: Exception) -> ExportError:
+    """What loading ended with; transformers' advice to run a model's own code is none that embedrt takes."""
+    text = str(exc)
+    if "trust_remote_code" in text:
+        return own_code_error(source.name)
+    return SourceError(f"{source.name} cannot be loaded by sentence-transformers: {text}")
 
-    A pooler is left out on purpose: no sentence embedding reads it, and most checkpoints have none.
 
-    Raises:
-        SourceError: the checkpoint lacks weights of the encoder.
-    """
-    stored = weight_names(source)
-    if not stored:
-        return  # pickles, whose names are not to be had without loading them
-    prefix = f"{encoder.base_model_prefix}."
-    known = {name.removeprefix(prefix) for name in stored}
-    known |= {re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name) for name in known}
-    known |= {re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name) for name in known}
-    wanted = [name for name, _ in encoder.named_parameters() if not name.startswith("pooler.")]
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        raise SourceError(
-            f"{source.name}: its checkpoint lacks {len(missing)} of the encoder's {len(wanted)} weights, "
-            f"the first is {missing[0]}; it belongs to another architecture than config.json says, or is damaged"
-        )
+def _give_pad_token(model: Any, source: ModelSource, notes: list[str]) -> None:
+    """A tokenizer without padding gets the config's pad id, else the first id: padding is masked, so any will do."""
+    tokenizer = model.tokenizer
+    if tokenizer is not None and tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(int(source.config.get("pad_token_id") or 0))
+        notes.append(f"the tokenizer has no padding token; {tokenizer.pad_token!r} pads, which changes no vector")
 
 
 def _load_pipeline(source: ModelSource) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    for module in read_modules(source.path):
-        package, _, name = str(module["type"]).rpartition(".")
-        if not package.startswith("sentence_transformers") or name not in MODULES:
-            raise UnsupportedModelError(
-                f"{source.name}: modules.json names {module['type']}, which a bundle cannot express; "
-                f"known are {', '.join(MODULES)}"
-            )
     return SentenceTransformer(str(source.path), device="cpu", model_kwargs={"dtype": "float32"})
 
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedrt.bundle import sha256_of
 from embedrt.errors import SourceError
+from embedrt_export.architectures import check_architecture, check_settings
+from embedrt_export.checkpoint import FORMATS, find_checkpoint
+from embedrt_export.hub import SMALL_FILES, open_repository, select_files
+from embedrt_export.kinds import SmallFiles, check_dense, check_kind
+from embedrt_export.names import find_name
 
-_WANTED = (
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.safetensors",
-    "pytorch_model*.bin",
-    "**/*.json",
-    "**/*.safetensors",
-    "**/*.bin",
-)
-_UNWANTED = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "training_args.bin", "optimizer.*")
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_CONFIGS = ("config.json", "sentence_bert_config.json", "adapter_config.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -34,42 +26,51 @@ class ModelSource:
     """A model's files on disk."""
 
     path: Path
-    name: str  # hub id, or the directory's name
-    revision: str | None  # commit, where the hub tells it
+    name: str  # hub id, or what `embedrt_export.names` finds
+    revision: str | None  # commit, where the hub or its cache tells it
     config: dict[str, Any]  # config.json of the encoder
     is_pipeline: bool  # has sentence-transformers' modules.json
+    checkpoint: tuple[Path, ...]  # the encoder's weights
+    notes: tuple[str, ...] = ()
 
 
 def resolve(model: str | Path, revision: str | None = None, *, show_progress: bool = False) -> ModelSource:
-    """Find the model, download it if it is a hub id, and check that its files are whole.
+    """Find the model, download it if it is a hub id, and check that it can be exported and that its files are whole.
+
+    What the model is is asked of its small files first, so that nothing large is downloaded in vain.
 
     `show_progress` shows the hub's bars on stderr, if that is a terminal.
 
     Raises:
         SourceError: not found, no network, or a file is missing or truncated; the message says what to do.
+        UnsupportedModelError: it is no text encoder, or of an architecture or a version that is not supported.
     """
     path = Path(model)
     if path.is_dir():
         if revision is not None:
             raise SourceError(f"{model} is a local directory; --revision goes with a hub id")
-        name = path.resolve().name
+        files = _small_files(path)
+        named = find_name(path, str(files.config.get("_name_or_path", "")))
+        name = named.name if named else ""
+        _check(name or str(model), files)
+        checkpoint = find_checkpoint(encoder_folder(path, files.modules))
+        revision = named.revision if named else None
+        name = name or f"{files.config['model_type']}-{_sha256(path, checkpoint, files.modules)[:8]}"
+        notes = (f"named {name} by {named.source}",) if named and named.source else ()
     else:
-        with _hub_bars(show_progress and sys.stderr.isatty()):
-            path, revision = _download(str(model), revision)
-        name = str(model)
-    is_pipeline = (path / "modules.json").is_file()
-    root = _encoder_root(path) if is_pipeline else path
-    config = _read_json(root / "config.json")
-    _check_weights(root)
-    return ModelSource(path, name, revision, config, is_pipeline)
+        path, name, notes = _download(str(model), revision, show_progress), str(model), ()
+        files = _small_files(path)
+        checkpoint = find_checkpoint(encoder_folder(path, files.modules))
+        revision = path.name if len(path.name) == 40 else revision
+    for module in files.modules or ():
+        if str(module["type"]).endswith(".Dense"):
+            check_dense(name, _optional_json(path / str(module.get("path", "")) / "config.json"))
+    return ModelSource(path, name, revision, dict(files.config), files.modules is not None, checkpoint, notes)
 
 
 def sha256_of_weights(source: ModelSource) -> str:
-    """One sha256 over the names and hashes of all weight files, in the order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted({file for pattern in _WEIGHTS for file in source.path.rglob(pattern)}):
-        digest.update(f"{file.relative_to(source.path).as_posix()} {sha256_of(file)}\n".encode())
-    return digest.hexdigest()
+    """One sha256 over the names and hashes of the weight files that are read, in the order of their names."""
+    return _sha256(source.path, source.checkpoint, read_modules(source.path) if source.is_pipeline else None)
 
 
 def read_modules(path: Path) -> list[dict[str, Any]]:
@@ -80,115 +81,78 @@ def read_modules(path: Path) -> list[dict[str, Any]]:
     return sorted(modules, key=lambda module: int(module.get("idx", 0)))
 
 
-def _encoder_root(path: Path) -> Path:
+def encoder_folder(path: Path, modules: Sequence[Mapping[str, Any]] | None) -> Path:
     """Where the first module, the Transformer, keeps its files."""
-    modules = read_modules(path)
     return path / str(modules[0].get("path", "")) if modules else path
-
-
-@contextlib.contextmanager
-def _hub_bars(shown: bool) -> Iterator[None]:
-    """The hub draws its bars into log files too; there an error must be the only line."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    change = not shown and not are_progress_bars_disabled()
-    if change:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if change:
-            enable_progress_bars()
-
-
-def _download(model: str, revision: str | None) -> tuple[Path, str | None]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    cures = {
-        HFValidationError: "there is no such directory, and it is no hub id either (OWNER/NAME)",
-        GatedRepoError: "its owner asks for consent: accept on its page, then 'hf auth login'",
-        RevisionNotFoundError: f"it has no revision {revision!r}",
-        RepositoryNotFoundError: "neither a local directory nor on the hub; check the spelling, or 'hf auth login'",
-        LocalEntryNotFoundError: "no such directory, and the hub cannot be reached; check the network or the proxy, "
-        "or give a directory that holds the model",
-    }
-    try:
-        folder = Path(
-            snapshot_download(model, revision=revision, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED))
-        )
-    except tuple(cures) as exc:
-        cure = next(text for kind, text in cures.items() if isinstance(exc, kind))
-        raise SourceError(f"model {model!r}: {cure}") from exc
-    except OSError as exc:  # requests' errors are OSErrors, and so is a full disk
-        raise SourceError(f"model {model!r} could not be downloaded: {exc}") from exc
-    return folder, folder.name if len(folder.name) == 40 else revision
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SourceError(
-            f"{file} is missing; MODEL must be a sentence-transformers or transformers directory with its weights"
-        ) from None
-    except (OSError, ValueError) as exc:
-        raise SourceError(f"{file} cannot be read: {exc}; download the model again") from exc
-
-
-def _check_weights(root: Path) -> None:
-    """Whole weights, before minutes are spent on half of them."""
-    index = root / "model.safetensors.index.json"
-    if index.is_file():
-        files = [root / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
-    elif (root / "model.safetensors").is_file():
-        files = [root / "model.safetensors"]
-    elif any(root.glob("pytorch_model*.bin")):
-        return  # pickles have no length to check; torch says if one is cut
-    else:
-        raise SourceError(f"{root} holds no weights (model.safetensors or pytorch_model.bin); download the model again")
-    for file in files:
-        _check_safetensors(file)
-
-
-def _check_safetensors(file: Path) -> None:
-    """The header says how long the file must be (safetensors' format: u64 length, JSON, then the data)."""
-    if not file.is_file():
-        raise SourceError(f"{file} is missing; download the model again")
-    header, start = _header(file)
-    size = file.stat().st_size
-    end = start + max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
-    if end != size:
-        raise SourceError(f"{file} is truncated: it has {size} bytes and should have {end}; download it again")
-
-
-def _header(file: Path) -> tuple[dict[str, Any], int]:
-    """The header, and where the data begins behind it."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        head = int.from_bytes(stream.read(8), "little")
-        if size < 8 or head > size:
-            raise SourceError(f"{file} is truncated or no safetensors file ({size} bytes); download it again")
-        try:
-            header: dict[str, Any] = json.loads(stream.read(head))
-        except ValueError as exc:
-            raise SourceError(f"{file} has a damaged header; download it again") from exc
-    return header, 8 + head
-
-
-def weight_names(source: ModelSource) -> frozenset[str]:
-    """Names of the encoder's tensors in its safetensors files; empty for other formats."""
-    root = _encoder_root(source.path) if source.is_pipeline else source.path
-    return frozenset(name for file in root.glob("*.safetensors") for name in _header(file)[0] if name != "__metadata__")
 
 
 def free_bytes(folder: Path) -> int:
     """Bytes that can still be written under `folder`."""
     stats = os.statvfs(folder)
     return stats.f_bavail * stats.f_frsize
+
+
+def _download(model: str, revision: str | None, show_progress: bool) -> Path:
+    """The folder of a hub's model, with what it is read from; refused before its weights are downloaded."""
+    hub = open_repository(model, revision, show_progress=show_progress)
+    if hub.files is None:  # offline: what the cache holds
+        path = hub.fetch(SMALL_FILES)
+        _check(model, _small_files(path))
+        return path
+    path = hub.fetch(SMALL_FILES)
+    folders = [str(module.get("path", "")) for module in read_modules(path)] if "modules.json" in hub.files else [""]
+    first = folders[0] if folders else ""
+    hub.fetch([*SMALL_FILES, *(f"{first}/{name}".lstrip("/") for name in _CONFIGS)])
+    _check(model, _small_files(path))
+    return hub.fetch(select_files(hub.files, folders))
+
+
+def _small_files(path: Path) -> SmallFiles:
+    modules = read_modules(path) if (path / "modules.json").is_file() else None
+    root = encoder_folder(path, modules)
+    adapter = root / "adapter_config.json"
+    return SmallFiles(
+        modules=modules,
+        config=_optional_json(root / "config.json"),
+        pipeline=_optional_json(path / "config_sentence_transformers.json"),
+        transformer=_optional_json(root / "sentence_bert_config.json"),
+        adapter=_read_json(adapter) if adapter.is_file() else None,
+    )
+
+
+def _check(name: str, files: SmallFiles) -> None:
+    """What the model is, then whether that can be exported."""
+    check_kind(name, files)
+    if not files.config:
+        raise SourceError(
+            f"{name}: config.json is missing; MODEL must be a sentence-transformers or transformers directory with its "
+            "weights"
+        )
+    check_architecture(name, files.config)
+    check_settings(name, files.config)
+
+
+def _sha256(path: Path, checkpoint: Sequence[Path], modules: Sequence[Mapping[str, Any]] | None) -> str:
+    """Over the encoder's checkpoint and the first format of weights in each later module's folder."""
+    files = set(checkpoint)
+    for module in (modules or ())[1:]:
+        folder = path / str(module.get("path", ""))
+        files |= set([folder / name for name, _shards in FORMATS if (folder / name).is_file()][:1])
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _optional_json(file: Path) -> dict[str, Any]:
+    data = _read_json(file) if file.is_file() else {}
+    if not isinstance(data, dict):
+        raise SourceError(f"{file} is not a JSON object; download the model again")
+    return data
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise SourceError(f"{file} cannot be read: {exc}; download the model again") from exc

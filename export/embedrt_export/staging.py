@@ -6,15 +6,55 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedrt.bundle import read_bundle
+from embedrt.bundle import MANIFEST_NAME, read_bundle
 from embedrt.errors import ExportError
 from embedrt_export.source import free_bytes
+
+
+def resolve_out(out: Path, *, replace: bool) -> Path:
+    """Where the bundle will lie: `out` with its symbolic links followed, checked before any work.
+
+    The bundle is renamed into place, so the place must be one that can be renamed, in a directory that can be written.
+
+    Raises:
+        ExportError: it exists and is not to be replaced, is no bundle, or cannot be renamed.
+    """
+    try:
+        place = out.resolve()
+        exists = place.exists()
+    except (OSError, RuntimeError) as exc:  # links in a circle
+        raise ExportError(f"{out} cannot be resolved: {exc}") from exc
+    shown = f"{out}" if place == out.absolute() else f"{out} ({place})"
+    if exists and _is_mounted(place):
+        raise ExportError(f"{shown} is a mount point, which cannot be replaced; choose a folder in it: {out}/NAME")
+    if exists and not replace:
+        raise ExportError(f"{shown} exists already; --force replaces it")
+    if exists and not (place / MANIFEST_NAME).is_file() and (place.is_file() or any(place.iterdir())):
+        raise ExportError(f"{shown} is not a bundle, so --force does not replace it; choose another place")
+    above = next(parent for parent in place.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ExportError(f"cannot write in {above}; choose another place")
+    return place
+
+
+def _is_mounted(place: Path) -> bool:
+    """Also a bind mount of the same file system, as containers have them, which os.path.ismount does not see."""
+    if os.path.ismount(place):
+        return True
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # not on Linux
+        return False
+    # The fifth field is the mount point; a blank, a tab, a newline and a backslash stand as octal numbers.
+    points = (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split(" ")[4]) for line in lines)
+    return str(place) in points
 
 
 @contextmanager
@@ -74,7 +114,11 @@ def publish(root: Path, out: Path) -> None:
         root.rename(out)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-    out.replace(old)
+    try:
+        out.replace(old)
+    except OSError:
+        old.rmdir()
+        raise
     try:
         root.rename(out)
     except OSError:

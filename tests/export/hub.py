@@ -7,15 +7,24 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 GATED = "tests/gated"  # listed by everybody, given to nobody
 
 
+@dataclass(frozen=True)
+class Hub:
+    """A hub that runs."""
+
+    endpoint: str
+    sent: list[str] = field(default_factory=list)  # OWNER/NAME/FILE of each file whose bytes went out
+
+
 @contextmanager
-def serve(commits: Mapping[str, Path], refs: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """The endpoint of a hub that runs until the block ends.
+def serve(commits: Mapping[str, Path], refs: Mapping[str, Mapping[str, str]]) -> Iterator[Hub]:
+    """A hub that runs until the block ends.
 
     Args:
         commits: commit hash -> folder with its files.
@@ -25,12 +34,12 @@ def serve(commits: Mapping[str, Path], refs: Mapping[str, Mapping[str, str]]) ->
     class Handler(_Handler):
         pass
 
-    Handler.commits, Handler.refs = commits, refs
+    Handler.commits, Handler.refs, Handler.sent = commits, refs, []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield Hub(f"http://127.0.0.1:{server.server_port}", Handler.sent)
         finally:
             server.shutdown()
             thread.join()
@@ -40,6 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     commits: Mapping[str, Path]
     refs: Mapping[str, Mapping[str, str]]
+    sent: list[str]
 
     def do_GET(self) -> None:
         self._answer()
@@ -70,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_file():
             return self._refuse(404, "EntryNotFound", "Entry not found")
         data = file.read_bytes()
+        if self.command == "GET":
+            self.sent.append("/".join((repo, *parts[4:])))
         return self._send(data, {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit})
 
     def _info(self, repo: str, commit: str, folder: Path) -> bytes:

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from embedrt import open_bundle
+from embedrt_export.hub import select_files
 from tests import tiny
 from tests.export import hub
 
@@ -52,10 +55,10 @@ def test_models_of_a_hub_and_every_refusal(tmp_path: Path) -> None:
         ["export", model, str(out / str(i)), "--variants", "fp32", "-q", *options]
         for i, (model, *options) in enumerate(commands)
     ]
-    with hub.serve(commits, refs) as endpoint:
+    with hub.serve(commits, refs) as served:
         ran = subprocess.run(
             [sys.executable, "-c", RUN_ALL], input=json.dumps(argv), capture_output=True, text=True, check=True,
-            env=environment(endpoint, tmp_path / "home"),
+            env=environment(served.endpoint, tmp_path / "home"),
         )  # fmt: skip
     results = [json.loads(line) for line in ran.stdout.splitlines()]
     for (code, stderr), (command, refusal) in zip(results, commands.items(), strict=True):
@@ -65,6 +68,74 @@ def test_models_of_a_hub_and_every_refusal(tmp_path: Path) -> None:
     assert [path.name for path in out.iterdir()] == ["0"]
     manifest = open_bundle(out / "0").manifest
     assert (manifest.source.model, manifest.source.revision, manifest.name) == ("tests/tiny", SECOND, "tiny")
+
+
+STRAY = (
+    "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "rust_model.ot", "training_args.bin",
+    "trainer_state.json", "onnx/model.onnx", "onnx/config.json", "openvino/openvino_model.bin",
+    "checkpoint-500/model.safetensors", "model-Q4.gguf", "2_Dense/pytorch_model.bin", "photo.png",
+)  # fmt: skip
+
+
+def test_a_download_takes_what_the_model_is_read_from_and_works_offline_afterwards(tmp_path: Path) -> None:
+    model = tiny.save_pipeline(tmp_path / "1", dense=(32,))
+    needed = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
+    for name in STRAY:
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_bytes(b"not read")
+    router = tmp_path / "router"
+    router.mkdir()
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Router"}
+    (router / "modules.json").write_text(json.dumps([module]))
+    (router / "model.safetensors").write_bytes(b"gigabytes")
+    refs = {"tests/tiny": {"main": FIRST}, "tests/router": {"main": SECOND}}
+    argv = [["export", name, str(tmp_path / "out" / name), "--variants", "fp32", "-q"] for name in refs]
+    with hub.serve({FIRST: model, SECOND: router}, refs) as served:
+        env = environment(served.endpoint, tmp_path / "home")
+        ran = subprocess.run(
+            [sys.executable, "-c", RUN_ALL], input=json.dumps(argv), capture_output=True, text=True, check=True, env=env
+        )
+    (code, stderr), (refused, kind) = (json.loads(line) for line in ran.stdout.splitlines())
+    assert (code, stderr, refused) == (0, "", 1)
+    assert kind.startswith("error: tests/router is a router")
+    assert sorted(served.sent) == ["tests/router/modules.json", *sorted(f"tests/tiny/{name}" for name in needed)]
+    again = ["export", "tests/tiny", str(tmp_path / "again"), "--variants", "fp32", "-q"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "embedrt", *again], capture_output=True, text=True, check=False, env=env
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")  # the hub is gone
+    first, second = (open_bundle(tmp_path / name).manifest for name in ("out/tests/tiny", "again"))
+    assert first.source == second.source
+
+
+@pytest.mark.parametrize(
+    ("names", "folders", "taken"),
+    [
+        (["model.safetensors", "pytorch_model.bin"], [""], ["model.safetensors"]),
+        (["pytorch_model.bin", "config.json", "tf_model.h5"], [""], ["config.json", "pytorch_model.bin"]),
+        (
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
+             "model.fp16.safetensors", "pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"],
+            [""],
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"],
+        ),
+        (
+            ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json", "eval_results.json"],
+            [""],
+            ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"],
+        ),
+        (  # the encoder in a folder of its own, as the first sentence-transformers saved it
+            ["modules.json", "0_Transformer/pytorch_model.bin", "0_Transformer/vocab.txt", "1_Pooling/config.json",
+             "model.safetensors", "other/vocab.txt", "README.md"],
+            ["0_Transformer", "1_Pooling"],
+            ["0_Transformer/pytorch_model.bin", "0_Transformer/vocab.txt", "1_Pooling/config.json", "README.md",
+             "modules.json"],
+        ),
+        (["sentencepiece.bpe.model", "merges.txt", "modeling.py"], [""], ["merges.txt", "sentencepiece.bpe.model"]),
+    ],
+)  # fmt: skip
+def test_one_format_of_weights_and_the_texts_beside_it(names: list[str], folders: list[str], taken: list[str]) -> None:
+    assert select_files(names, folders) == tuple(taken)
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:

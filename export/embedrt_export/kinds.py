@@ -1,0 +1,176 @@
+"""What a model directory is, told from its small files: what is no text encoder is refused as what it is, before its
+weights are looked for or downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from embedrt.errors import UnsupportedModelError
+
+MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
+"""Class names of modules.json, at old and new module paths, that a bundle can say."""
+
+_OTHER_MODULES = {
+    "StaticEmbedding": "static embeddings, a table of token vectors without an encoder",
+    "Router": "a router, which sends queries and documents through different models",
+    "Asym": "a router, which sends queries and documents through different models",
+    "BoW": "a bag of words",
+    "WordEmbeddings": "word embeddings, a table of word vectors without an encoder",
+    "WordWeights": "weights by word",
+    "CNN": "a convolutional network over word vectors",
+    "LSTM": "an LSTM over word vectors",
+    "WeightedLayerPooling": "a weighted sum over an encoder's layers",
+    "CLIPModel": "a model of pictures and texts",
+    "MLMTransformer": "a sparse encoder, whose vectors are as wide as its vocabulary",
+    "SpladePooling": "a sparse encoder, whose vectors are as wide as its vocabulary",
+    "SparseAutoEncoder": "a sparse encoder",
+    "CSR": "a sparse encoder",
+    "SparseStaticEmbedding": "a sparse encoder, a table of token weights",
+    "IDF": "a sparse encoder, a table of token weights",
+    "LogitScore": "a reranker, which scores a query with a document",
+    "MultiVectorMask": "a multi-vector model, which keeps a vector per token",
+}
+"""Class of modules.json -> what a model with it is."""
+
+_OTHER_PACKAGES = {"pylate": "a multi-vector model (ColBERT), which keeps a vector per token"}
+
+_OTHER_CLASSES = {
+    "CrossEncoder": "a reranker (sentence-transformers' CrossEncoder), which scores a query with a document",
+    "SparseEncoder": "a sparse encoder, whose vectors are as wide as its vocabulary",
+    "MultiVectorEncoder": "a multi-vector model, which keeps a vector per token",
+}
+"""model_type of config_sentence_transformers.json -> what it is."""
+
+_OTHER_TASKS = {
+    "sequence-classification": _OTHER_CLASSES["CrossEncoder"],
+    "fill-mask": _OTHER_CLASSES["SparseEncoder"],
+    "text-generation": "a text generator used as a reranker",
+    "any-to-any": "a generator of texts and pictures",
+}
+"""transformer_task of sentence_bert_config.json -> what it is."""
+
+_OTHER_HEADS = {
+    "ForSequenceClassification": "a classifier or reranker",
+    "ForTokenClassification": "a tagger of tokens",
+    "ForQuestionAnswering": "a reader that marks answers",
+    "ForMultipleChoice": "a model of multiple-choice questions",
+    "ForNextSentencePrediction": "a classifier of sentence pairs",
+    "HF_ColBERT": "a multi-vector model (ColBERT), which keeps a vector per token",
+    "StaticModel": _OTHER_MODULES["StaticEmbedding"],
+}
+"""End of a class in config.json's architectures -> what a plain transformers directory with it is.
+
+A head of pre-training (ForMaskedLM, ForPreTraining) is no such task: encoders are commonly published with it."""
+
+_OTHER_TYPES = {
+    "model2vec": _OTHER_MODULES["StaticEmbedding"],
+    **dict.fromkeys(
+        ("clip", "clip_text_model", "chinese_clip", "siglip", "siglip2", "align", "blip", "altclip"),
+        _OTHER_MODULES["CLIPModel"],
+    ),
+}
+"""model_type of config.json -> what it is."""
+
+
+@dataclass(frozen=True)
+class SmallFiles:
+    """What the small JSON files of a model directory say; empty where there is no such file."""
+
+    modules: Sequence[Mapping[str, Any]] | None = None  # modules.json; None in a plain transformers directory
+    config: Mapping[str, Any] = field(default_factory=dict)  # config.json of the first module
+    pipeline: Mapping[str, Any] = field(default_factory=dict)  # config_sentence_transformers.json
+    transformer: Mapping[str, Any] = field(default_factory=dict)  # sentence_bert_config.json of the first module
+    adapter: Mapping[str, Any] | None = None  # adapter_config.json of the first module
+
+
+def check_kind(name: str, files: SmallFiles) -> None:
+    """Refuse what is no text encoder with a pooling that a bundle can say.
+
+    Raises:
+        UnsupportedModelError: the message says what the model is.
+    """
+    kind = other_kind(files)
+    if kind is not None:
+        raise UnsupportedModelError(f"{name} is {kind}; embedrt exports text encoders of one vector per text")
+    if files.adapter is not None:
+        base = files.adapter.get("base_model_name_or_path") or "its base model"
+        raise UnsupportedModelError(
+            f"{name} is an adapter ({files.adapter.get('peft_type', 'PEFT')}) of {base}, not a whole model; merge them "
+            "with peft's model.merge_and_unload(), save that with save_pretrained, and export the result"
+        )
+    for module in files.modules or ():
+        package, _, kind = str(module["type"]).rpartition(".")
+        if not package.startswith("sentence_transformers") or kind not in MODULES:
+            raise UnsupportedModelError(
+                f"{name}: modules.json names {module['type']}, which a bundle cannot express; "
+                f"known are {', '.join(MODULES)}"
+            )
+    code = own_code_of(files)
+    if code is not None:
+        raise own_code_error(name, code)
+
+
+def check_dense(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse a Dense module's config.json whose activation is not torch's; sentence-transformers would take Tanh.
+
+    Raises:
+        UnsupportedModelError: it is code of the model's own.
+    """
+    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    if not activation.startswith("torch."):
+        raise own_code_error(name, activation)
+
+
+def own_code_error(name: str, code: str | None = None) -> UnsupportedModelError:
+    """For a model that only its own code can compute; there is no argument that would have it run."""
+    named = f" ({code})" if code else ""
+    return UnsupportedModelError(
+        f"{name} needs code of its own{named}, which embedrt never runs; only models whose code is in transformers and "
+        "sentence-transformers can be exported"
+    )
+
+
+def other_kind(files: SmallFiles) -> str | None:
+    """What a model is, if it is known to be something else than a text encoder."""
+    modules = [str(module["type"]) for module in files.modules or ()]
+    return (
+        _OTHER_CLASSES.get(str(files.pipeline.get("model_type")))
+        or _first(_of_module(module) for module in modules)
+        or _OTHER_TASKS.get(str(files.transformer.get("transformer_task")))
+        or _OTHER_TYPES.get(str(files.config.get("model_type")))
+        # A pipeline says how its encoder is pooled, whatever task the encoder was trained for.
+        or (_of_architectures(files.config) if files.modules is None else None)
+    )
+
+
+def own_code_of(files: SmallFiles) -> str | None:
+    """The class outside transformers that a config names as its model or config.
+
+    A model_type that transformers knows does not help: its own class would be loaded and compute something else, as
+    GPT-like attention in place of gte-Qwen2's, which looks both ways.
+    """
+    named = files.config.get("auto_map")
+    if not isinstance(named, Mapping):
+        return None
+    return next((str(named[kind]) for kind in ("AutoModel", "AutoConfig") if named.get(kind)), None)
+
+
+def _of_module(module: str) -> str | None:
+    package, _, name = module.rpartition(".")
+    kind = _OTHER_PACKAGES.get(package.partition(".")[0]) or _OTHER_MODULES.get(name)
+    return None if kind is None else f"{kind} (modules.json names {module})"
+
+
+def _of_architectures(config: Mapping[str, Any]) -> str | None:
+    for architecture in config.get("architectures") or ():
+        for end, kind in _OTHER_HEADS.items():
+            if str(architecture).endswith(end):
+                return f"{kind} ({architecture})"
+    return None
+
+
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((kind for kind in found if kind is not None), None)
