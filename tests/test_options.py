@@ -68,7 +68,7 @@ def test_a_value_is_kept(name: str, value: object) -> None:
         ({"prompts": {"a": "b"}}, "unknown option 'prompts'; prompts are set once: Embedder(..., prompts=...)"),
         ({"max_length": 16}, "unknown option 'max_length'; the limit is set once: Embedder(..., max_tokens=...)"),
         ({"max_seq_length": 16}, "with_options(max_tokens=...)"),
-        ({"convert_to_numpy": False}, "embedrt gives numpy arrays"),
+        ({"convert_to_numpy": "no"}, "convert_to_numpy must be True or False, not 'no'"),
         ({"output_value": "token_embeddings", "truncate_dim": 8}, "goes with neither truncate_dim nor precision"),
         ({"output_value": "token_embeddings", "precision": "int8"}, "goes with neither truncate_dim nor precision"),
         ({"prompt": 3}, "prompt must be a string, not int"),
@@ -93,12 +93,15 @@ def test_what_sentence_transformers_users_pass_is_accepted() -> None:
 def test_a_tensor_is_given_where_torch_is_imported_and_refused_with_advice_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert parse(convert_to_tensor=True).as_tensor
-    assert parse(convert_to_tensor=True, convert_to_numpy=False).as_tensor
-    assert not parse(convert_to_tensor=True, output_value="token_embeddings").as_tensor
+    assert parse(convert_to_tensor=True).container == "tensor"
+    assert parse(convert_to_tensor=True, convert_to_numpy=False).container == "tensor"
+    assert parse(convert_to_numpy=False).container == "tensors"
+    assert parse(convert_to_tensor=True, output_value="token_embeddings").container == "array"
     monkeypatch.delitem(sys.modules, "torch")
     with pytest.raises(OptionError, match=r"tensors where torch is imported before the call; torch.from_numpy"):
         parse(convert_to_tensor=True)
+    with pytest.raises(OptionError, match="embedrt gives numpy arrays"):
+        parse(convert_to_numpy=False)
 
 
 def test_a_dimension_that_was_set_holds_where_the_call_gives_none() -> None:

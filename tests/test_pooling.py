@@ -139,7 +139,7 @@ def with_stages(root: Path, pooling: tuple[str, ...], stages: tuple[Stage, ...])
     bundle = write_bundle(root)
     files = bundle.manifest.files + tuple(describe_file(root, s.path) for s in stages if s.path is not None)
     architecture = replace(bundle.manifest.architecture, hidden_size=WIDTH)
-    pipeline = Pipeline(pooling, True, stages, 0)
+    pipeline = Pipeline(pooling, True, stages, WIDTH)  # heads know their own width
     return write_bundle(root, {"files": files, "architecture": architecture, "pipeline": pipeline})
 
 

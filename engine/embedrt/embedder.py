@@ -173,7 +173,8 @@ class Embedder(SentenceTransformersNames):
             truncate_dim: keep the first so many dimensions; normalized vectors are normalized again.
             on_overflow: "truncate" cuts texts over `max_tokens` and warns once per call; "error" refuses them.
             convert_to_tensor: a torch tensor instead of an array, where torch is imported already.
-            device, pool, chunk_size, convert_to_numpy: sentence-transformers'; taken where they say what is so anyway.
+            convert_to_numpy: False is a list of tensors, one per text.
+            device, pool, chunk_size: sentence-transformers'; taken where they say what is so anyway.
 
         Returns:
             float32 (D,) for a string, (N, D) for several, (0, D) for none. Token embeddings are (n, H) for a string,
@@ -230,7 +231,7 @@ class Embedder(SentenceTransformersNames):
         chosen = self.resolve(kind=kind, **options)
         if on_error not in ("raise", "skip"):
             raise OptionError(f"on_error must be raise or skip, not {on_error!r}")
-        if chosen.output_value != "sentence_embedding" or chosen.as_tensor:
+        if chosen.output_value != "sentence_embedding" or chosen.container != "array":
             raise OptionError("encode_stream gives sentence embeddings as arrays; encode has output_value and tensors")
         size = whole_number("block_size", block_size) or 1
         return self._encoding.stream(several_texts(texts), chosen, block_size=size, skip=on_error == "skip")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from itertools import repeat
 from typing import Any
@@ -45,6 +45,7 @@ class Encoding:
     settings: Settings
     runner: WindowRunner
     shape: Shaper
+    _plain: dict[str, EncodeOptions] = field(default_factory=dict)  # of calls without options, by kind
 
     @property
     def dimension(self) -> int:
@@ -53,7 +54,9 @@ class Encoding:
 
     def options(self, given: Mapping[str, Any], kind: Kind) -> EncodeOptions:
         """What a call means, checked."""
-        return parse_options(
+        if not given and kind in self._plain:
+            return self._plain[kind]
+        options = parse_options(
             given,
             kind,
             self.settings.prompts,
@@ -61,6 +64,9 @@ class Encoding:
             truncate_dim=self.settings.truncate_dim,
             device=self.model.device,
         )
+        if not given:
+            self._plain[kind] = options
+        return options
 
     def encode(self, inputs: Texts, options: EncodeOptions) -> Encoded:
         """Embed one text or several, each different one once."""

@@ -76,16 +76,18 @@ _REFUSED: tuple[tuple[Callable[[Any], bool], str], ...] = (
 )
 
 
-def distinct_windows(texts: Sequence[str], size: int) -> tuple[Iterator[Window], list[int]]:
+def distinct_windows(texts: Sequence[str], size: int) -> tuple[Iterator[Window], Sequence[int]]:
     """Windows of at most `size` different texts, and for each text its row among all of them.
 
     For example `["b", "a", "b"]` gives one window of ("b", "a") and [0, 1, 0].
     """
-    first: dict[str, int] = {}
-    for i, text in enumerate(texts):
-        first.setdefault(text, i)
-    unique, indices = tuple(first), tuple(first.values())
-    row = {text: k for k, text in enumerate(unique)}
-    starts = range(0, len(unique), size)
-    windows = (Window(unique[k : k + size], indices[k : k + size]) for k in starts)
-    return windows, [row[text] for text in texts]
+    unique = tuple(dict.fromkeys(texts))
+    indices: Sequence[int] = range(len(texts))
+    order = indices
+    if len(unique) < len(texts):
+        row = {text: k for k, text in enumerate(unique)}
+        order = [row[text] for text in texts]
+        first = {k: i for i, k in reversed(list(enumerate(order)))}
+        indices = [first[k] for k in range(len(unique))]
+    windows = (Window(unique[k : k + size], indices[k : k + size]) for k in range(0, len(unique), size))
+    return windows, order

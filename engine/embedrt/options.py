@@ -47,7 +47,6 @@ class CommonKwargs(TypedDict, total=False):
     normalize_embeddings: bool
     truncate_dim: int | None
     on_overflow: Literal["truncate", "error"]
-    convert_to_numpy: Literal[True]  # accepted, because there is nothing else
     device: str | None  # accepted where it is the embedder's own
     pool: None  # accepted, because one process uses every core
     task: str | None
@@ -60,6 +59,7 @@ class EncodeKwargs(CommonKwargs, total=False):
     output_value: Literal["sentence_embedding", "token_embeddings"] | None
     precision: Literal["float32", "int8", "uint8", "binary", "ubinary"] | None
     convert_to_tensor: bool
+    convert_to_numpy: bool
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class EncodeOptions:
     on_overflow: str = "truncate"
     batch_size: int | None = None
     show_progress_bar: bool = False
-    as_tensor: bool = False
+    container: str = "array"  # or "tensor", or "tensors": a list of one per text
     unnormalized: bool = False  # stop before the L2 norm at the end of the model's own pipeline, if there is one
 
 
@@ -123,8 +123,8 @@ def parse_options(
         on_overflow=given.get("on_overflow", "truncate"),
         batch_size=whole_number("batch_size", given.get("batch_size")),
         show_progress_bar=_flag("show_progress_bar", given.get("show_progress_bar")),
-        # sentence-transformers ignores it for token embeddings, too.
-        as_tensor=_as_tensor(given) and output_value == "sentence_embedding",
+        # sentence-transformers, too, heeds it for sentence embeddings only.
+        container=_container(given) if output_value == "sentence_embedding" else "array",
     )
 
 
@@ -193,18 +193,18 @@ def _check_harmless(given: Mapping[str, Any], device: str) -> None:
         )
     if given.get("pool") is not None:
         raise OptionError("there is no pool of processes here: one process uses every core; leave pool out")
-    if not given.get("convert_to_numpy", True) and not given.get("convert_to_tensor"):
-        raise OptionError("embedrt gives numpy arrays; torch.from_numpy(embeddings) makes a tensor of one")
 
 
-def _as_tensor(given: Mapping[str, Any]) -> bool:
-    wanted = _flag("convert_to_tensor", given.get("convert_to_tensor"))
-    if wanted and torch_if_imported() is None:
+def _container(given: Mapping[str, Any]) -> str:
+    tensor = _flag("convert_to_tensor", given.get("convert_to_tensor"))
+    if not tensor and _flag("convert_to_numpy", given.get("convert_to_numpy", True)):
+        return "array"
+    if torch_if_imported() is None:
         raise OptionError(
             "embedrt gives numpy arrays, and tensors where torch is imported before the call; "
             "torch.from_numpy(embeddings) makes a tensor of an array"
         )
-    return wanted
+    return "tensor" if tensor else "tensors"
 
 
 def _check_names(given: Mapping[str, Any]) -> None:

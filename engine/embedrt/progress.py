@@ -102,7 +102,7 @@ class RichProgress:
 def progress_bar(title: str, total: int, *, shown: bool) -> AbstractContextManager[Callable[[int], None]]:
     """One step on stderr, or nothing at all unless `shown`; the value is `advance(units)`."""
     if not shown:
-        return NullProgress().step(title, total)
+        return _NOTHING
     from rich.console import Console
 
     return RichProgress(Console(stderr=True)).step(title, total)
@@ -122,3 +122,6 @@ def _rate_column(unit: str) -> ProgressColumn:
 
 def _ignore(units: int) -> None:
     del units
+
+
+_NOTHING = NullProgress().step("")  # has no state, so that one will do for every call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,10 @@ class EncodedBlock:
     skipped: tuple[SkippedText, ...]
 
 
-def truncations(indices: Iterable[int], num_tokens: Iterable[int], limit: int) -> tuple[Truncation, ...]:
+def truncations(indices: Sequence[int], num_tokens: Sequence[int], limit: int) -> tuple[Truncation, ...]:
     """Those of the texts that have more tokens than `limit`."""
+    if max(num_tokens, default=0) <= limit:
+        return ()
     return tuple(Truncation(i, n, limit) for i, n in zip(indices, num_tokens, strict=True) if n > limit)
 
 

@@ -37,13 +37,14 @@ class Shaper:
             return rows[0] if single else apart(rows)
         if options.output_value is None:
             return rows[0] if single else [{name: array.copy() for name, array in row.items()} for row in rows]
-        vectors = np.stack(rows) if rows else np.empty((0, self.dimension), dtype=np.float32)
+        vectors = np.concatenate(rows).reshape(len(rows), -1) if rows else np.empty((0, self.dimension), np.float32)
         vectors = self.cut(vectors, options)
         if options.precision != "float32":
             vectors = quantize(vectors, options.precision, self.cut(self.reference(), options))
-        if options.as_tensor:
-            vectors = as_tensor(vectors)
-        return vectors[0] if single else vectors
+        found: Any = vectors if options.container == "array" else as_tensor(vectors)
+        if single:
+            return found[0]
+        return list(found) if options.container == "tensors" else found
 
     def cut(self, vectors: Floats, options: EncodeOptions) -> Floats:
         """Truncate, and normalize where the pipeline or the caller wants it."""

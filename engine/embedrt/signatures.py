@@ -25,6 +25,7 @@ class VectorKwargs(CommonKwargs, total=False):
     output_value: Literal["sentence_embedding"]
     precision: Literal["float32"] | None
     convert_to_tensor: Literal[False]
+    convert_to_numpy: Literal[True]
 
 
 class SignedKwargs(CommonKwargs, total=False):
@@ -33,6 +34,7 @@ class SignedKwargs(CommonKwargs, total=False):
     output_value: Literal["sentence_embedding"]
     precision: Required[Literal["int8", "binary"]]
     convert_to_tensor: Literal[False]
+    convert_to_numpy: Literal[True]
 
 
 class UnsignedKwargs(CommonKwargs, total=False):
@@ -41,6 +43,7 @@ class UnsignedKwargs(CommonKwargs, total=False):
     output_value: Literal["sentence_embedding"]
     precision: Required[Literal["uint8", "ubinary"]]
     convert_to_tensor: Literal[False]
+    convert_to_numpy: Literal[True]
 
 
 class TokenKwargs(CommonKwargs, total=False):
@@ -49,6 +52,7 @@ class TokenKwargs(CommonKwargs, total=False):
     output_value: Required[Literal["token_embeddings"]]
     precision: Literal["float32"] | None
     convert_to_tensor: bool
+    convert_to_numpy: bool
 
 
 class FeatureKwargs(CommonKwargs, total=False):
@@ -57,6 +61,7 @@ class FeatureKwargs(CommonKwargs, total=False):
     output_value: Required[None]
     precision: Literal["float32"] | None
     convert_to_tensor: bool
+    convert_to_numpy: bool
 
 
 class EncodeMethod(Protocol):

