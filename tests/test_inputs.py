@@ -243,7 +243,7 @@ def test_what_is_no_array_of_vectors_is_refused(vectors: Any, embedder: Embedder
 
 def test_windows_hold_each_text_once() -> None:
     windows, order = distinct_windows(["b", "a", "b", "c"], 2)
-    assert [(window.texts, window.indices) for window in windows] == [(("b", "a"), (0, 1)), (("c",), (3,))]
+    assert [(window.texts, tuple(window.indices)) for window in windows] == [(("b", "a"), (0, 1)), (("c",), (3,))]
     assert order == [0, 1, 0, 2]
 
 

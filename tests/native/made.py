@@ -149,7 +149,7 @@ def _manifest(root: Path, shape: Shape, variant: str, tensors: tuple[TensorEntry
             shape.model_type, shape.hidden, shape.layers, shape.heads, shape.ffn, shape.vocabulary, shape.positions,
             2, shape.activation, 1e-5, pad,
         ),
-        max_tokens=shape.positions,
+        max_tokens=shape.positions - (pad + 1 if "roberta" in shape.model_type else 0),
         tokenizer="tokenizer.json",
         pipeline=Pipeline(("mean",), True, (), shape.hidden),
         prompts=Prompts({}, None, None, "none"),

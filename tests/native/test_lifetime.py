@@ -19,11 +19,11 @@ import pytest
 from numpy.typing import NDArray
 
 from embedrt import Embedder
-from embedrt.bundle import open_bundle
 from embedrt.errors import ExecutorError
 from embedrt.executors import Executor, TokenBatch, native
 from embedrt.executors.native import NativeExecutor
 from embedrt.executors.onnxruntime import OnnxRuntimeExecutor
+from embedrt.opening import open_bundle
 from tests.native import made
 from tests.native.made import Shape
 
@@ -173,7 +173,7 @@ def test_fork_while_calls_run(make: Make, child: str) -> None:
 PROGRAM = """
 import atexit, os, pathlib, signal, sys, threading, time
 import numpy as np
-from embedrt.bundle import open_bundle
+from embedrt.opening import open_bundle
 from embedrt.executors import TokenBatch, native
 native.LIBRARY = pathlib.Path(sys.argv[1])
 threads = int(sys.argv[3])

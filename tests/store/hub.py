@@ -89,7 +89,7 @@ def serve(repos: dict[str, Path], uploads: Path) -> Iterator[str]:
 
     Handler.commits = {**commits, COMMIT: uploads}
     Handler.refs = {**refs, "you/pushed": {"main": COMMIT}}
-    Handler.uploads, Handler.staged = uploads, {}
+    Handler.uploads, Handler.staged, Handler.sent = uploads, {}, []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
