@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle import BF16, Architecture, Bundle
-from embedrt.errors import DependencyError, ExecutorError, UnsupportedByNativeError
+from embedrt.errors import DependencyError, ExecutorError, OptionError, UnsupportedByNativeError
 from embedrt.executors import TokenBatch
 from embedrt.executors.mapped import DTYPES, Mapped, map_tensors
 from embedrt.executors.packed import PackedFile, data_size, packed_file
+from embedrt.executors.trust import UntrustedError
 from embedrt.machine import available_threads
 
 _PLACE = "embedrt/executors/_native.so"
@@ -33,6 +34,7 @@ _FAMILIES = ("bert", "distilbert", *_ROBERTA)
 _CENTRE = 128  # zero point of rows of both signs
 _FIRST_ACTIVATION_ZERO = 16  # of bundles from before the recipe said it
 _ERROR_BYTES = 512
+_TRUST_CURE = "'chmod go-w' it, or take a folder of your own"
 
 
 class _Tensor(ctypes.Structure):
@@ -176,6 +178,7 @@ class NativeExecutor:
             UnsupportedByNativeError: the variant, model or machine is not of the kind that the module runs.
             DependencyError: the module is not installed.
             BundleIntegrityError: a tensor does not lie where the manifest says.
+            OptionError: others may write to the folder that `packed_cache` names.
         """
         config = _config(bundle, variant, num_threads, available, isa)
         self._library = load_library()
@@ -189,7 +192,7 @@ class NativeExecutor:
             if packed_cache is not False and chosen is not None:
                 folder = packed_cache if isinstance(packed_cache, Path) else None
                 file = packed_file(bundle, variant, chosen.decode(), Path(self._library._name), folder)
-                encoder = self._load_kept(config, mapped, file, check_packed)
+                encoder = self._load_kept(config, mapped, file, check=check_packed, named=folder is not None)
             else:
                 encoder = _Encoder(self._library, config, mapped, None)
         finally:
@@ -197,12 +200,16 @@ class NativeExecutor:
         self.isa: str = self._library.embedrt_isa_of(encoder.handle).decode()
         self._encoder: _Encoder | None = encoder
 
-    def _load_kept(self, config: _Config, mapped: Mapped, file: PackedFile, check: bool) -> _Encoder:
-        """Use the file, and make it first where it is missing or stale; where that cannot be, pack in memory."""
+    def _load_kept(self, config: _Config, mapped: Mapped, file: PackedFile, *, check: bool, named: bool) -> _Encoder:
+        """Use the file, and make it first where it is missing or stale; where that cannot be, pack in memory.
+
+        A folder that others may write to is an error only where the caller `named` it: he means it to be used.
+        """
         load = partial(_Encoder, self._library, config, mapped)
         encoder: _Encoder | None = None
-        packed = file.map(check=check)
+        packed: mmap.mmap | None = None
         try:
+            packed = file.map(check=check)
             if packed is None:
                 with file.lock():
                     packed = file.map(check=check)  # another process may have written it meanwhile
@@ -210,6 +217,10 @@ class NativeExecutor:
                         encoder = load(None)
                         file.write(encoder.packed_view())
                         packed = file.map(check=False)
+        except UntrustedError as exc:
+            if named:
+                raise OptionError(f"packed_cache: {exc}; {_TRUST_CURE}") from exc
+            self.packed_reason = f"packed at every load: {exc}; {_TRUST_CURE}"
         except OSError as exc:
             self.packed_reason = f"packed at every load: {file.path} cannot be written: {exc.strerror or exc}"
         if packed is None:

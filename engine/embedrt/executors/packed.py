@@ -2,6 +2,9 @@
 
 The file holds what the native module packed, and a footer that says for what, and its sha256. It is written under
 another name first, so it is whole or absent; a file that does not fit is made anew.
+
+Whoever can write the file decides what every vector will be, and its own sha256 says nothing against that. So folder
+and file are used only where nobody but this user and root may write them (`embedrt.executors.trust`).
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from embedrt.bundle import Bundle, sha256_of
+from embedrt.executors.trust import UntrustedFolderError, create_new, open_or_create, open_trusted, trusted_folder
 
 FOLDER = ".packed"  # in the bundle, unless another is named
 
@@ -33,14 +37,19 @@ class PackedFile:
     key: str  # hex sha256 over everything that the bytes depend on
 
     def map(self, *, check: bool) -> mmap.mmap | None:
-        """The file, mapped; None if it is not there, or not what `key` stands for.
+        """The file, mapped; None if it is not there, not what `key` stands for, or writable by others.
 
         Args:
             check: compare the data with their sha256 too. Reads every byte.
+
+        Raises:
+            UntrustedFolderError: others may write to the folder.
         """
         try:
-            with self.path.open("rb") as stream:
+            with trusted_folder(self.path.parent) as folder, open_trusted(folder, self.path.name) as stream:
                 mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except UntrustedFolderError:
+            raise
         except (OSError, ValueError):  # ValueError: an empty file
             return None
         if self._fits(mapped, check):
@@ -64,31 +73,39 @@ class PackedFile:
         Raises:
             OSError: it cannot be written.
         """
-        partial = self.path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as stream:
-                stream.write(data)
-                stream.write(_FOOTER.pack(_MAGIC, self.key.encode(), _sha256(data), len(data)))
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(self.path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        partial = self.path.with_suffix(".partial").name
+        with trusted_folder(self.path.parent) as folder:
+            with suppress(FileNotFoundError):
+                os.unlink(partial, dir_fd=folder)  # of a process that was killed, or somebody's link
+            try:
+                with create_new(folder, partial) as stream:
+                    stream.write(data)
+                    stream.write(_FOOTER.pack(_MAGIC, self.key.encode(), _sha256(data), len(data)))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.replace(partial, self.path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(partial, dir_fd=folder)
+                raise
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the file's lock, which ends with its process.
+        """Hold the file's lock, which ends with its process. Makes the folder, for this user alone to write.
 
         Raises:
+            UntrustedFolderError: others may write to the folder.
             OSError: the folder cannot be written to, or the system has no such locks (Windows).
         """
         try:
             import fcntl
         except ImportError as exc:
             raise OSError("this system has no file locks that end with their process") from exc
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as stream:
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with (
+            trusted_folder(self.path.parent) as folder,
+            open_or_create(folder, self.path.with_suffix(".lock").name) as stream,
+        ):
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
