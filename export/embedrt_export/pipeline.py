@@ -39,7 +39,8 @@ def describe_architecture(encoder: Any) -> Architecture:
         hidden_size=int(first("hidden_size", "dim")),
         num_layers=int(first("num_hidden_layers", "n_layers")),
         num_heads=int(first("num_attention_heads", "n_heads")),
-        intermediate_size=int(first("intermediate_size", "hidden_dim", default=0)),
+        # BLOOM's config states none: its FFN is always four times as wide as its states.
+        intermediate_size=int(first("intermediate_size", "hidden_dim", default=4 * int(first("hidden_size", "dim")))),
         vocab_size=int(config.vocab_size),
         max_positions=int(first("max_position_embeddings", default=0)),
         type_vocab_size=int(first("type_vocab_size", default=0)),
