@@ -62,17 +62,57 @@ def test_svg_is_well_formed_and_has_a_cell_per_pair():
 
 
 def test_the_diagonal_is_off_the_scale_and_every_number_can_be_read():
-    values = np.array([[1, 0.3, 0.1], [0.3, 1, 0.2], [0.1, 0.2, 1]], np.float32)
+    values = np.array([[1, 0.3, 0.1], [0.3, 1, 0.9], [0.1, 0.9, 1]], np.float32)
     root = ET.fromstring(svg(SimilarityMatrix(("a", "b", "اليوم"), values, "cosine", "0" * 16, 0)))
     fills = [cell.get("fill") for cell in root.findall(".//{*}rect") if cell.find("{*}title") is not None]
     assert fills[0] == fills[4] == fills[8] == "#eceef1"
-    assert fills[1] == "rgb(8,29,88)", "the most similar two"
-    assert fills[2] == "rgb(255,255,217)", "the least"
+    assert fills[1] == f"rgb{colour(0.3)}".replace(" ", "")
     inks = {text.text: text.get("fill") for text in root.findall(".//{*}text") if text.get("pointer-events")}
-    assert inks == {"1.00": "#8a919c", "0.30": "#ffffff", "0.10": "#222222", "0.20": "#222222"}
+    assert inks == {"1.00": "#8a919c", "0.90": "#ffffff", "0.30": "#222222", "0.10": "#222222"}
     assert "اليوم" in [text.text for text in root.findall(".//{*}text")], (
         "its number stands apart, whatever its direction"
     )
+
+
+def _matrix(function, *values):
+    """Texts whose similarities outside the diagonal are these."""
+    a, b, c = values
+    square = np.array([[1, a, b], [a, 1, c], [b, c, 1]], np.float32)
+    return SimilarityMatrix(("a", "b", "c"), square, function, "0" * 16, 0)
+
+
+def test_small_differences_look_small_and_the_same_in_every_picture():
+    near, far = svg(_matrix("cosine", 0.83, 0.84, 0.86)), svg(_matrix("cosine", 0.1, 0.5, 0.86))
+    assert "0.83 to 0.86; colors from 0 to 1 in every picture" in near
+
+    def fill(drawn, title):
+        return next(
+            cell.get("fill")
+            for cell in ET.fromstring(drawn).findall(".//{*}rect")
+            if title in (found.text for found in cell.findall("{*}title"))
+        )
+
+    assert fill(near, "2 and 3: 0.8600") == fill(far, "2 and 3: 0.8600")
+    shades = [tuple(map(int, fill(near, title)[4:-1].split(","))) for title in ("1 and 2: 0.8300", "2 and 3: 0.8600")]
+    assert max(abs(x - y) for x, y in zip(*shades, strict=True)) < 16, "of 255"
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "scale"),
+    [
+        ("cosine", (0.83, 0.84, 0.86), (0, 1)),
+        ("cosine", (-0.5, 0.2, 0.3), (0, 1)),
+        ("dot", (12, 30, 25), (0, 30)),
+        ("dot", (-4, 30, 25), (-4, 30)),
+        ("euclidean", (-1, -2, -0.5), (-2, 0)),
+        ("manhattan", (-10, -20, -5), (-20, 0)),
+    ],
+)
+def test_the_scale_is_fixed_or_begins_at_a_value_that_means_something(function, values, scale):
+    matrix = _matrix(function, *values)
+    assert matrix.scale() == scale
+    shown = [text.text for text in ET.fromstring(svg(matrix)).findall(".//{*}text")]
+    assert [f"{end:.2f}" for end in scale] == [shown[1], shown[2]]
 
 
 def test_png_with_latin_labels(cli, lookup_bundle, tmp_path):

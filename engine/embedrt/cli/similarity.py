@@ -75,6 +75,7 @@ def command(bundle: Path, texts: tuple[str, ...], **given: Any) -> None:
 
 def _print_matrix(matrix: SimilarityMatrix, console: Console) -> None:
     """In blocks of as many columns as the terminal has room for."""
+    from embedrt.commands.heatmap import note_of
     from embedrt.commands.labels import width
 
     count = len(matrix.texts)
@@ -86,6 +87,7 @@ def _print_matrix(matrix: SimilarityMatrix, console: Console) -> None:
     for start in range(0, count, per_block):
         console.print(_block(matrix, range(start, min(start + per_block, count)), label_columns))
         console.print()
+    console.print(f"[dim]{note_of(matrix)}[/]")
     console.print(f"[dim]{matrix.function} similarity, identity {matrix.identity}[/]")
 
 
@@ -96,7 +98,7 @@ def _block(matrix: SimilarityMatrix, columns: range, label_columns: int) -> Tabl
     from embedrt.commands.heatmap import DARK, colour, share_of
     from embedrt.commands.labels import label
 
-    low, high = matrix.range()
+    low, high = matrix.scale()
     table = compact_table(("", "right"), ("", "left"), *((str(j + 1), "right") for j in columns))
     for i, text in enumerate(matrix.texts):
         cells = []

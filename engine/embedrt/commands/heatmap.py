@@ -45,7 +45,7 @@ def svg(matrix: SimilarityMatrix) -> str:
     count = len(matrix.texts)
     labels = [label(text, _LABEL_COLUMNS) for text in matrix.texts]
     left = max(round(max(width(text) for text in labels) * _COLUMN), 60) + _MARGIN + _NUMBER + 8
-    top = 92
+    top = 112
     size = (max(left + count * _CELL + _MARGIN, 380), top + count * _CELL + _MARGIN)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" '
@@ -65,17 +65,27 @@ def svg(matrix: SimilarityMatrix) -> str:
 
 
 def _heading(matrix: SimilarityMatrix) -> list[str]:
-    """What is shown, and the scale of the colours."""
-    low, high = matrix.range()
+    """What is shown, the scale of the colours, and the part of it that these texts take."""
+    low, high = matrix.scale()
     stops = "".join(f'<stop offset="{i / (len(_SCALE) - 1):g}" stop-color="rgb{rgb}"/>' for i, rgb in enumerate(_SCALE))
-    x, end = _MARGIN + 46, _MARGIN + 46 + 180
+    x, length = _MARGIN + 46, 180
+    first, last = (x + min(max(share_of(value, low, high), 0), 1) * length for value in matrix.range())
     return [
         f'<defs><linearGradient id="scale">{stops}</linearGradient></defs>',
         f'<text x="{_MARGIN}" y="26" font-size="15" font-weight="600" fill="#222">{title_of(matrix)}</text>',
         f'<text x="{x - 8}" y="52" text-anchor="end" fill="#555">{low:.2f}</text>',
-        f'<rect x="{x}" y="42" width="180" height="12" rx="2" fill="url(#scale)" stroke="#d9dde3"/>',
-        f'<text x="{end + 8}" y="52" fill="#555">{high:.2f}</text>',
+        f'<rect x="{x}" y="42" width="{length}" height="12" rx="2" fill="url(#scale)" stroke="#d9dde3"/>',
+        f'<text x="{x + length + 8}" y="52" fill="#555">{high:.2f}</text>',
+        f'<path d="M{first:g} 62V58H{max(last, first + 1):g}V62" fill="none" stroke="#222"/>',
+        f'<text x="{_MARGIN}" y="78" font-size="11" fill="#555">{note_of(matrix)}</text>',
     ]
+
+
+def note_of(matrix: SimilarityMatrix) -> str:
+    """What the colours mean, in words."""
+    low, high = matrix.range()
+    fixed = "colors from 0 to 1 in every picture" if matrix.function == "cosine" else "one end of the colors is 0"
+    return f"these texts: {low:.2f} to {high:.2f}; {fixed}"
 
 
 def title_of(matrix: SimilarityMatrix) -> str:
@@ -105,7 +115,7 @@ def _colours(matrix: SimilarityMatrix, i: int, j: int) -> tuple[str, str]:
     """Fill and ink of a cell."""
     if i == j:
         return _DIAGONAL
-    share = share_of(float(matrix.values[i, j]), *matrix.range())
+    share = share_of(float(matrix.values[i, j]), *matrix.scale())
     return "rgb({},{},{})".format(*colour(share)), _INK[share > DARK]
 
 
@@ -119,7 +129,7 @@ def _cell(matrix: SimilarityMatrix, i: int, j: int, corner: tuple[int, int]) -> 
         return rect
     return (
         f'{rect}<text x="{x + _CELL / 2 - 1:g}" y="{y + _CELL / 2 + 3:g}" text-anchor="middle" font-size="11" '
-        f'fill="{ink}" pointer-events="none">{value:.2f}</text>'
+        f'fill="{ink}" pointer-events="none">{value + 0:.2f}</text>'
     )
 
 
@@ -148,9 +158,9 @@ def _write_png(matrix: SimilarityMatrix, path: Path) -> None:
         raise FileFormatError(
             f"{path} was not drawn: {exc.args[0]}, or write .html or .svg, which use the browser's fonts"
         ) from exc
-    count, (low, high) = len(labels), matrix.range()
+    count = len(labels)
     left = max(max(width(text) for text in labels) * 0.075, 0.6) + 0.6  # inches
-    side, above = max(count * 0.46, 1.4), 0.9
+    side, above = max(count * 0.46, 1.4), 1.15
     across, down = max(left + side + 0.25, 3.2), side + above + 0.2
     figure = figure_class(figsize=(across, down), dpi=150)
     axes = figure.add_axes((left / across, 0.2 / down, side / across, side / down))
@@ -159,14 +169,31 @@ def _write_png(matrix: SimilarityMatrix, path: Path) -> None:
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "center"}
         axes.annotate(text, (0, i), (-26, 0), family=families, fontsize=9, color=_INK[0], **place)
     figure.text(0.15 / across, 1 - 0.28 / down, title_of(matrix), fontsize=10, weight="bold", color=_INK[0])
-    note = f"colors from {low:.2f} to {high:.2f}; identity {matrix.identity}"
-    figure.text(0.15 / across, 1 - 0.48 / down, note, fontsize=7, color="#555555")
+    _legend(figure, matrix, (across, down))
+    note = f"{note_of(matrix)}; identity {matrix.identity}"
+    figure.text(0.15 / across, 1 - 0.78 / down, note, fontsize=7, color="#555555")
     figure.savefig(path)
+
+
+def _legend(figure: Any, matrix: SimilarityMatrix, size: tuple[float, float]) -> None:
+    """The scale of the colours with its ends, on a figure of some inches, and a line over the part that is taken."""
+    across, down = size
+    low, high = matrix.scale()
+    left, length, y = 0.5, 1.4, 1 - 0.58 / down
+    axes = figure.add_axes((left / across, y, length / across, 0.1 / down))
+    axes.imshow([[colour(i / 255) for i in range(256)]], aspect="auto", extent=(0, 1, 0, 1))
+    axes.axis("off")
+    first, last = (min(max(share_of(value, low, high), 0), 1) for value in matrix.range())
+    axes.plot([first, max(last, first + 0.01)], [-0.4, -0.4], color=_INK[0], linewidth=1.2, clip_on=False)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    for value, x, side in ((low, left - 0.05, "right"), (high, left + length + 0.05, "left")):
+        figure.text(x / across, y, f"{value:.2f}", fontsize=7, color="#555555", ha=side)
 
 
 def _paint(axes: Any, matrix: SimilarityMatrix, colors: Any) -> None:
     """Cells and their numbers, onto matplotlib's axes."""
-    count, (low, high) = len(matrix.texts), matrix.range()
+    count, (low, high) = len(matrix.texts), matrix.scale()
     scale = colors.LinearSegmentedColormap.from_list("similarity", [tuple(c / 255 for c in rgb) for rgb in _SCALE])
     ends = (low, high) if high > low else (low - 1, low + 1)  # as share_of has it
     shown = np.where(np.eye(count, dtype=bool), np.nan, matrix.values)
@@ -182,7 +209,7 @@ def _paint(axes: Any, matrix: SimilarityMatrix, colors: Any) -> None:
         axes.axvline(edge - 0.5, color="white", linewidth=1.5)
     for i, j in np.ndindex(count, count) if count <= _MAX_NUMBERS else ():
         ink = _DIAGONAL[1] if i == j else _INK[share_of(float(matrix.values[i, j]), low, high) > DARK]
-        axes.text(j, i, f"{matrix.values[i, j]:.2f}", ha="center", va="center", fontsize=8, color=ink)
+        axes.text(j, i, f"{matrix.values[i, j] + 0:.2f}", ha="center", va="center", fontsize=8, color=ink)
 
 
 _FORMATS: dict[str, Callable[[SimilarityMatrix, Path], None]] = {

@@ -34,6 +34,18 @@ class SimilarityMatrix:
             "matrix": [[float(f"{value:.7g}") for value in row] for row in self.values.tolist()],
         }
 
+    def scale(self) -> tuple[float, float]:
+        """Values at the two ends of the colours. It begins, or ends, at the value that means something by itself.
+
+        A cosine is shown from 0 (unrelated) to 1 (the same), whatever the texts, so that 0.83 and 0.86 look as near as
+        they are. The other functions have no greatest value: products are shown from 0 to the greatest of them, and
+        distances, which are negative here, from the farthest to 0.
+        """
+        if self.function == "cosine":
+            return 0.0, 1.0
+        low, high = self.range()
+        return min(low, 0.0), max(high, 0.0)
+
     def range(self) -> tuple[float, float]:
         """Least and greatest value outside the diagonal, which says nothing; of all values for a single text."""
         outside = self.values[~np.eye(len(self.texts), dtype=bool)]
