@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from embedrt.commands.bench import run as run_module
+from embedrt.commands.bench.comparison import compare
 from embedrt.commands.bench.probe import Probe, run_probe
-from embedrt.commands.bench.report import BenchReport, Cell, CellResult, LoadResult, compare, read_report
+from embedrt.commands.bench.report import BenchReport, Cell, CellResult, LoadResult, read_report
 from embedrt.commands.bench.run import BenchPlan, default_lengths, run_bench
 from embedrt.commands.bench.texts import make_texts
 from embedrt.embedder import Embedder
@@ -168,13 +169,24 @@ def test_comparison():
     cell, other = Cell("int8", "native", 2, 1, 16), Cell("int8", "native", 2, 8, 16)
     found = compare(report(result(cell, 10), result(other, 1)), report(result(cell, 5)))
     assert [(ratio.cell, ratio.speedup) for ratio in found.ratios] == [(cell, 2.0)]
-    assert found.warnings == ()
+    assert found.warnings == ("left out: 1 configuration that only one of the runs has",)
     found = compare(report(machine="y", identity="j"), report(result(cell, 5)))
     assert found.ratios == ()
-    assert len(found.warnings) == 2
+    assert len(found.warnings) == 3  # machine, bundle, and what only one of them did
     own = replace(cell, tokens=None)
     found = compare(report(result(own, 10), own="a"), report(result(own, 5), own="b"))
     assert "other texts" in found.warnings[0]
+
+
+def test_work_is_compared_across_threads_and_executors_where_there_is_no_choice():
+    two, one = Cell("int8", "native", 2, 1, 16), Cell("int8", "native", 1, 1, 16)
+    found = compare(report(result(two, 10)), report(result(one, 5)))
+    assert [(ratio.earlier_cell, ratio.cell, ratio.speedup) for ratio in found.ratios] == [(two, one, 2.0)]
+    found = compare(report(result(two, 10), result(one, 30)), report(result(one, 15)))
+    assert [(ratio.earlier_cell, ratio.speedup) for ratio in found.ratios] == [(one, 2.0)]  # the same one comes first
+    other = replace(two, threads=4)
+    assert compare(report(result(two, 10), result(one, 30)), report(result(other, 5))).ratios == ()  # which of the two?
+    assert compare(report(result(two, 10)), report(result(replace(two, variant="fp32"), 5))).ratios == ()
 
 
 @pytest.mark.parametrize(

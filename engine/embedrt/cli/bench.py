@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from embedrt.bundle import Bundle
-    from embedrt.commands.bench.report import BenchReport, Cell, Comparison
+    from embedrt.commands.bench.comparison import Comparison, Ratio
+    from embedrt.commands.bench.report import BenchReport, Cell
     from embedrt.commands.bench.run import BenchPlan
 
 
@@ -47,15 +48,17 @@ _BUSY = 0.25  # load per CPU
               help="Tokens per text.  [default: 16, 128 and the limit; none with --texts]")  # fmt: skip
 @click.option("--batch-sizes", default="1,8", show_default=True, callback=o.split_numbers, metavar="LIST",
               help="Texts per call, e.g. 1,8.")  # fmt: skip
-@click.option("--texts", type=o.HomePath(), metavar="FILE", help="Your own texts, in their order.")
+@click.option(
+    "--texts", type=o.HomePath(), metavar="FILE", help="Your own texts in their order, the first 2,000 different ones."
+)
 @o.reading_options
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True,
               help="All configurations are measured in turn, so often.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
               help="Time to measure for, over all.")  # fmt: skip
 @o.json_option("the results")
-@click.option("--plot", type=o.HomePath(path_type=Path), callback=o.output_path(".png", ".svg"), metavar="OUT",
-              help="Draw the results (.png, .svg; needs embedrt[plot]).")  # fmt: skip
+@click.option("--plot", type=o.HomePath(path_type=Path), callback=o.output_path(*o.PLOTS), metavar="OUT",
+              help="Draw the results, beside those of --compare (.html, .svg, .png; needs embedrt[plot]).")  # fmt: skip
 @click.option("--compare", "earlier", type=o.HomePath(path_type=Path), metavar="FILE",
               help="Compare with an earlier --json.")  # fmt: skip
 @o.quiet_option
@@ -66,7 +69,8 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
     for; tokens per second count real tokens, special ones included. Loading and memory are measured in processes
     of their own.
     """
-    from embedrt.commands.bench.report import compare, read_report
+    from embedrt.commands.bench.comparison import compare
+    from embedrt.commands.bench.report import read_report
     from embedrt.commands.bench.run import run_bench
     from embedrt.commands.fonts import import_matplotlib
     from embedrt.opening import open_bundle
@@ -86,7 +90,7 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
     if plot is not None:
         from embedrt.commands.bench.plot import draw
 
-        draw(report, plot)
+        draw(report, plot, before)
     console = o.stderr_console() if to_stdout else o.stdout_console()
     _print_report(report, console)
     if before is not None:
@@ -103,11 +107,13 @@ def _plan(bundle: Bundle, given: dict[str, Any]) -> BenchPlan:
     if given["texts"] is not None:
         source = o.open_input(given["texts"], given)
         source.refuse_output(given["json_path"], given["plot"])
-        own = list(dict.fromkeys(source.texts()))  # alike ones in a call are embedded once
+        every = list(source.texts())
+        own = list(dict.fromkeys(every))  # alike ones in a call are embedded once
         if not own:
             raise click.UsageError(f"{source.name} holds no texts")
-        if len(own) > MAX_OWN_TEXTS:
-            click.echo(f"the first {MAX_OWN_TEXTS:,} of {len(own):,} texts are used", err=True)
+        if len(every) > min(len(own), MAX_OWN_TEXTS):
+            used = f"the first {MAX_OWN_TEXTS:,} of these" if len(own) > MAX_OWN_TEXTS else "these"
+            click.echo(f"{source.name}: {len(every):,} texts, {len(own):,} different; {used} are measured", err=True)
     device = choose_device(given["device"])
     variants = tuple(dict.fromkeys(choose_variant(bundle, name, device) for name in given["variants"]))
     lengths = given["lengths"] or (() if own else default_lengths(bundle.manifest.max_tokens))
@@ -176,26 +182,37 @@ def _print_comparison(comparison: Comparison, console: Console) -> None:
     from embedrt.cli.tables import compact_table
 
     console.print()
+    for title, run in (("earlier", comparison.earlier), ("now", comparison.now)):
+        console.print(Text(f"{title}: {run}"))
     for warning in comparison.warnings:
         console.print(Text(f"warning: {warning}", "yellow"))
     if not comparison.ratios:
-        console.print("the earlier run has none of these configurations")
+        console.print("the earlier run did none of this work")
         return
     table = compact_table(
         ("variant", "left"), ("threads", "right"), ("texts x tokens", "right"), ("earlier p50 ms", "right"),
         ("now", "right"), ("speed", "right"),
     )  # fmt: skip
-    several = len({ratio.cell.executor for ratio in comparison.ratios}) > 1
+    several = len({cell.executor for ratio in comparison.ratios for cell in (ratio.cell, ratio.earlier_cell)}) > 1
     for ratio in comparison.ratios:
-        cell = ratio.cell
         style = ("green" if ratio.speedup > 1 else "red") if ratio.is_clear else "dim"
         table.add_row(
-            _name(cell, several), str(cell.threads), cell.label, _ms(ratio.earlier_p50_ms), _ms(ratio.now_p50_ms),
+            *_changed(ratio, several), ratio.cell.label, _ms(ratio.earlier_p50_ms), _ms(ratio.now_p50_ms),
             Text(f"{ratio.speedup:.2f}x{' ' if ratio.is_clear else '~'}", style),
         )  # fmt: skip
     console.print(table)
     if not all(ratio.is_clear for ratio in comparison.ratios):
         console.print("[dim]~ within what the rounds of one run differ by[/]")
+
+
+def _changed(ratio: Ratio, several: bool) -> tuple[str, str]:
+    """Variant and threads; where they are not what they were, then and now."""
+    now, then = ratio.cell, ratio.earlier_cell
+    name, earlier = _name(now, several), _name(then, several)
+    return (
+        name if name == earlier else f"{earlier} > {name.split()[-1]}",
+        str(now.threads) if now.threads == then.threads else f"{then.threads} > {now.threads}",
+    )
 
 
 def _name(cell: Cell, several: bool) -> str:

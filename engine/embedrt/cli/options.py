@@ -24,6 +24,7 @@ EXECUTORS = ("auto", "native", "onnxruntime")
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 INPUT_FORMATS = ("txt", "jsonl", "json", "csv", "tsv", "parquet")
 
+PLOTS = (".html", ".svg", ".png")  # what --plot can write, in every command
 QUOTINGS = ("double", "none")
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from embedrt.commands.similarity import SimilarityMatrix
 
-_PLOTS = (".png", ".svg", ".html")
 _MAX_TEXTS = 200
 _LABEL_COLUMNS = 24  # at least so many are left for the texts
 _GAP = 2  # columns between two of a table
@@ -38,7 +37,7 @@ _CELL_COLUMNS = 6 + _GAP  # "-0.123"
 @click.option("--texts", "file", cls=Option, formerly=["--file"], type=o.HomePath(allow_dash=True), metavar="FILE",
               help="Take the texts from a file; - is stdin.")  # fmt: skip
 @o.reading_options
-@click.option("--plot", type=o.HomePath(path_type=Path), callback=o.output_path(*_PLOTS), metavar="OUT",
+@click.option("--plot", type=o.HomePath(path_type=Path), callback=o.output_path(*o.PLOTS), metavar="OUT",
               help="Draw the matrix: .svg and .html use the viewer's fonts, .png one that is installed.")  # fmt: skip
 @o.json_flag
 @o.prompt_options

@@ -26,9 +26,17 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """What is embedded: "8 x 128"."""
+        """What is embedded by one call, for a table under the head "texts x tokens": "8 x 128"."""
         batch = "all" if self.batch is None else str(self.batch)
         return f"{batch} x {'own' if self.tokens is None else self.tokens}"
+
+    @property
+    def words(self) -> str:
+        """The same where no head explains it: "8 texts of 128 tokens"."""
+        batch = "all" if self.batch is None else str(self.batch)
+        if self.tokens is None:
+            return f"{batch} of your texts"
+        return f"{batch} text{'' if self.batch == 1 else 's'} of {self.tokens} tokens"
 
 
 @dataclass(frozen=True)
@@ -69,32 +77,16 @@ class BenchReport:
     cells: tuple[CellResult, ...]
     loads: tuple[LoadResult, ...]
 
+    @property
+    def title(self) -> str:
+        """Which run this is: bundle, day and machine."""
+        threads = sorted({result.cell.threads for result in self.cells})
+        used = f"{', '.join(map(str, threads))} thread{'' if threads == [1] else 's'}"
+        return f"{self.bundle}, {self.created[:16].replace('T', ' ')}, {self.machine.get('cpu', '?')}, {used}"
+
     def to_json(self) -> str:
         """JSON text; `read_report` reads it back equal."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """One configuration now and in an earlier run."""
-
-    cell: Cell
-    earlier_p50_ms: float
-    now_p50_ms: float
-    is_clear: bool  # the medians of the rounds of one run all lie on one side of the other's
-
-    @property
-    def speedup(self) -> float:
-        """Over 1: faster now."""
-        return self.earlier_p50_ms / self.now_p50_ms
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs."""
-
-    ratios: tuple[Ratio, ...]
-    warnings: tuple[str, ...]  # why they may not be comparable
 
 
 def read_report(path: Path) -> BenchReport:
@@ -112,29 +104,3 @@ def read_report(path: Path) -> BenchReport:
         raise FileFormatError(f"{path} is not there; 'embedrt bench BUNDLE --json {path}' writes one") from None
     except (ValueError, SchemaError) as exc:
         raise FileFormatError(f"{path} is no report of 'embedrt bench --json': {exc}") from exc
-
-
-def _ratio(before: CellResult, now: CellResult) -> Ratio:
-    first, second = before.round_p50_ms, now.round_p50_ms
-    apart = max(first) < min(second) or max(second) < min(first)
-    return Ratio(now.cell, before.p50_ms, now.p50_ms, apart)
-
-
-def compare(earlier: BenchReport, now: BenchReport) -> Comparison:
-    """Configurations that both runs have."""
-    before = {result.cell: result for result in earlier.cells}
-    ratios = tuple(_ratio(before[result.cell], result) for result in now.cells if result.cell in before)
-    warnings = [
-        f"another machine: {name} was {earlier.machine.get(name)}, now {value}"
-        for name, value in now.machine.items()
-        if earlier.machine.get(name) != value
-    ]
-    warnings += [
-        f"another bundle: identity of {variant} was {earlier.identities[variant]}, now {identity}"
-        for variant, identity in now.identities.items()
-        if earlier.identities.get(variant, identity) != identity
-    ]
-    own = any(ratio.cell.tokens is None for ratio in ratios)
-    if own and earlier.own_texts != now.own_texts:
-        warnings.append("other texts: the files of --texts differ")
-    return Comparison(ratios, tuple(warnings))
