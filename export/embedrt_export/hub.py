@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import glob
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from embedrt.errors import SourceError
+from embedrt.store.hub import progress_bars
 from embedrt_export.checkpoint import FORMATS
 
 SMALL_FILES = ("modules.json", "config_sentence_transformers.json", "README.md")
@@ -44,7 +43,7 @@ class Repository:
 
         names = [glob.escape(name) for name in wanted]
         offline = self.files is None
-        with _hub_bars(self.show_progress and sys.stderr.isatty()):
+        with progress_bars(self.show_progress):
             return Path(
                 _translated(
                     self,
@@ -140,18 +139,3 @@ def _refusal(repository: Repository, exc: Exception) -> SourceError:
     }
     cure = next((text for kind, text in cures.items() if isinstance(exc, kind)), f"cannot be downloaded: {exc}")
     return SourceError(f"model {repository.model!r}: {cure}")
-
-
-@contextlib.contextmanager
-def _hub_bars(shown: bool) -> Iterator[None]:
-    """The hub draws its bars into log files too; there an error must be the only line."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    change = not shown and not are_progress_bars_disabled()
-    if change:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if change:
-            enable_progress_bars()

@@ -21,7 +21,7 @@ from embedrt.errors import (
     OptionError,
     UnsupportedByNativeError,
 )
-from embedrt.executors import TokenBatch, native
+from embedrt.executors import TokenBatch, choice, native
 from embedrt.executors.native import NativeExecutor
 from tests.native import made
 from tests.native.made import Shape
@@ -166,14 +166,23 @@ def test_wrong_batches_are_refused(bundle: Bundle, ids: list[int], offsets: list
     executor.close()
 
 
-def test_auto_falls_back_to_onnxruntime_and_says_why(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_to_onnxruntime_and_says_why(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    choice._warn_once.cache_clear()
     with Embedder(tiny_bundle, variant="fp32", num_threads=1) as embedder:
         assert embedder.executor == "onnxruntime"
         assert "int8 and bf16, not fp32" in embedder.executor_reason
     monkeypatch.setattr(native, "LIBRARY", Path("/nowhere/_native.so"))
-    with Embedder(tiny_bundle, variant="int8", num_threads=1) as embedder:
-        assert embedder.executor == "onnxruntime"
-        assert "not installed" in embedder.executor_reason
+    Embedder(tiny_bundle, variant="fp32", num_threads=1).close()
+    assert caplog.records == []  # it would not have run there anyway
+    for _ in range(2):
+        with Embedder(tiny_bundle, variant="int8", num_threads=1) as embedder:
+            assert embedder.executor == "onnxruntime"
+            assert embedder.executor_reason.startswith("the native module is not installed")
+    (said,) = caplog.records  # once per process
+    assert (said.name, said.levelname) == ("embedrt", "WARNING")
+    assert "int8 runs on ONNX Runtime" in said.getMessage()
     with pytest.raises(DependencyError, match="no C\\+\\+ compiler"):
         Embedder(tiny_bundle, variant="int8", executor="native", num_threads=1)
 

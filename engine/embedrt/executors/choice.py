@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from embedrt.bundle import BF16, Bundle
 from embedrt.errors import DependencyError, OptionError, UnsupportedByNativeError
 from embedrt.executors import Executor
-from embedrt.executors.native import PORTABLE, NativeExecutor, available_isas, load_library
+from embedrt.executors.native import PORTABLE, NativeExecutor, available_isas, load_library, runs_natively
 
 EXECUTORS = ("auto", "native", "onnxruntime")
 _VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}
@@ -73,10 +75,21 @@ def load_executor(
     except (UnsupportedByNativeError, DependencyError) as exc:
         if executor == "native":
             raise
-        reason = f"the native executor does not run this: {exc}"
+        lost = isinstance(exc, DependencyError)
+        if lost and runs_natively(bundle, variant) and device == "cpu":
+            _warn_once(variant, str(exc))
+        reason = str(exc) if lost else f"the native executor does not run this: {exc}"
         return Chosen(_onnxruntime(bundle, variant, device, num_threads), "onnxruntime", reason)
     why = "asked for" if executor == "native" else "the fastest for this variant here"
     return Chosen(native, "native", f"{why}; weights {native.packed_reason}" if packed_cache is not False else why)
+
+
+@cache
+def _warn_once(variant: str, reason: str) -> None:
+    """Say in the log, once per process, what an install without the native module costs."""
+    logging.getLogger("embedrt").warning(
+        "%s runs on ONNX Runtime, at a third of the native executor's speed or so: %s", variant, reason
+    )
 
 
 def check_executor(executor: str) -> None:

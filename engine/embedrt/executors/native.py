@@ -292,6 +292,11 @@ class NativeExecutor:
         return encoder
 
 
+def runs_natively(bundle: Bundle, variant: str) -> bool:
+    """Whether the variant and the model are of the kind that the module runs, whatever this machine has."""
+    return variant in VARIANTS and bundle.manifest.architecture.model_type in _FAMILIES
+
+
 def _config(bundle: Bundle, variant: str, num_threads: int, available: int | None, isa: str) -> _Config:
     numbers: Architecture = bundle.manifest.architecture
     if variant not in VARIANTS:
