@@ -20,7 +20,7 @@ INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --hel
 
 @make_command(
     "export",
-    "Turn a model into a bundle, and prove it equal to PyTorch.",
+    "Turn a model into a bundle, and measure it against PyTorch.",
     examples=(
         ("a model of the Hugging Face hub", "embedrt export sentence-transformers/all-MiniLM-L6-v2 minilm"),
         ("a local directory, one variant", "embedrt export ./my-model bundle --variants int8"),
@@ -41,13 +41,13 @@ INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --hel
 @click.option("--calibration", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="Texts to calibrate int8 on, one per line.  [default: built in]")  # fmt: skip
 @click.option("--int8-recipe", type=click.Choice(INT8_RECIPES), default=INT8_RECIPES[0], show_default=True,
-              help="How int8 is made; the README's table has what each gives and costs.")  # fmt: skip
+              help="How int8 is made; docs/accuracy.md has what each gives and costs.")  # fmt: skip
 @click.option("--name", help="Name of the bundle, by which a family's prompts are found too.  "
               "[default: the model's, from the hub, its directory or its card]")  # fmt: skip
 @o.force_option
 @o.quiet_option
 def command(model: str, out: Path, quiet: bool, **given: Any) -> None:
-    """Export MODEL, a hub id or a directory, to the bundle OUT, and prove it equal to PyTorch.
+    """Export MODEL, a hub id or a directory, to the bundle OUT, and measure it against PyTorch.
 
     Every variant is compared with sentence-transformers in fp32; one that misses its gates fails the export. OUT
     appears whole or not at all. Needs the extra: pip install 'embedrt[export]'.
