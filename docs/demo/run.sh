@@ -41,10 +41,13 @@ print(f"{sys.argv[1]}: {vectors.shape[0]} vectors of {vectors.shape[1]} numbers,
     "$work/sentences.npy"
 
 say "How alike they are: the first two mean nearly the same, and so do the next two"
-run similarity "$bundle" --file "$here/sentences.txt"
+run similarity "$bundle" --texts "$here/sentences.txt" --plot "$work/similarity.html"
 
 say "Searching $(wc -l <"$work/corpus.txt") sentences by meaning; the corpus is embedded once, then reused"
 run search "$bundle" "$work/corpus.txt" -k 3 \
     "I cannot log in any more" "why is the sky blue?" "animals that navigate without seeing"
 
+say "To open in a browser:
+    $bundle/parity/report.html    how near each variant comes to PyTorch
+    $work/similarity.html    the five sentences as a heat map"
 say "Done. The bundle is $bundle; try: $bin/embedrt search $bundle $work/corpus.txt 'your own question'"

@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import matplotlib
 import pytest
 
 from embedrt.commands.bench import run as run_module
 from embedrt.commands.bench.comparison import compare
+from embedrt.commands.bench.plot import draw
 from embedrt.commands.bench.probe import Probe, run_probe
 from embedrt.commands.bench.report import BenchReport, Cell, CellResult, LoadResult, read_report
 from embedrt.commands.bench.run import BenchPlan, default_lengths, run_bench
@@ -170,23 +172,54 @@ def test_comparison():
     found = compare(report(result(cell, 10), result(other, 1)), report(result(cell, 5)))
     assert [(ratio.cell, ratio.speedup) for ratio in found.ratios] == [(cell, 2.0)]
     assert found.warnings == ("left out: 1 configuration that only one of the runs has",)
+    assert found.now == "b, now, x, 2 threads"
     found = compare(report(machine="y", identity="j"), report(result(cell, 5)))
     assert found.ratios == ()
-    assert len(found.warnings) == 3  # machine, bundle, and what only one of them did
+    assert len(found.warnings) == 3
     own = replace(cell, tokens=None)
     found = compare(report(result(own, 10), own="a"), report(result(own, 5), own="b"))
     assert "other texts" in found.warnings[0]
+    assert found.ratios == (), "the times of other texts say nothing"
 
 
-def test_work_is_compared_across_threads_and_executors_where_there_is_no_choice():
-    two, one = Cell("int8", "native", 2, 1, 16), Cell("int8", "native", 1, 1, 16)
-    found = compare(report(result(two, 10)), report(result(one, 5)))
-    assert [(ratio.earlier_cell, ratio.cell, ratio.speedup) for ratio in found.ratios] == [(two, one, 2.0)]
-    found = compare(report(result(two, 10), result(one, 30)), report(result(one, 15)))
-    assert [(ratio.earlier_cell, ratio.speedup) for ratio in found.ratios] == [(one, 2.0)]  # the same one comes first
-    other = replace(two, threads=4)
-    assert compare(report(result(two, 10), result(one, 30)), report(result(other, 5))).ratios == ()  # which of the two?
-    assert compare(report(result(two, 10)), report(result(replace(two, variant="fp32"), 5))).ratios == ()
+def test_runs_with_other_threads_or_another_executor_are_compared_where_there_is_no_choice():
+    two, four = Cell("int8", "native", 2, 1, 16), Cell("int8", "native", 4, 1, 16)
+    found = compare(report(result(two, 10)), report(result(four, 5), machine="y"))
+    assert [(r.earlier_cell, r.cell, r.speedup) for r in found.ratios] == [(two, four, 2.0)]
+    assert found.warnings == ("another machine: cpu was x, now y",)
+    assert (found.earlier, found.now) == ("b, now, x, 2 threads", "b, now, y, 4 threads")
+    # the same threads are paired first, and a choice is not made
+    found = compare(report(result(two, 10), result(four, 8)), report(result(four, 5)))
+    assert [(r.earlier_cell, r.cell) for r in found.ratios] == [(four, four)]
+    eight = replace(two, threads=8)
+    assert compare(report(result(two, 10), result(four, 8)), report(result(eight, 5))).ratios == ()
+    other = replace(two, executor="onnxruntime")
+    assert compare(report(result(two, 10)), report(result(other, 20))).ratios[0].earlier_cell == two
+    assert compare(report(result(two, 10)), report(result(replace(two, variant="fp32"), 20))).ratios == ()
+
+
+@pytest.mark.parametrize("suffix", [".html", ".svg", ".png"])
+def test_the_picture_shows_both_runs_and_says_what_is_embedded(tmp_path, suffix):
+    two, four = Cell("int8", "native", 2, 8, 16), Cell("int8", "native", 4, 8, 16)
+    path = tmp_path / f"bench{suffix}"
+    runs = [replace(report(result(cell, 10)), machine={"cpu": "x", "onnxruntime": "1"}) for cell in (two, four)]
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        draw(runs[1], path, runs[0])
+    if suffix == ".png":
+        assert path.read_bytes().startswith(b"\x89PNG")
+        return
+    drawn = path.read_text(encoding="utf-8")
+    for text in ("8 texts of 16 tokens", "earlier (grey): b, now, x, 2 threads", "now: b, now, x, 4 threads"):
+        assert text in drawn
+    assert "(earlier 2 threads)" in drawn
+    assert drawn.startswith("<!doctype html>" if suffix == ".html" else "<?xml")
+
+
+def test_texts_that_are_left_out_are_counted(cli, lookup_bundle, tmp_path, no_probe):
+    (tmp_path / "own.txt").write_text("".join(f"a{i}\n" for i in range(2100)) + "a1\n")
+    args = ("bench", lookup_bundle, "--seconds", "0.01", "--rounds", "1", "--texts", tmp_path / "own.txt")
+    shown = cli.ok(*args).stderr
+    assert "2,101 texts, 2,100 different; the first 2,000 of these are measured" in shown
 
 
 @pytest.mark.parametrize(

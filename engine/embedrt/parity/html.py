@@ -53,7 +53,7 @@ def render_page(report: ParityReport) -> str:
         _plots(report),
         "<h2>By length</h2>",
         _buckets(report),
-        "<h2>Same vector in any company</h2>",
+        "<h2>Alone, in a batch, in another order: the same vector</h2>",
         _invariances(report),
         "<h2>Worst texts</h2>",
         *(_worst(variant) for variant in report.variants),
@@ -92,7 +92,7 @@ def _card(variant: VariantReport) -> str:
         ("smallest cosine", show_value("cosine_min", found.cosine.min)),
         ("smallest centered cosine", show_value("centered_min", found.centered.min if found.centered else None)),
         ("Spearman", show_value("spearman", found.spearman)),
-        ("same in any company", show_value("cosine_min", same)),
+        ("alone = in a batch", show_value("cosine_min", same)),
     )
     lines = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
     badge = _badge(variant.passed, "passed" if variant.passed else "FAILED")
