@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedrt._manifest_checks import _object
+from embedrt._schema import SchemaError
 from embedrt.bundle import parse_manifest
 from embedrt.errors import BundleFormatError
 from tests.handmade import write_bundle
@@ -54,6 +56,7 @@ def tensor(data: dict[str, Any]) -> dict[str, Any]:
         (lambda d: tensor(d).update(shape=[2**32, 2**32]), "variants.fp32.tensors[0].size"),
         (lambda d: tensor(d).update(shape=[-32, -32]), "variants.fp32.tensors[0].shape"),
         (lambda d: tensor(d).update(shape=[0, 2**70]), "variants.fp32.tensors[0].shape"),
+        (lambda d: tensor(d).update(shape=[2**62] * 1000), "variants.fp32.tensors[0].shape: has more than 32 axes"),
         (lambda d: tensor(d).update(dtype="object"), "variants.fp32.tensors[0].dtype: 'object' is not one of"),
         (lambda d: tensor(d).update(size=1), "variants.fp32.tensors[0].size: must be 4096"),
         (lambda d: tensor(d).update(offset=-4096), "variants.fp32.tensors[0].offset"),
@@ -79,7 +82,7 @@ def test_what_types_cannot_say_is_said_with_its_place(
     [
         "..\\weights.bin", "a\\..\\b", "C:weights.bin", "C:/weights.bin", "//host/share/w", "\\\\host\\share\\w",
         "fp32/./weights.bin", "fp32//weights.bin", "fp32/", "./weights.bin", "nul", "fp32/CON.bin", "lpt1.txt", "a./b",
-        "a /b", "fp32/w\x00.bin", "fp32/w\n.bin", "w?.bin", "w:stream",
+        "a /b", "fp32/w\x00.bin", "fp32/w\n.bin", "w?.bin", "w:stream", "COM¹", "CONIN$",
     ],
 )  # fmt: skip
 def test_paths_mean_one_file_on_every_system(data: dict[str, Any], path: str) -> None:
@@ -92,6 +95,28 @@ def test_paths_differ_by_more_than_their_case(data: dict[str, Any]) -> None:
     data["files"].append({"path": "Tokenizer.json", "size": 1, "sha256": "0" * 64})
     with pytest.raises(BundleFormatError, match=r"'tokenizer.json': is 'Tokenizer.json' where upper and lower case"):
         parse_manifest(json.dumps(data))
+
+
+def test_paths_differ_by_more_than_their_spelling_in_unicode(data: dict[str, Any]) -> None:
+    data["files"] += [{"path": path, "size": 1, "sha256": "0" * 64} for path in ("\u00e9.bin", "e\u0301.bin")]
+    with pytest.raises(BundleFormatError, match="one character's spellings"):
+        parse_manifest(json.dumps(data))
+
+
+def test_a_key_that_stands_twice_is_found_by_one_look_at_each() -> None:
+    class Name(str):
+        looks = 0
+
+        def __eq__(self, other: object) -> bool:
+            Name.looks += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    pairs = [(Name(f"k{i}"), 1) for i in range(1000)]
+    with pytest.raises(SchemaError, match="'k999': stands twice"):
+        _object([*pairs, (Name("k999"), 1)])
+    assert Name.looks < 2 * len(pairs)
 
 
 @pytest.mark.parametrize(

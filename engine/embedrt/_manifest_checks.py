@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from embedrt.bundle import Architecture, BundleFile, Manifest, Stage, TensorEntry, Variant
 
 _MAX_DEPTH = 32  # of nested lists and objects; what is read goes through them by recursion
+_MAX_AXES = 32  # of a tensor, as numpy before 2.0; a product of thousands of extents takes minutes
 _LARGEST = 2**63 - 1
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ITEM_BYTES = {
@@ -21,7 +23,17 @@ _ITEM_BYTES = {
     "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
 }  # fmt: skip
 # Names that stand for devices on Windows in every folder, whatever the suffix; and what may not be in a name there.
-_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{name}{k}" for name in ("com", "lpt") for k in range(1, 10))})
+_DEVICES = frozenset(
+    {
+        "con",
+        "prn",
+        "aux",
+        "nul",
+        "conin$",
+        "conout$",
+        *(f"{name}{k}" for name in ("com", "lpt") for k in "123456789¹²³"),
+    }
+)
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 _POSITIONS_FROM_ZERO = ("bert", "distilbert")
 _POSITIONS_BEHIND_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")  # counted from pad_token_id + 1
@@ -45,10 +57,10 @@ def read_json(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise SchemaError(f"{next(name for name in names if names.count(name) > 1)!a}: stands twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        require(name not in found, ascii(name), "stands twice")
+        found[name] = value
     return found
 
 
@@ -144,6 +156,7 @@ def _check_tensors(variant: Variant, where: str) -> None:
 
 def _check_tensor(tensor: TensorEntry, file_bytes: int, where: str) -> None:
     require(tensor.dtype in _ITEM_BYTES, f"{where}.dtype", f"{tensor.dtype!r} is not one of {', '.join(_ITEM_BYTES)}")
+    require(len(tensor.shape) <= _MAX_AXES, f"{where}.shape", f"has more than {_MAX_AXES} axes")
     for extent in tensor.shape:
         _within(f"{where}.shape", extent, 0)
     size = math.prod(tensor.shape) * _ITEM_BYTES[tensor.dtype]
@@ -167,8 +180,9 @@ def check_paths(paths: Iterable[str]) -> None:
             stem = part.split(".", 1)[0].rstrip(" ").casefold()
             plain = part not in ("", ".", "..") and not _NOT_IN_NAMES.search(part) and part[-1] not in ". "
             require(plain and stem not in _DEVICES, repr(path), "must stay inside the bundle, by plain names")
-        other = seen.setdefault(path.casefold(), path)
-        require(other == path, repr(path), f"is {other!r} where upper and lower case are the same")
+        other = seen.setdefault(unicodedata.normalize("NFC", path.casefold()), path)
+        same = "upper and lower case, or one character's spellings, are the same"
+        require(other == path, repr(path), f"is {other!r} where {same}")
 
 
 def _within(where: str, value: int, least: int) -> None:
