@@ -23,6 +23,7 @@ from embedrt.errors import (
 )
 from embedrt.executors import TokenBatch, choice, native
 from embedrt.executors.native import NativeExecutor
+from embedrt.opening import open_bundle
 from tests.native import made
 from tests.native.made import Shape
 
@@ -72,6 +73,21 @@ def with_tensor(bundle: Bundle, name: str, /, **fields: Any) -> Bundle:
 def test_what_it_does_not_run_has_a_reason(bundle: Bundle, numbers: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnsupportedByNativeError, match=reason):
         NativeExecutor(changed(bundle, **numbers), "int8", num_threads=1)
+
+
+def test_no_layer_is_left_out(tiny_bundle: Path, native_isas: dict[str, bool]) -> None:
+    """A manifest that says one layer of a model of two: half of the weights would not be read."""
+    whole = open_bundle(tiny_bundle)
+    numbers = dataclasses.replace(whole.manifest.architecture, num_layers=1)
+    short = dataclasses.replace(whole, manifest=dataclasses.replace(whole.manifest, architecture=numbers))
+    with pytest.raises(UnsupportedByNativeError, match=r"layers\.1\."):
+        Embedder(short, variant="int8", executor="native", num_threads=1)
+    with (
+        Embedder(short, variant="int8", num_threads=1) as auto,
+        Embedder(whole, variant="int8", num_threads=1) as right,
+    ):
+        assert auto.executor == "onnxruntime"  # the graph itself has both layers
+        assert float(auto.encode("fox") @ right.encode("fox")) > 0.999
 
 
 def test_other_variants_and_instruction_sets_have_a_reason(bundle: Bundle) -> None:

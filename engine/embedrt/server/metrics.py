@@ -26,18 +26,23 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _TOKENS = (8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM, files mapped by several processes included."""
-    return int(_proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def resident_bytes() -> int | None:
+    """Memory of this process that is in RAM, files mapped by several processes included; None without /proc."""
+    found = _proc("statm")
+    return None if found is None else int(found.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def num_threads() -> int:
-    """Threads of this process."""
-    return int(_proc("stat").rpartition(")")[2].split()[17])
+def num_threads() -> int | None:
+    """Threads of this process; None without /proc."""
+    found = _proc("stat")
+    return None if found is None else int(found.rpartition(")")[2].split()[17])
 
 
-def _proc(name: str) -> str:
-    return Path(f"/proc/self/{name}").read_text(encoding="ascii", errors="replace")
+def _proc(name: str) -> str | None:
+    try:
+        return Path(f"/proc/self/{name}").read_text(encoding="ascii", errors="replace")
+    except OSError:  # macOS and Windows have none
+        return None
 
 
 class Metrics:
@@ -107,8 +112,9 @@ class Metrics:
             self._waiting.labels(engine.name).set(engine.waiting_tokens)
             self._waiting_requests.labels(engine.name).set(engine.waiting_requests)
             self._running.labels(engine.name).set(engine.running_for())
-        self._resident.set(resident_bytes())
-        self._threads.set(num_threads())
+        for gauge, value in ((self._resident, resident_bytes()), (self._threads, num_threads())):
+            if value is not None:
+                gauge.set(value)
 
     def page(self, models: Models) -> bytes:
         """The text of /metrics, of all workers."""

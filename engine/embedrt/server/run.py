@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -104,13 +104,21 @@ def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedB
                 loop.call_later(settings.drain_s, setattr, server, "should_exit", True)
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+            _on_signal(loop, number, stop)
         await server.serve(sockets=sockets)
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(main())
     log("stopped", longest_stall_ms=round(service.health.longest_stall_s * 1e3, 1))
     return 1 if failures else 0
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, number: int, act: Callable[[], None]) -> None:
+    """Have the loop call `act` at a signal, also where loops cannot watch for signals themselves (Windows)."""
+    try:
+        loop.add_signal_handler(number, act)
+    except NotImplementedError:
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
 
 
 def serve(settings: Settings) -> int:
