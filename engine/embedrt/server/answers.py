@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from embedrt.embedder import Embedder
 from embedrt.options import EncodeOptions
 from embedrt.server.engine import Answer
 
 _SLICE_NUMBERS = 65536  # about 3 ms of writing
+_PIECE_BYTES = 256 * 1024
 
 
 def to_json(value: object) -> bytes:
@@ -33,18 +37,69 @@ def to_base64(vector: NDArray[Any]) -> str:
 
 async def write_rows(
     answer: Answer, embedder: Embedder, options: EncodeOptions, shape: Callable[[int, Any], object]
-) -> list[bytes]:
+) -> AsyncIterator[bytes]:
     """The answer's rows as JSON, comma-separated, in pieces; `shape(i, vector)` says what stands for input i."""
-    pieces: list[bytes] = []
     width = max(1, max((row.size for row in answer.rows), default=1))
     step = max(1, _SLICE_NUMBERS // width)
     for k in range(0, len(answer.row_of), step):
         if k:
             await asyncio.sleep(0)
+            yield b","
         rows = embedder.finish([answer.rows[row] for row in answer.row_of[k : k + step]], options)
-        part = to_json([shape(k + i, vector) for i, vector in enumerate(rows)])[1:-1]
-        pieces.append(part if not pieces else b"," + part)
-    return pieces
+        yield to_json([shape(k + i, vector) for i, vector in enumerate(rows)])[1:-1]
+
+
+async def write_tokens(answer: Answer) -> AsyncIterator[bytes]:
+    """Token embeddings as JSON, one list of vectors per input, comma-separated, in pieces of a few vectors."""
+    for i, row in enumerate(answer.row_of):
+        vectors = answer.rows[row]  # (n, H)
+        step = max(1, _SLICE_NUMBERS // max(1, vectors.shape[1]))
+        yield b",[" if i else b"["
+        for k in range(0, len(vectors), step):
+            yield (b"," if k else b"") + to_json(np.ascontiguousarray(vectors[k : k + step]))[1:-1]
+            await asyncio.sleep(0)
+        yield b"]"
+
+
+async def between(head: bytes, pieces: AsyncIterator[bytes], tail: bytes) -> AsyncIterator[bytes]:
+    """The same bytes with `head` before and `tail` behind them, in pieces worth sending."""
+    held = bytearray(head)
+    async for piece in pieces:
+        if len(held) >= _PIECE_BYTES:
+            yield bytes(held)
+            held.clear()
+        held += piece
+    yield bytes(held + tail)
+
+
+class PiecesResponse(Response):
+    """JSON that is sent as it is written, so that no more than a piece of it is held."""
+
+    def __init__(self, first: list[bytes], rest: AsyncIterator[bytes]) -> None:
+        super().__init__(media_type="application/json")
+        del self.headers["content-length"]
+        self._first = first
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, as fast as the client reads."""
+        del scope, receive
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in self._first:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async for piece in self._rest:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def respond(request: Request, pieces: AsyncIterator[bytes]) -> Response:
+    """An answer of pieces of JSON; with its length in front where it is one piece, and always for HTTP/1.0."""
+    first = [await anext(pieces)]
+    if request.scope["http_version"] == "1.0":
+        first = [b"".join([*first, *[piece async for piece in pieces]])]
+    if (second := await anext(pieces, None)) is None:
+        return Response(first[0], media_type="application/json")
+    return PiecesResponse([*first, second], pieces)
 
 
 def truncation_field(answer: Answer) -> Sequence[dict[str, int]]:

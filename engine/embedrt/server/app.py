@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from embedrt.errors import EmbedrtError, FileFormatError
 from embedrt.server.background import Background
-from embedrt.server.call import ByteBudget
+from embedrt.server.budget import ByteBudget
 from embedrt.server.errors import ServeError
 from embedrt.server.front import Front, http_error, serve_error
 from embedrt.server.health import Health

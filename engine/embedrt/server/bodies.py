@@ -11,18 +11,20 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
-from embedrt.server.call import ByteBudget, Call, call_of
+from embedrt.server.budget import ByteBudget
+from embedrt.server.call import Call, call_of
 from embedrt.server.counting import count_json
 from embedrt.server.errors import ServeError
 from embedrt.server.explain import parse
 from embedrt.server.settings import Settings
+from embedrt.server.sizes import size_of_values
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # by what the data begin with
 _SLICE_BYTES = 256 * 1024  # about a millisecond of decompressing
-_SMALL_BYTES = 64 * 1024  # are parsed in less than a millisecond, whatever is in them
+SMALL_BYTES = 64 * 1024  # are parsed in less than a millisecond, whatever is in them
 _OTHER_VALUES = 64  # strings and brackets of a request besides its texts: names of fields and what they say
 _DRAINED_BODIES = 8  # of the largest size; so much of one that is too large is read and thrown away
 _DRAIN_S = 5.0  # and for no longer
@@ -42,18 +44,31 @@ async def read_json(request: Request, shape: type[S], settings: Settings, budget
     if encoding:
         body = await _decompress(body, encoding, call, budget, limit)
     with call.timed("parse"):
-        if len(body) <= _SMALL_BYTES:
+        if len(body) <= SMALL_BYTES:
+            budget.hold(call, size_of_values(len(body), body.count(b",") + body.count(b"["), plain=_is_plain(body)))
             return parse(body, shape)
-        return await asyncio.to_thread(_parse_large, body, shape, settings.request_texts)
+        budget.hold(call, await asyncio.to_thread(_becomes, body, settings))
+        return await asyncio.to_thread(parse, body, shape)
 
 
-def _parse_large(body: bytearray, shape: type[S], request_texts: int) -> S:
-    """Parse what may hold millions of values, once it is known that it does not."""
+def _becomes(body: bytearray, settings: Settings) -> int:
+    """Bytes of what a large body becomes, once it is known that it does not hold millions of values."""
     counted = count_json(body)
     found = max(counted.strings, counted.brackets)
-    if found > request_texts + _OTHER_VALUES:
-        raise too_many_texts(found - _OTHER_VALUES, request_texts)
-    return parse(body, shape)
+    if found > settings.request_texts + _OTHER_VALUES:
+        raise too_many_texts(found - _OTHER_VALUES, settings.request_texts)
+    if counted.values > settings.request_tokens + settings.request_texts + _OTHER_VALUES:
+        count = counted.values - _OTHER_VALUES
+        raise ServeError(
+            "too_large",
+            f"a request may have {settings.request_tokens} token ids, this has {count} values; split it, or raise "
+            "request_tokens",
+        )
+    return size_of_values(len(body), counted.values, plain=_is_plain(body))
+
+
+def _is_plain(body: bytearray) -> bool:
+    return body.isascii() and b"\\u" not in body
 
 
 def too_many_texts(count: int, limit: int) -> ServeError:
@@ -103,8 +118,7 @@ async def _read(request: Request, call: Call, budget: ByteBudget, limit: int, ti
             if said.isdigit() and int(said) > limit:
                 raise await _too_large(request, limit, int(said))
             async for chunk in request.stream():
-                budget.hold(len(chunk))
-                call.held += len(chunk)
+                budget.hold(call, len(chunk))
                 body += chunk
                 if len(body) > limit:
                     raise await _too_large(request, limit, len(body))
@@ -154,8 +168,7 @@ async def _decompress(packed: bytearray, encoding: str, call: Call, budget: Byte
     try:
         while rest:
             part = decoder.decompress(rest, _SLICE_BYTES)
-            budget.hold(len(part))
-            call.held += len(part)
+            budget.hold(call, len(part))
             body += part
             if len(body) > limit:
                 raise ServeError(

@@ -21,29 +21,6 @@ T = TypeVar("T")
 _MAX_TIMEOUT_S = 3600.0
 
 
-class ByteBudget:
-    """Bytes of request bodies that the process holds at once."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-
-    def hold(self, size: int) -> None:
-        """Count `size` more bytes.
-
-        Raises:
-            ServeError: 429, they are too many; one body is always let in.
-        """
-        if self._held and self._held + size > self._limit:
-            raise ServeError("overloaded", f"bodies of {self._held} bytes are being worked on, the limit is "
-                             f"{self._limit}; try again in 1 s", headers={"Retry-After": "1"})  # fmt: skip
-        self._held += size
-
-    def release(self, size: int) -> None:
-        """Count `size` bytes less."""
-        self._held -= size
-
-
 @dataclass
 class Call:
     """What is known of a request; log, metrics and headers are written from it."""
@@ -60,7 +37,7 @@ class Call:
     phases: dict[str, float] = field(default_factory=dict)  # seconds, in the order of the work
     status: int = 0
     error: str = ""  # kind
-    held: int = 0  # bytes of its body
+    held: int = 0  # bytes, counted by ByteBudget
 
     def note(self, engine: ModelEngine, answer: Answer) -> None:
         """Remember what an answer holds; a request may get several."""

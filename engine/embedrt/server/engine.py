@@ -28,6 +28,7 @@ from embedrt.server.background import Background
 from embedrt.server.errors import ServeError, overloaded, translate
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
 from embedrt.server.prepare import Prepared, Work, prepare
+from embedrt.server.sizes import Size, size_of_rows, size_of_tokens
 
 
 @dataclass(frozen=True)
@@ -143,19 +144,33 @@ class ModelEngine:
         if not self._worker.is_alive():  # else the executor is stuck, and freeing what it uses would crash
             self.embedder.close()
 
-    async def embed(self, work: Work) -> Answer:
-        """Rows of the request's texts.
+    async def prepare(self, work: Work) -> Prepared:
+        """Token ids of the request's texts, with which `size` is known.
 
         Raises:
-            ServeError: an input does not fit (422), there is no room (429), or the executor failed (500).
+            ServeError: an input does not fit (422).
         """
-        started = time.monotonic()
         try:
-            prepared = await prepare(self.embedder.tokenizer, self._pool, work)
+            return await prepare(self.embedder.tokenizer, self._pool, work)
         except EmbedrtError as exc:
             raise translate(exc) from exc
-        tokenized = time.monotonic()
-        pending = await self._run(prepared, work, tokenized)
+
+    def size(self, prepared: Prepared, options: EncodeOptions, number_bytes: float) -> Size:
+        """What the request becomes when it is run and answered with so many bytes per number."""
+        lengths = [len(ids) for ids in prepared.token_ids]
+        if options.output_value == "token_embeddings":
+            return size_of_tokens(lengths, prepared.row_of, self.embedder.bundle.manifest.architecture.hidden_size)
+        width = self.embedder.dimension
+        written = options.truncate_dim or width
+        return size_of_rows(lengths, prepared.row_of, width, written=written, each=number_bytes)
+
+    async def run(self, prepared: Prepared, work: Work) -> Answer:
+        """Rows of what was prepared.
+
+        Raises:
+            ServeError: there is no room (429), or the executor failed (500).
+        """
+        pending = await self._wait(prepared, work, time.monotonic())
         limit = self.embedder.max_tokens
         return Answer(
             rows=pending.rows,
@@ -163,10 +178,10 @@ class ModelEngine:
             num_tokens=prepared.num_tokens,
             truncated=tuple(Truncation(i, n, limit) for i, n in enumerate(prepared.num_tokens) if n > limit),
             identity=self.embedder.identity_for(work.options),
-            phases=Phases(tokenized - started, pending.first_run - pending.added, pending.last_run - pending.first_run),
+            phases=Phases(prepared.seconds, pending.first_run - pending.added, pending.last_run - pending.first_run),
         )
 
-    async def _run(self, prepared: Prepared, work: Work, now: float) -> _Pending:
+    async def _wait(self, prepared: Prepared, work: Work, now: float) -> _Pending:
         loop = asyncio.get_running_loop()
         count = len(prepared.token_ids)
         pending = _Pending(prepared.token_ids, work.options, loop, loop.create_future(), now)

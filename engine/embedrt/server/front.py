@@ -65,7 +65,7 @@ class Front:
                 failed = ServeError("failed", "internal error; the server's log has it under this X-Request-Id")
                 await error_response(Request(scope), failed)(scope, receive, send_on)
         finally:
-            self._service.budget.release(call.held)
+            self._service.budget.release(call)
             self._report(scope, call, headers)
 
     def _report(self, scope: Scope, call: Call, headers: dict[bytes, bytes]) -> None:

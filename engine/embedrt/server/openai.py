@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from embedrt.server.answers import to_base64, to_json, truncation_field, write_rows
+from embedrt.server.answers import between, respond, to_base64, to_json, truncation_field, write_rows
 from embedrt.server.call import call_of
 from embedrt.server.errors import ServeError
 from embedrt.server.inputs import Inputs
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response, resolve
+from embedrt.server.sizes import BASE64_BYTES, FLOAT_BYTES
 
 # Base URLs without /v1, and those of Azure, where the model is called a deployment.
 OTHER_PATHS = {
@@ -68,17 +69,16 @@ class OpenAIApi:
             kind = asked
         dimensions = service.check_dimensions(engine, body.dimensions)
         options = resolve(engine, kind=kind, task=body.task, truncate_dim=dimensions)
-        inputs = service.inputs.openai(body.input, engine, options.prompt)
+        inputs = await service.sized(request, lambda: service.inputs.openai(body.input, engine, options.prompt))
         work = Work(inputs, options, truncate=service.truncate(body.truncate), deadline=service.deadline(request))
-        answer = await service.embed(request, engine, work)
         as_base64 = body.encoding_format == "base64"
+        answer = await service.embed(request, engine, work, BASE64_BYTES if as_base64 else FLOAT_BYTES)
 
         def shape(index: int, vector: Any) -> object:
             embedding = to_base64(vector) if as_base64 else vector
             return {"object": "embedding", "index": index, "embedding": embedding}
 
         with call.timed("write"):
-            rows = await write_rows(answer, engine.embedder, options, shape)
             usage = {"prompt_tokens": answer.used_tokens, "total_tokens": answer.used_tokens}
             tail = {
                 "model": name or engine.name,
@@ -86,8 +86,8 @@ class OpenAIApi:
                 "identity": answer.identity,
                 "truncated": truncation_field(answer),
             }
-            content = b"".join([b'{"object":"list","data":[', *rows, b"],", to_json(tail)[1:]])
-        return Response(content, media_type="application/json")
+            rows = write_rows(answer, engine.embedder, options, shape)
+            return await respond(request, between(b'{"object":"list","data":[', rows, b"]," + to_json(tail)[1:]))
 
     async def models(self, request: Request) -> Response:
         """The names that `model` may have."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from embedrt.options import EncodeOptions
 from embedrt.tokenization import TextTokenizer, check_text
 
 _SLICE_TEXTS = 256  # texts tokenized at once: a few milliseconds
+_HASHED_ON_LOOP = 65_536  # characters or ids, in a fraction of a millisecond
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Prepared:
     token_ids: list[NDArray[np.int32]]
     row_of: list[int]
     num_tokens: list[int]  # per input, before cutting
+    seconds: float  # that it took
 
 
 async def prepare(tokenizer: TextTokenizer, pool: Executor, work: Work) -> Prepared:
@@ -46,20 +49,33 @@ async def prepare(tokenizer: TextTokenizer, pool: Executor, work: Work) -> Prepa
     Raises:
         InputError: an input cannot be tokenized, or is too long and not to be cut.
     """
-    place: dict[object, int] = {}
-    row_of = [place.setdefault(tuple(x) if isinstance(x, list) else x, len(place)) for x in work.inputs]
-    first = [0] * len(place)  # an input of each row, for messages
-    for i in range(len(row_of) - 1, -1, -1):
-        first[row_of[i]] = i
+    started = time.monotonic()
+    loop = asyncio.get_running_loop()
+    if len(work.inputs) <= _SLICE_TEXTS and sum(map(len, work.inputs)) <= _HASHED_ON_LOOP:
+        first, row_of = _different(work.inputs)
+    else:
+        first, row_of = await loop.run_in_executor(pool, _different, work.inputs)
     token_ids: list[NDArray[np.int32]] = []
     counts: list[int] = []
-    loop = asyncio.get_running_loop()
     for k in range(0, len(first), _SLICE_TEXTS):
         part = first[k : k + _SLICE_TEXTS]
         ids, lengths = await loop.run_in_executor(pool, _tokenize, tokenizer, work, part)
         token_ids += ids
         counts += lengths
-    return Prepared(token_ids, row_of, [counts[row] for row in row_of])
+    return Prepared(token_ids, row_of, [counts[row] for row in row_of], time.monotonic() - started)
+
+
+def _different(inputs: Sequence[str | list[int]]) -> tuple[list[int], list[int]]:
+    """The first of each sort of equal inputs, and for each input the place of its sort."""
+    place: dict[object, int] = {}
+    first: list[int] = []
+    row_of: list[int] = []
+    for i, given in enumerate(inputs):
+        row = place.setdefault(tuple(given) if isinstance(given, list) else given, len(place))
+        if row == len(first):
+            first.append(i)
+        row_of.append(row)
+    return first, row_of
 
 
 def _tokenize(

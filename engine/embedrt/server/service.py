@@ -15,8 +15,9 @@ from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
 from embedrt.server.answers import to_json
 from embedrt.server.background import Background
-from embedrt.server.bodies import S, read_json, too_many_texts
-from embedrt.server.call import ByteBudget, call_of, deadline_of, while_wanted
+from embedrt.server.bodies import SMALL_BYTES, S, read_json, too_many_texts
+from embedrt.server.budget import ByteBudget
+from embedrt.server.call import call_of, deadline_of, while_wanted
 from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError, translate
 from embedrt.server.health import Health
@@ -26,6 +27,7 @@ from embedrt.server.metrics import Metrics
 from embedrt.server.models import Models
 from embedrt.server.prepare import Work
 from embedrt.server.settings import Settings
+from embedrt.server.sizes import FLOAT_BYTES, SizeLimits
 from embedrt.server.traces import Traces
 
 T = TypeVar("T")
@@ -55,14 +57,44 @@ class Service:
         """The request's body as `shape`; ServeError says what is wrong with it."""
         return await read_json(request, shape, self.settings, self.budget)
 
-    async def embed(self, request: Request, engine: ModelEngine, work: Work) -> Answer:
-        """Rows of the work's inputs, if they come in time and the client waits for them."""
+    async def embed(
+        self, request: Request, engine: ModelEngine, work: Work, number_bytes: float = FLOAT_BYTES
+    ) -> Answer:
+        """Rows of the work's inputs, if they come in time and the client waits for them.
+
+        Args:
+            number_bytes: what the answer takes per number of a row; 0 when it has no rows in it.
+
+        Raises:
+            ServeError: the request is too large by the limits on a request's texts, tokens and answer, or by what
+                other requests hold; or it is late, or cannot be run.
+        """
         self.check_count(work.inputs)
         call = call_of(request)
         call.num_characters += sum(map(len, work.inputs))
-        answer = await while_wanted(request, work.deadline, engine.embed(work))
+
+        async def embedded() -> Answer:
+            prepared = await engine.prepare(work)
+            size = engine.size(prepared, work.options, number_bytes)
+            self._limits.check(size)
+            self.budget.hold(call, size.held)
+            return await engine.run(prepared, work)
+
+        answer = await while_wanted(request, work.deadline, embedded())
         call.note(engine, answer)
         return answer
+
+    async def while_wanted(self, request: Request, function: Callable[[], T]) -> T:
+        """What `function` gives, from the pool, under the request's deadline."""
+        return await while_wanted(request, self.deadline(request), self.off_loop(function))
+
+    async def sized(self, request: Request, function: Callable[[], T]) -> T:
+        """What `function` gives, from the pool where it may take long because the request is large."""
+        return function() if call_of(request).held <= SMALL_BYTES else await self.off_loop(function)
+
+    @property
+    def _limits(self) -> SizeLimits:
+        return SizeLimits(self.settings.request_tokens, int(self.settings.answer_mb * 1e6))
 
     def deadline(self, request: Request) -> float:
         """When the request is of no use anymore."""

@@ -39,8 +39,14 @@ class Settings:
     batch_tokens: int = _setting(256, "padded tokens of one batch", minimum=1)
     queue_tokens: int = _setting(1_000_000, "tokens that may wait per model; beyond them requests get 429", minimum=1)
     request_texts: int = _setting(2048, "texts of one request; more get 413", minimum=1)
+    request_tokens: int = _setting(
+        1_048_576, "tokens of one request, 2048 texts of 512; more get 413 before they are run", minimum=1
+    )
+    answer_mb: float = _setting(64.0, "largest answer in MB; requests that would get more get 413", minimum=0.001)
     body_mb: float = _setting(32.0, "largest request body in MB", minimum=0.001)
-    inflight_mb: float = _setting(256.0, "request bodies held at once in MB; beyond them 429", minimum=0.001)
+    inflight_mb: float = _setting(
+        256.0, "what requests hold at once in MB: bodies, texts, rows; beyond it 429", minimum=0.001
+    )
     request_timeout_s: float = _setting(300.0, "time of a request that says no X-Request-Timeout", minimum=0.001)
     body_timeout_s: float = _setting(30.0, "time in which a request's body must have come", minimum=0.001)
     stall_timeout_s: float = _setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from starlette.routing import Route
 
 from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
-from embedrt.server.answers import as_matrix, write_rows
+from embedrt.server.answers import as_matrix, between, respond, to_json, write_rows, write_tokens
 from embedrt.server.call import call_of
 from embedrt.server.engine import ModelEngine
 from embedrt.server.errors import ServeError, translate
@@ -139,7 +140,8 @@ class TeiApi:
     async def _embed(
         self, request: Request, engine: ModelEngine, options: EncodeOptions, body: EmbedRequest | EmbedAllRequest
     ) -> Response:
-        inputs = self._service.inputs.tei(body.inputs, engine, options.prompt)
+        reader = self._service.inputs
+        inputs = await self._service.sized(request, lambda: reader.tei(body.inputs, engine, options.prompt))
         work = Work(
             inputs,
             options,
@@ -149,9 +151,9 @@ class TeiApi:
         )
         answer = await self._service.embed(request, engine, work)
         with call_of(request).timed("write"):
-            rows = await write_rows(answer, engine.embedder, options, _vector)
-            content = b"".join([b"[", *rows, b"]"])
-        return Response(content, media_type="application/json")
+            tokens = options.output_value == "token_embeddings"
+            rows = write_tokens(answer) if tokens else write_rows(answer, engine.embedder, options, _vector)
+            return await respond(request, between(b"[", rows, b"]"))
 
     async def similarity(self, request: Request) -> Response:
         """Similarity of one text with each of several, by the model's own function."""
@@ -166,7 +168,7 @@ class TeiApi:
             keep_end=_keeps_end(given.truncation_direction),
             deadline=self._service.deadline(request),
         )
-        answer = await self._service.embed(request, engine, work)
+        answer = await self._service.embed(request, engine, work, 0)
         with call_of(request).timed("write"):
             vectors = as_matrix(answer, engine.embedder, options)
             scores = engine.embedder.similarity(vectors[:1], vectors[1:])[0]
@@ -199,7 +201,7 @@ class TeiApi:
                 for text in texts
             ]
 
-        return json_response(await self._service.off_loop(pieces))
+        return await self._written(request, pieces)
 
     async def decode(self, request: Request) -> Response:
         """The text of token ids."""
@@ -213,7 +215,12 @@ class TeiApi:
             tokenizer = engine.embedder.tokenizer
             return [tokenizer.decode(ids, skip_special=body.skip_special_tokens) for ids in lists]
 
-        return json_response(await self._service.off_loop(texts))
+        return await self._written(request, texts)
+
+    async def _written(self, request: Request, work: Callable[[], object]) -> Response:
+        """What `work` gives, as JSON: both made off the loop, and of no use once the request's time is over."""
+        content = await self._service.while_wanted(request, lambda: to_json(work()))
+        return Response(content, media_type="application/json")
 
     async def other_models(self, request: Request) -> Response:
         """What only models of other sorts can do: TEI's 424."""
