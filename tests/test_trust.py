@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -100,12 +101,9 @@ def test_a_folder_that_is_named_is_refused_loudly_and_the_bundles_own_in_the_rea
     with pytest.raises(OptionError, match=r"packed_cache: .*shared is not trusted: others may write to it.*chmod go-w"):
         Embedder(tiny_bundle, variant="int8", executor="native", packed_cache=shared)
     assert list(shared.iterdir()) == []
-    own = tiny_bundle / ".packed"
-    own.mkdir()
-    own.chmod(0o777)
-    try:
-        with Embedder(tiny_bundle, variant="int8", executor="native", packed_cache=True) as embedder:
-            assert "packed at every load" in embedder.executor_reason
-            assert "others may write to it" in embedder.executor_reason
-    finally:
-        own.rmdir()
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle", ignore=shutil.ignore_patterns(".packed"))
+    (bundle / ".packed").mkdir()
+    (bundle / ".packed").chmod(0o777)
+    with Embedder(bundle, variant="int8", executor="native", packed_cache=True) as embedder:
+        assert "packed at every load" in embedder.executor_reason
+        assert "others may write to it" in embedder.executor_reason
