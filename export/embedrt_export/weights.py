@@ -3,13 +3,16 @@
 Every tensor of `EXTERNAL_BYTES` or more, and every one named by its role in the encoder (see `embedrt_export.roles`),
 goes to the weights file at an offset that is a multiple of `ALIGNMENT`, the page size that mmap needs. The others
 (shapes, axes, constants) stay in the graph.
-The bytes are the tensor's, little-endian and C-ordered, with no header.
+The bytes are the tensor's, little-endian and C-ordered, with no header. Large tensors that are equal lie there once.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -19,6 +22,7 @@ from embedrt.bundle import TensorEntry
 
 ALIGNMENT = 4096  # bytes
 EXTERNAL_BYTES = 1024
+SHARED_BYTES = 1 << 14  # equal tensors of this size lie in the file once; smaller ones are not worth looking for
 ROLES = ("embeddings.", "layers.")
 
 
@@ -44,6 +48,7 @@ def save_graph(
         OSError: the disk is full or not writable.
     """
     known = dict(reuse or {})
+    equal: dict[tuple[object, ...], TensorEntry] = {}  # by type, shape and content
     entries: list[TensorEntry] = []
     slim = onnx.ModelProto()
     slim.CopyFrom(_without_initializers(model, model.graph.node if nodes is None else nodes))
@@ -53,12 +58,7 @@ def save_graph(
             if len(data) < EXTERNAL_BYTES and not tensor.name.startswith(ROLES):
                 slim.graph.initializer.add().CopyFrom(tensor)
                 continue
-            entry = known.get(tensor.name)
-            if entry is None:
-                stream.seek(0, 2)
-                stream.write(b"\0" * (-stream.tell() % ALIGNMENT))
-                entry = _entry(tensor, weights_path.name, stream.tell(), len(data))
-                stream.write(data)
+            entry = known.get(tensor.name) or _write_once(stream, weights_path.name, tensor, data, equal)
             entries.append(entry)
             slim.graph.initializer.append(_external(tensor, entry))
     graph_path.write_bytes(slim.SerializeToString())
@@ -94,6 +94,22 @@ def _raw_bytes(tensor: TensorProto) -> bytes:
     if tensor.HasField("raw_data"):
         return bytes(tensor.raw_data)
     return np.ascontiguousarray(numpy_helper.to_array(tensor)).tobytes()
+
+
+def _write_once(
+    stream: BinaryIO, file_name: str, tensor: TensorProto, data: bytes, equal: dict[tuple[object, ...], TensorEntry]
+) -> TensorEntry:
+    """Append the tensor's bytes, but for a large one that lies there already: `equal` has these."""
+    content = (tensor.data_type, *tensor.dims, hashlib.blake2b(data).digest()) if len(data) >= SHARED_BYTES else ()
+    if content in equal:
+        return replace(equal[content], name=tensor.name)
+    stream.seek(0, 2)
+    stream.write(b"\0" * (-stream.tell() % ALIGNMENT))
+    entry = _entry(tensor, file_name, stream.tell(), len(data))
+    stream.write(data)
+    if content:
+        equal[content] = entry
+    return entry
 
 
 def _entry(tensor: TensorProto, file_name: str, offset: int, size: int) -> TensorEntry:

@@ -116,6 +116,21 @@ def test_weights_are_aligned_and_readable_without_protobuf(graphs: Any, tmp_path
         np.testing.assert_array_equal(read_tensor(tmp_path, entry), tensors[entry.name])
 
 
+def test_large_weights_that_are_equal_lie_in_the_file_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    large = rng.standard_normal((64, 64)).astype(np.float32)
+    other = large + np.float32(1)
+    arrays = {"a": large, "b": large.copy(), "c": large.reshape(32, 128), "d": other, "e": large[:8], "f": large[:8]}
+    tensors = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in arrays.items()]
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], [], tensors))
+    entries = {entry.name: entry for entry in save_graph(model, tmp_path / "model.onnx", tmp_path / "weights.bin")}
+    assert set(entries) == set(arrays)
+    assert entries["a"].offset == entries["b"].offset
+    assert len({entry.offset for entry in entries.values()}) == 5  # another shape, other numbers, and small ones apart
+    for name, entry in entries.items():
+        np.testing.assert_array_equal(read_tensor(tmp_path, entry), arrays[name])
+
+
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_fp16_from_an_fp16_checkpoint_is_exact(graphs: Any, kind: str, tmp_path: Path) -> None:
     graph = graphs[kind][1]
