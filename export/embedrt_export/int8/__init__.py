@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import fused, generic
 from embedrt_export.int8.calibration import InputStats, Session, collect, pooled
 from embedrt_export.int8.recipe import RECIPES, Int8Recipe
+from embedrt_export.int8.sharing import without_aliases
+from embedrt_export.int8.sums import long_sums
 
 __all__ = ["DEFAULT", "RECIPES", "Int8Recipe", "to_int8"]
 
@@ -57,7 +60,7 @@ def to_int8(
     say(f"running {len(seen)} calibration texts")
     by_value = collect(graph.model, dict.fromkeys(values.values(), recipe.gptq), seen)
     stats = {product: by_value[value] for product, value in values.items()}
-    prepare = _prepare_fused if graph.family else _prepare_generic
+    prepare = _prepare_fused if graph.family else partial(_prepare_generic, token=calibration[0][0])
     emit, errors = prepare(graph, stats, recipe, say)
     measure = _Measure(graph, seen, held_out, first_token)
     model, report = _widen(measure, emit, errors, recipe, say)
@@ -77,17 +80,17 @@ def _prepare_fused(
 
 
 def _prepare_generic(
-    graph: EncoderGraph, stats: dict[str, InputStats], recipe: Int8Recipe, say: Progress
+    graph: EncoderGraph, stats: dict[str, InputStats], recipe: Int8Recipe, say: Progress, *, token: int
 ) -> tuple[Emit, dict[str, float]]:
-    readers: dict[str, list[str]] = {}
-    for product, value in generic.product_values(graph.model).items():
-        readers.setdefault(value, []).append(product)
-    groups: dict[str, generic.Group] = {}
-    for number, (value, products) in enumerate(readers.items(), 1):
-        say(f"quantizing the readers of value {number} of {len(readers)}")
-        groups[value] = generic.prepare(graph.model, products, stats[products[0]], recipe)
-    errors = {name: error for group in groups.values() for name, error in group.errors.items()}
-    return lambda wide: generic.emit(graph.model, groups, wide), errors
+    tied = generic.groups_of(graph.model)
+    groups: list[generic.Group] = []
+    for number, products in enumerate(tied, 1):
+        say(f"quantizing group {number} of {len(tied)} of the products that share a value or a weight")
+        groups.append(generic.prepare(graph.model, products, stats, recipe))
+    tables = generic.table_errors(graph.model) if recipe.embeddings_int8 else {}
+    blocks = long_sums(graph.model, without_aliases(graph.model), token)
+    errors = {name: error for group in groups for name, error in group.errors.items()}
+    return partial(generic.emit, graph.model, groups, tables, blocks), errors | tables
 
 
 class _Measure:
@@ -150,7 +153,11 @@ def _subtract_from_output(model: onnx.ModelProto, shift: Array) -> bool:
         return False
     name = node.input[2]
     beta = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
-    if beta is None or sum(list(other.input).count(name) for other in model.graph.node) > 1:
+    if beta is None:
         return False
-    beta.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(beta) - shift.astype(np.float32), name))
+    shifted = numpy_helper.to_array(beta) - shift.astype(np.float32)
+    if sum(list(other.input).count(name) for other in model.graph.node) > 1:  # layers share their norms: ALBERT's do
+        name = node.input[2] = f"{node.output[0]}.beta"
+        beta = model.graph.initializer.add()
+    beta.CopyFrom(numpy_helper.from_array(shifted, name))
     return True

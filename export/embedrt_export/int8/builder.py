@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from embedrt_export import roles
 from embedrt_export.graph import set_opset
 from embedrt_export.int8.linear import CENTRE, TINY, activation_floor
-from embedrt_export.int8.weights import Int8Weight
+from embedrt_export.int8.weights import Int8Weight, quantize_rows
 
 MICROSOFT = "com.microsoft"
 
@@ -39,12 +39,15 @@ class Builder:
 
     def constant(self, kind: str, value: NDArray[np.generic], of: str) -> str:
         """A small initializer, made once for each `of`."""
-        name = f"{kind}.{of}"
-        return name if name in self.tensors else self.tensor(name, value)
+        return self.once(f"{kind}.{of}", value)
 
     def scalar(self, name: str, value: np.generic) -> str:
         """A shared scalar initializer."""
-        return name if name in self.tensors else self.tensor(name, np.asarray(value))
+        return self.once(name, np.asarray(value))
+
+    def once(self, name: str, value: NDArray[np.generic]) -> str:
+        """An initializer that several nodes read; made by the first of them."""
+        return name if name in self.tensors else self.tensor(name, value)
 
     def rows8(self, x: str, width: int, prefix: str, of: str = "tokens") -> tuple[str, str]:
         """u8 rows around 128, and their scales (T, 1); `of` names what there are T of."""
@@ -67,12 +70,24 @@ class Builder:
         largest = self.add("Max", [high, floor], f"{prefix}.largest")
         return self._rows(x, largest, width, prefix, zero, "tokens")
 
+    def look_up8(self, table: str, ids: str, name: str, output: str) -> str:
+        """Rows of the source's `table` (V, H), stored as int8 with a scale for each row."""
+        rows, scales = quantize_rows(self.source.array(table))
+        self.add("Gather", [self.once(table, rows), ids], f"{name}.rows")
+        self.add("Cast", [f"{name}.rows"], f"{name}.float", to=TensorProto.FLOAT)
+        self.add("Gather", [self.once(f"{table}.scale", scales), ids], f"{name}.row_scale")
+        return self.add("Mul", [f"{name}.float", f"{name}.row_scale"], output)
+
     def axis(self) -> str:
         """The constant [-1], the axis of a row's numbers."""
         return "const.axis" if "const.axis" in self.tensors else self.tensor("const.axis", np.array([-1]))
 
     def product(self, rows: str, row_scale: str, weight: Int8Weight, zero: int, name: str) -> str:
-        """row_scale * ((rows - zero) @ weight * scale): float32 (T, N)."""
+        """row_scale * ((rows - zero) @ weight * scale): float32 (T, N).
+
+        Each product has a tensor of its own, also where weights are equal (the file then has one of them): ONNX Runtime
+        1.32 cannot load a graph with `session.x64quantprecision` in which several products read one int8 tensor.
+        """
         inputs = [
             rows,
             self.tensor(f"{name}.weight", weight.weight),

@@ -45,6 +45,21 @@ class InputStats:
             self.gram.addmm_(x.T, x)
         self.pending.clear()
 
+    @staticmethod
+    def merged(parts: Sequence[InputStats]) -> InputStats:
+        """Over the rows of several values that are read as if they were one."""
+        if len(parts) == 1:
+            return parts[0]
+        grams = [part.gram for part in parts if part.gram is not None]
+        return InputStats(
+            sum(part.count for part in parts),
+            np.min([part.low for part in parts], axis=0),
+            np.max([part.high for part in parts], axis=0),
+            np.sum([part.total for part in parts], axis=0),
+            torch.stack(grams).sum(dim=0) if len(grams) == len(parts) else None,
+            [rows for part in parts for rows in part.samples],
+        )
+
     @property
     def sample(self) -> Array:
         """Some of the rows seen (t, K), `MAX_SAMPLE` at most."""

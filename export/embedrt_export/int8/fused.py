@@ -45,7 +45,6 @@ from embedrt_export.int8.calibration import InputStats
 from embedrt_export.int8.linear import CENTRE, Fold, Linear, choose_fold, local_error, make_linear
 from embedrt_export.int8.recipe import Int8Recipe
 from embedrt_export.int8.smoothing import neuron_importance, stretching_channels
-from embedrt_export.int8.weights import quantize_rows
 
 Array = NDArray[np.float32]
 
@@ -161,7 +160,7 @@ def _emit_embeddings(out: Builder, model: onnx.ModelProto, fold: Fold, recipe: I
     attention = next(node for node in model.graph.node if node.name == "layers.0.attention")
     for node in ancestors(model, [norm.input[0], attention.input[3]]):
         if node.name == "embeddings.word" and recipe.embeddings_int8:
-            _emit_table(out, node.input[1], node.output[0])
+            out.look_up8(node.name, node.input[1], node.name, node.output[0])
         else:
             out.copy(node)
     width = len(fold.scale)
@@ -170,14 +169,6 @@ def _emit_embeddings(out: Builder, model: onnx.ModelProto, fold: Fold, recipe: I
     flat = out.tensor("const.flat", np.array([-1, width]))
     out.add("Reshape", [norm.input[0], flat], "embeddings.sum")
     _layer_norm(out, "embeddings.norm", "embeddings.sum", fold, norm)
-
-
-def _emit_table(out: Builder, ids: str, output: str) -> None:
-    rows, scales = quantize_rows(out.source.array("embeddings.word"))
-    out.add("Gather", [out.tensor("embeddings.word", rows), ids], "embeddings.word.rows")
-    out.add("Cast", ["embeddings.word.rows"], "embeddings.word.float", to=1)
-    out.add("Gather", [out.tensor("embeddings.word.scale", scales), ids], "embeddings.word.row_scale")
-    out.add("Mul", ["embeddings.word.float", "embeddings.word.row_scale"], output)
 
 
 def _emit_attention(out: Builder, name: str, layer: Layer, x: str, recipe: Int8Recipe, wide: frozenset[str]) -> str:
