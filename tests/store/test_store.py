@@ -177,7 +177,7 @@ def test_an_export_fills_the_store(home: Path, monkeypatch: pytest.MonkeyPatch) 
         raise store.HubError("no bundle", missing=True)
 
     monkeypatch.setattr(store.hub, "download", no_bundle)
-    monkeypatch.setattr("embedrt.cli.export.import_exporter", lambda: Exporter)
+    monkeypatch.setattr("embedrt.exporter.import_exporter", lambda: Exporter)
     assert store.obtain(Name("you/model", "v2"), variants=("int8",)) == home / "you--model@v2"
     assert store.obtain(Name("you/model", "v2")) == home / "you--model@v2"
     assert asked == [("you/model", "v2", ("int8",))]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from embedrt.cli import options as o
 from embedrt.cli.base import make_command
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _VARIANTS = ("fp32", "fp16", "int8")
 INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --help cannot import: it has torch
@@ -52,6 +49,7 @@ def command(model: str, out: Path, quiet: bool, **given: Any) -> None:
     Every variant is compared with sentence-transformers in fp32; one that misses its gates fails the export. OUT
     appears whole or not at all. Needs the extra: pip install 'embedrt[export]'.
     """
+    from embedrt.exporter import import_exporter
     from embedrt.parity.report import render_table
 
     exporter = import_exporter()
@@ -66,27 +64,3 @@ def command(model: str, out: Path, quiet: bool, **given: Any) -> None:
 def _end(number: int, _frame: object) -> None:
     """End with the shell's code for the signal, and clean up on the way: half a bundle may be gigabytes."""
     raise SystemExit(128 + number)
-
-
-def import_exporter() -> ModuleType:
-    """The module embedrt_export.export.
-
-    Raises:
-        DependencyError: torch and the like are not installed, or of versions that do not fit each other.
-    """
-    import importlib
-
-    from embedrt.errors import DependencyError
-
-    try:
-        return importlib.import_module("embedrt_export.export")
-    except DependencyError:
-        raise
-    except ModuleNotFoundError as exc:
-        raise DependencyError(
-            f"this needs {exc.name or 'a package'}, which is not installed: pip install 'embedrt[export]'"
-        ) from exc
-    except ImportError as exc:  # a package that is there and lacks what another takes from it
-        raise DependencyError(
-            f"the packages installed do not fit each other ({exc}); pip install 'embedrt[export]' in a new environment"
-        ) from exc

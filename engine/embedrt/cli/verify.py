@@ -85,7 +85,7 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
     model = given["against"]
     if model is None:
         return {}
-    from embedrt.cli.export import import_exporter
+    from embedrt.exporter import import_exporter
     from embedrt.parity.files import read_parity_files
     from embedrt.prompting import choose_prompt
 

@@ -130,7 +130,7 @@ def _fetch(name: Name, variants: tuple[str, ...] | None, *, show_progress: bool)
 
 
 def _export(name: Name, variants: tuple[str, ...] | None, progress: Progress) -> Path:
-    from embedrt.cli.export import import_exporter
+    from embedrt.exporter import import_exporter
 
     path = folder() / name.folder
     options = {} if variants is None else {"variants": variants}
