@@ -47,7 +47,7 @@ def test_a_request_alone_is_let_in_and_others_wait_for_room() -> None:
 
 
 def test_no_number_is_written_in_more_bytes_than_are_reckoned() -> None:
-    hard = np.array([-1.17549435e-38, -3.4028235e38, -1.0000001, 1e-45, -0.123456789], np.float32)
+    hard = np.array([-1.17549435e-38, -3.4028235e38, -1.0000001, 1e-45, -1.23456789e-6], np.float32)
     rows = np.tile(hard, (3, 20))
     written = orjson.dumps(list(rows), option=orjson.OPT_SERIALIZE_NUMPY)
     size = size_of_rows([4, 4, 4], [0, 1, 2], 100, written=100, each=FLOAT_BYTES)
@@ -60,7 +60,7 @@ def test_no_number_is_written_in_more_bytes_than_are_reckoned() -> None:
     [
         (size_of_rows([3, 5], [0, 1, 0], 8, written=8, each=0), Size(8, 8 * 4 + 2 * (8 * 4 + 256), 3 * 80)),
         (size_of_rows([3, 5], [0, 1, 0], 8, written=2, each=16), Size(8, 8 * 4 + 2 * (8 * 4 + 256), 3 * (2 * 16 + 80))),
-        (size_of_tokens([3, 5], [0, 1, 0], 8), Size(8, 8 * 4 + 8 * 8 * 4 + 2 * 256, (3 + 5 + 3) * (8 * 16 + 2))),
+        (size_of_tokens([3, 5], [0, 1, 0], 8), Size(8, 8 * 4 + 8 * 8 * 4 + 2 * 256, (3 + 5 + 3) * (8 * 18 + 2))),
         (size_of_rows([], [], 8, written=8, each=16), Size(0, 0, 0)),
     ],
 )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from embedrt.server.errors import ServeError
 
-# Bytes of an answer per number: "-1.17549435e-38," is the longest float32 there is, base64 writes 4 bytes as 16/3.
-FLOAT_BYTES = 16.0
+# Bytes of an answer per number: orjson writes no float32 longer than "-0.00000123456789," (those with an exponent are
+# shorter), and base64 writes 4 bytes as 16/3.
+FLOAT_BYTES = 18.0
 BASE64_BYTES = 16 / 3
 _ROW_BYTES = 80  # of an answer, besides a vector's numbers: brackets, or OpenAI's fields around them
 _ARRAY_BYTES = 256  # of a numpy array besides what is in it, twice: its token ids and its vector
