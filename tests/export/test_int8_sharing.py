@@ -22,6 +22,8 @@ from tests.export.encoders import QUICK, VOCAB, cosine, run, session
 LAYERS = 3
 TEXTS = [[7], [8, 9, 10], *([int(i) for i in np.arange(n) % 280 + 10] for n in (5, 17, 40))]
 
+TABLES = replace(QUICK, unfused_embeddings_int8=True)
+
 
 @pytest.fixture(scope="module")
 def albert(tmp_path_factory: pytest.TempPathFactory) -> EncoderGraph:
@@ -56,7 +58,7 @@ def test_products_are_tied_by_values_and_by_weights() -> None:
 
 
 def test_a_weight_that_layers_share_is_kept_once(albert: EncoderGraph, calibration: Any, tmp_path: Path) -> None:
-    model, report = to_int8(albert, calibration, recipe=QUICK)
+    model, report = to_int8(albert, calibration, recipe=TABLES)
     assert len(product_values(albert.model)) == 1 + 6 * LAYERS
     assert len(report["local_error"]) == 8  # mapping, query, key, value, output, both of the FFN, and the token table
     assert not [size for size in sizes(model, onnx.TensorProto.FLOAT) if size >= 1 << 14]
@@ -83,7 +85,7 @@ def test_a_shared_weight_stays_float32_in_all_its_uses(albert: EncoderGraph, cal
 
 def test_the_mean_error_is_taken_off_a_norm_that_layers_share(albert: EncoderGraph, calibration: Any) -> None:
     plain, _report = to_int8(albert, calibration, recipe=replace(QUICK, output_correction=False))
-    corrected, _report = to_int8(albert, calibration, recipe=QUICK)
+    corrected, _report = to_int8(albert, calibration, recipe=TABLES)
     last = [next(node for node in model.graph.node if model.graph.output[0].name in node.output)
             for model in (plain, corrected)]  # fmt: skip
     arrays = [{tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -111,11 +113,11 @@ def test_the_token_table_is_int8_and_may_stay_float32(graphs: Any, calibration: 
     graph = graphs["mpnet"][1]
     (name,) = table_errors(graph.model)
     width = VOCAB * 64
-    model, report = to_int8(graph, calibration, recipe=QUICK)
+    model, report = to_int8(graph, calibration, recipe=TABLES)
     assert width in sizes(model, onnx.TensorProto.INT8)
     assert width not in sizes(model, onnx.TensorProto.FLOAT)
     assert 0 < report["local_error"][name] < 0.02
-    for recipe in (replace(QUICK, embeddings_int8=False), replace(QUICK, kept_float32=(name,))):
+    for recipe in (QUICK, replace(TABLES, kept_float32=(name,))):
         model, _report = to_int8(graph, calibration, recipe=recipe)
         assert width in sizes(model, onnx.TensorProto.FLOAT)
 

@@ -87,7 +87,7 @@ def _prepare_generic(
     for number, products in enumerate(tied, 1):
         say(f"quantizing group {number} of {len(tied)} of the products that share a value or a weight")
         groups.append(generic.prepare(graph.model, products, stats, recipe))
-    tables = generic.table_errors(graph.model) if recipe.embeddings_int8 else {}
+    tables = generic.table_errors(graph.model) if recipe.unfused_embeddings_int8 else {}
     blocks = long_sums(graph.model, without_aliases(graph.model), token)
     errors = {name: error for group in groups for name, error in group.errors.items()}
     return partial(generic.emit, graph.model, groups, tables, blocks), errors | tables
