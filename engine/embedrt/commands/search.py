@@ -14,6 +14,7 @@ from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.kept import json_object
 from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
+from embedrt.vectors.nearest import nearest
 
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder
@@ -62,16 +63,8 @@ def top_k(
     embedder: Embedder, queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rows (Q, min(k, N)) and their scores, best first; reads the vectors a block at a time."""
-    best_rows = np.zeros((len(queries), 0), np.int64)
-    best = np.zeros((len(queries), 0), np.float32)
-    for start in range(0, len(vectors), _BLOCK_ROWS):
-        block = np.asarray(vectors[start : start + _BLOCK_ROWS])
-        scores = np.concatenate([best, embedder.similarity(queries, block)], axis=1)
-        numbers = np.broadcast_to(np.arange(start, start + len(block)), (len(queries), len(block)))
-        rows = np.concatenate([best_rows, numbers], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        best, best_rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-    return best_rows, best
+    found = nearest(queries, vectors, k, embedder.similarity, corpus_rows=_BLOCK_ROWS)
+    return found.rows, found.scores
 
 
 def _hits(rows: NDArray[np.int64], scores: NDArray[np.float32], records: dict[int, Record]) -> tuple[Hit, ...]:
