@@ -1,6 +1,6 @@
 """An encoder as data: what it computes, said once for the graphs, the native executor and the tests' reference.
 
-With T tokens, H = `hidden_size`, and weights (K, N) that rows are multiplied with from the left (y = x @ weight + bias)::
+With T tokens, H = `hidden_size`, and weights (K, N) that rows are multiplied with from the left, x @ weight + bias::
 
     x = scale * embeddings.word[id]                                     (T, E), E = `embeddings.size`
         + embeddings.position[position] + embeddings.token_type[0]      where the spec has them
@@ -16,7 +16,7 @@ With T tokens, H = `hidden_size`, and weights (K, N) that rows are multiplied wi
     attention(x):  q = x @ query.weight + query.bias (T, heads * head_size); k and v alike (T, kv_heads * head_size)
                    q, k = norm over each head, query_norm and key_norm       where the spec has `head_norm`
                    q, k = rotated by position * rotary.{name}.frequencies    where it has `rotary`
-                   s = scale * q k^T + bias of the distance                  head h reads key and value head h / (heads / kv_heads)
+                   s = scale * q k^T + bias of the distance                  head h reads kv head h / (heads / kv_heads)
                    softmax over the tokens that `causal` and `window` let through, times v
                    @ attention_output.weight + .bias
     ffn(x):        down(activation(x @ ffn_up.weight + .bias))
@@ -30,7 +30,7 @@ alone: a family that scales by 1 + gamma says so in its numbers, not here.
 Distances are key minus query. `attention.distance_bias` (heads, 2 D + 1) has the biases of the distances -D to D, those
 further away have the bias of the end (T5's and MPNet's buckets, written out); `attention.slopes` (heads,) times minus
 the absolute distance is ALiBi's. Rotation turns the first 2 F of a head's numbers, F the length of the frequencies:
-pairs (j, j + F), or (2 j, 2 j + 1) where `rotary_interleaved`. Scaled bases (NTK, Llama 3, YaRN) are in the frequencies.
+pairs (j, j + F), or (2 j, 2 j + 1) where `rotary_interleaved`. Scaled bases (NTK, Llama 3, YaRN) are in these.
 """
 
 from __future__ import annotations

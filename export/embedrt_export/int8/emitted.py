@@ -33,9 +33,9 @@ lie in what makes a value and in what reads it, so that nothing of them is compu
                     x is folded there because attention or the FFN reads it too: in post-norm blocks, and where
                     attention reads what is not normed. The sum itself is never folded.
 
-A product that is kept wide has a float32 `.weight` and no `.scale`, and takes z (a, g) itself: y = z @ weight + bias.
-query, key and value are wide together, and so are ffn_up, ffn_gate and their outliers. Every product has a `.bias` here.
-Without outliers (c = 0) the three tensors of them are not there. Neurons are in the order of the checkpoint, without the
+A product that is kept wide has a float32 `.weight`, no `.scale`, and takes z (a, g) itself: y = z @ weight + bias.
+query, key and value are wide together, and so are ffn_up, ffn_gate and their outliers. Each product has a `.bias`.
+Without outliers (c = 0) their tensors are not there. Neurons are in the order of the checkpoint, without the
 c outlying ones. `embeddings.projection` is float32, folded in its columns.
 
 The norm that makes the encoder's output, which is the spec's final norm or the last block's second one, is not folded
