@@ -17,7 +17,8 @@ from embedrt.cli.app import app
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError
 
-COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", "bench", "help")
+OVER_FILES = ("dedup",)  # commands that ask something of a whole file
+COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", *OVER_FILES, "bench", "help")
 
 
 def run_python(code: str) -> str:
@@ -179,19 +180,19 @@ def test_help_is_a_command_too(cli):
 
 # One thing has one spelling; those in brackets are taken still, and not shown.
 SPELLINGS = {
-    "--variant": ("info", "embed", "similarity", "search"),
+    "--variant": ("info", "embed", "similarity", "search", *OVER_FILES),
     "--variants": ("export", "verify", "bench"),
-    "--executor": ("verify", "info", "embed", "similarity", "search"),
+    "--executor": ("verify", "info", "embed", "similarity", "search", *OVER_FILES),
     "--executors": ("bench",),
     "--texts": ("verify", "similarity", "bench"),
-    "--json": ("verify", "info", "similarity", "search", "bench"),
-    "--column": ("verify", "embed", "similarity", "search", "bench"),
-    "--encoding": ("verify", "embed", "similarity", "search", "bench"),
+    "--json": ("verify", "info", "similarity", "search", "bench", *OVER_FILES),
+    "--column": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES),
+    "--encoding": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES),
     "--plot": ("similarity", "bench"),
-    "--prompt": ("embed", "similarity", "search"),
+    "--prompt": ("embed", "similarity", "search", *OVER_FILES),
     "--keep": ("embed", "search"),
-    "--quiet": ("export", "verify", "embed", "search", "bench"),
-    "--force": ("export", "embed"),
+    "--quiet": ("export", "verify", "embed", "search", "bench", *OVER_FILES),
+    "--force": ("export", "embed", *OVER_FILES),
 }
 FORMERLY = {("bench", "--variant"), ("bench", "--executor"), ("verify", "--variant"), ("similarity", "--file")}
 

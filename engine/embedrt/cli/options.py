@@ -25,6 +25,7 @@ PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 INPUT_FORMATS = ("txt", "jsonl", "json", "csv", "tsv", "parquet")
 
 PLOTS = (".html", ".svg", ".png")  # what --plot can write, in every command
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # what results with a row per text are written to
 QUOTINGS = ("double", "none")
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from embedrt.cli import options as o
-from embedrt.cli.base import counted, make_command
+from embedrt.cli.base import make_command
+from embedrt.cli.corpora import index_options, vectors_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from embedrt.commands.corpus_index import CorpusIndex, Wish
+    from embedrt.commands.corpus_index import Wish
     from embedrt.commands.encoding import EncodeRequest
     from embedrt.commands.search import Answer
     from embedrt.commands.source import TextSource
@@ -40,12 +41,8 @@ if TYPE_CHECKING:
 @click.option("--document-prompt-name", help="Use the bundle's prompt of this name for the corpus.")
 @click.option("--document-prompt", help="Put this before every text of the corpus.")
 @o.reading_options
-@click.option("--index", "folder", type=o.HomePath(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where to keep the corpus' vectors.  [default: CORPUS.embedrt]")  # fmt: skip
 @o.keep_option
-@click.option("--vectors", type=o.HomePath(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Take vectors from this output of 'embedrt embed --document' (.npy, .parquet).")  # fmt: skip
-@click.option("--rebuild", is_flag=True, help="Embed the whole corpus anew.")
+@index_options
 @o.json_flag
 @o.engine_options
 @o.quiet_option
@@ -57,21 +54,12 @@ def command(bundle: Path, corpus: str, queries: tuple[str, ...], k: int, **given
     embedded; after an interruption the next search goes on where it ended.
     """
     asked, wish = _requests(given)
-    from embedrt.commands.corpus_index import open_index
     from embedrt.commands.search import search
     from embedrt.embedder import Embedder
-    from embedrt.progress import NullProgress, RichProgress
 
     source = o.open_input(corpus, given)
-    folder = given["folder"] or Path(f"{corpus}.embedrt")
-    progress = NullProgress() if given["quiet"] else RichProgress(o.stderr_console(), unit="texts")
     with Embedder(bundle, **o.engine(given)) as embedder:
-        try:
-            index = open_index(embedder, source, folder, progress, wish)
-        except KeyboardInterrupt:
-            click.echo("what is embedded is kept; the next search goes on from it", err=True)
-            raise
-        _report(index, embedder.max_tokens, given["quiet"])
+        index = vectors_of(embedder, source, given, wish)
         answers = search(embedder, index, source, queries, asked, k)
     if given["as_json"]:
         value = {"corpus_identity": index.identity, "answers": [answer.to_json() for answer in answers]}
@@ -93,21 +81,7 @@ def _requests(given: dict[str, Any]) -> tuple[EncodeRequest, Wish]:
     from embedrt.commands.encoding import EncodeRequest
 
     documents = EncodeRequest("document", prompt=given["document_prompt"], prompt_name=given["document_prompt_name"])
-    return asked, Wish(documents, given["rebuild"], given["vectors"])
-
-
-def _report(index: CorpusIndex, limit: int, quiet: bool) -> None:
-    if index.num_cut:
-        click.echo(f"warning: {counted(index.num_cut, 'text')} of the corpus cut at {limit} tokens", err=True)
-    if quiet:
-        return
-    if not index.num_embedded:
-        what = f"reused {counted(index.num_reused, 'vector')}"
-    elif not index.num_reused:
-        what = f"embedded {counted(index.num_embedded, 'row')}"
-    else:
-        what = f"embedded {counted(index.num_embedded, 'changed row')}, reused {counted(index.num_reused, 'vector')}"
-    click.echo(f"{what} ({index.folder}, identity {index.identity})", err=True)
+    return asked, Wish(documents)
 
 
 def _print_answers(answers: list[Answer], corpus: TextSource, console: Console) -> None:

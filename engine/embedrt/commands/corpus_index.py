@@ -113,7 +113,7 @@ class _Folder:
 def open_index(
     embedder: Embedder, corpus: TextSource, folder: Path, progress: Progress, wish: Wish | None = None
 ) -> CorpusIndex:
-    """The corpus' vectors as documents: read if they are there, and made, wholly or for new texts, if not.
+    """The corpus' vectors: read if they are there, and made, wholly or for new texts, if not.
 
     Raises:
         FileFormatError: the corpus cannot be read, or is a pipe; or the vectors cannot be kept.
@@ -141,7 +141,7 @@ def open_index(
             return found or _make(embedder, corpus, place, content, wish, progress)
         except OSError as exc:
             raise FileFormatError(
-                f"{exc.filename or folder}: {exc.strerror or exc}; what is embedded is kept, and the next search goes "
+                f"{exc.filename or folder}: {exc.strerror or exc}; what is embedded is kept, and the next run goes "
                 "on from it; --index DIR chooses another place"
             ) from exc
 

@@ -54,9 +54,9 @@ def vectors_of_embed(path: Path, corpus: TextSource, identity: str) -> Known:
     if meta["identity"] != identity:
         made = meta.get("options", {})
         raise IdentityError(
-            f"{path} holds vectors of identity {meta['identity']}, the corpus needs {identity}: 'embedrt embed' with "
-            f"--document, the same bundle and variant, and no other form of vectors makes them (this one: variant "
-            f"{meta.get('variant')}, {made.get('kind')} texts, {made.get('precision')})"
+            f"{path} holds vectors of identity {meta['identity']}, here {identity} is needed: 'embedrt embed' with "
+            f"the same bundle, variant and prompts (with --document for a search), and no other form of vectors makes "
+            f"them (this one: variant {meta.get('variant')}, {made.get('kind')} texts, {made.get('precision')})"
         )
     if path.suffix.lower() not in _READERS:
         raise FileFormatError(f"{path}: vectors are taken out of {', '.join(_READERS)}")

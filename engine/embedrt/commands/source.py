@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,6 +63,16 @@ class TextSource:
                 return
             with unpacked(stream, self.name) as plain:
                 yield from FORMATS[self.format].read(plain, self.name, self.how)
+
+    @contextmanager
+    def opened(self) -> Iterator[io.BufferedReader]:
+        """The input's bytes, unpacked.
+
+        Raises:
+            FileFormatError: as `records`.
+        """
+        with self._open() as stream, unpacked(stream, self.name) as plain:
+            yield plain
 
     def texts(self) -> Iterator[str]:
         """All texts; FileFormatError at the first unusable record."""
@@ -175,12 +186,10 @@ def open_source(
 
 
 def _checked(how: How) -> How:
-    return How(
-        how.column,
-        None if how.encoding is None else checked_encoding(how.encoding),
-        None if how.delimiter is None else delimiter_of(how.delimiter),
-        how.quoting,
-        how.keep,
+    return replace(
+        how,
+        encoding=None if how.encoding is None else checked_encoding(how.encoding),
+        delimiter=None if how.delimiter is None else delimiter_of(how.delimiter),
     )
 
 

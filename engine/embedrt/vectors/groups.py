@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,11 +42,16 @@ def communities(vectors: Floats, threshold: float, min_size: int, block_rows: in
     return sorted(chosen, key=len, reverse=True)
 
 
-def representatives(vectors: Floats, threshold: float, block_rows: int = _BLOCK_ROWS) -> NDArray[np.int64]:
+def representatives(
+    vectors: Floats, threshold: float, block_rows: int = _BLOCK_ROWS, advance: Callable[[int], None] | None = None
+) -> NDArray[np.int64]:
     """For each row the row that stands for it: itself, or the most alike earlier one that stands for itself.
 
     A row stands for itself where no earlier such row is within a cosine of `threshold`. So what remains after dropping
     the others holds no two rows that near, and does not depend on the size of blocks.
+
+    Args:
+        advance: is told of each block of rows that is done.
 
     Returns:
         (N,) rows; `np.unique` of them is what remains.
@@ -67,6 +74,8 @@ def representatives(vectors: Floats, threshold: float, block_rows: int = _BLOCK_
                 alone[later] &= best[later] < threshold
         stand_for[part] = np.where(alone, np.arange(part.start, part.stop), near)
         kept = np.concatenate([kept, part.start + np.flatnonzero(alone)])
+        if advance is not None:
+            advance(len(block))
     return stand_for
 
 

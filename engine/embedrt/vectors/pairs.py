@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from embedrt.vectors.nearest import Nearest, Score, blocks, nearest
 from embedrt.vectors.rows import Floats, same_width
+
+Advance = Callable[[int], None]  # rows done
 
 _QUERY_ROWS = 16384  # rows whose neighbours are turned into pairs at once
 
@@ -36,7 +39,15 @@ class Pairs:
         return Pairs(self.scores[chosen], self.first[chosen], self.second[chosen])
 
 
-def pairs_within(vectors: Floats, top_k: int, max_pairs: int, score: Score | None = None) -> Pairs:
+def pairs_within(
+    vectors: Floats,
+    top_k: int,
+    max_pairs: int,
+    score: Score | None = None,
+    *,
+    threshold: float = -np.inf,
+    advance: Advance | None = None,
+) -> Pairs:
     """The most alike pairs (i, j), i < j, of a set (N, D) with itself.
 
     Args:
@@ -44,9 +55,11 @@ def pairs_within(vectors: Floats, top_k: int, max_pairs: int, score: Score | Non
         top_k: each row is paired with so many of its nearest rows.
         max_pairs: how many are returned; memory is bounded by twice as many.
         score: cosine if not given.
+        threshold: pairs with a lower score are left out.
+        advance: is told of each block of rows that is done.
     """
     kept = _no_pairs()
-    worst = -np.inf
+    worst = threshold
     for part in blocks(len(vectors), _QUERY_ROWS):
         found = nearest(vectors[part], vectors, top_k + 1, score)
         new = _unordered(found, part.start, top_k, worst)
@@ -54,6 +67,8 @@ def pairs_within(vectors: Floats, top_k: int, max_pairs: int, score: Score | Non
         if len(kept) > max_pairs:
             kept = kept.best(max_pairs)
             worst = float(kept.scores[-1])
+        if advance is not None:
+            advance(part.stop - part.start)
     return kept.best(max_pairs)
 
 
@@ -78,7 +93,9 @@ def _distinct(pairs: Pairs) -> Pairs:
     return ordered._take(np.flatnonzero(new))
 
 
-def pairs_between(a: Floats, b: Floats, *, k: int = 4, one_to_one: bool = True) -> Pairs:
+def pairs_between(
+    a: Floats, b: Floats, *, k: int = 4, one_to_one: bool = True, advance: Advance | None = None
+) -> Pairs:
     """Rows of two sets that translate each other, scored by margin.
 
     A pair's score is its cosine over the mean cosine of both rows to their k nearest rows of the other set: over 1
@@ -89,9 +106,10 @@ def pairs_between(a: Floats, b: Floats, *, k: int = 4, one_to_one: bool = True) 
         a, b: (N, D) and (M, D).
         k: neighbours that a row is compared with.
         one_to_one: each row in one pair at most, the best pairs first; else each row's best partner, both ways.
+        advance: is told of each block of rows, of both sets, that is done.
     """
     same_width(a, b)
-    forth, back = nearest(a, b, k), nearest(b, a, k)
+    forth, back = _nearest_of_all(a, b, k, advance), _nearest_of_all(b, a, k, advance)
     if not forth.rows.size or not back.rows.size:
         return _no_pairs()
     surroundings_a, surroundings_b = forth.scores.mean(axis=1), back.scores.mean(axis=1)
@@ -99,6 +117,16 @@ def pairs_between(a: Floats, b: Floats, *, k: int = 4, one_to_one: bool = True) 
     from_b = _by_margin(back, surroundings_b, surroundings_a)
     both = _distinct(_joined(from_a, Pairs(from_b.scores, from_b.second, from_b.first))).best(len(a) + len(b))
     return _one_to_one(both, len(a), len(b)) if one_to_one else both
+
+
+def _nearest_of_all(queries: Floats, corpus: Floats, k: int, advance: Advance | None) -> Nearest:
+    """As `nearest`, for queries of any number, which may be mapped from a file: only a block of them is held."""
+    found = [Nearest(np.empty((0, min(k, len(corpus))), np.int64), np.empty((0, min(k, len(corpus))), np.float32))]
+    for part in blocks(len(queries), _QUERY_ROWS):
+        found.append(nearest(queries[part], corpus, k))
+        if advance is not None:
+            advance(part.stop - part.start)
+    return Nearest(np.concatenate([one.rows for one in found]), np.concatenate([one.scores for one in found]))
 
 
 def _by_margin(found: Nearest, own: Floats, others: Floats) -> Pairs:

@@ -53,6 +53,15 @@ def read_lines(stream: io.BufferedReader, name: str, encoding: str | None) -> It
         yield from _text_lines(stream, name, chosen)
 
 
+def mark_and_encoding(stream: io.BufferedReader, name: str, encoding: str | None) -> tuple[bytes, str]:
+    """The byte order mark at a stream's start (not taken from it), and Python's name of the encoding behind it.
+
+    Raises:
+        FileFormatError: the mark is of another encoding than the one said.
+    """
+    return _encoding_of(stream.peek(4), name, encoding)
+
+
 def checked_encoding(encoding: str) -> str:
     """Python's name of an encoding; OptionError if it knows none of that name."""
     try:

@@ -69,4 +69,5 @@ def check_options(name: str, format_name: str, how: How) -> None:
         if getattr(how, option) in (None, ()) or option in FORMATS[format_name].options:
             continue
         why = "plain lines, which have none" if format_name == "txt" else f"{format_name}, which has none"
-        raise OptionError(f"--{option} does not go with {name}: it is read as {why}; see --input-format")
+        spelled = how.keep_option if option == "keep" else f"--{option}"
+        raise OptionError(f"{spelled} does not go with {name}: it is read as {why}; see --input-format")

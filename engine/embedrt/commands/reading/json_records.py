@@ -50,6 +50,7 @@ class _Values:
         self._name = name
         self._column = how.column
         self._keep = how.keep
+        self._keep_option = how.keep_option
 
     def record(self, row: int, line: int, value: object) -> Record:
         """The record of one value."""
@@ -60,7 +61,9 @@ class _Values:
                 row, line, None, f"an object with a field {self._column!r} is expected, this is {kind_of(value)}"
             )
         if self._keep not in ((), "all"):
-            raise FileFormatError(f"{self._name} holds {kind_of(value)} where --keep needs objects with fields")
+            raise FileFormatError(
+                f"{self._name} holds {kind_of(value)} where {self._keep_option} needs objects with fields"
+            )
         return of_value(row, line, value)
 
     def _of_object(self, row: int, line: int, value: _Object) -> Record:
@@ -68,7 +71,7 @@ class _Values:
             self._column = default_column(list(value), self._name)
         if row == 0:
             named = () if self._keep == "all" else self._keep
-            for wanted, option in ((self._column, ""), *((name, "--keep") for name in named)):
+            for wanted, option in ((self._column, ""), *((name, self._keep_option) for name in named)):
                 if wanted not in value:
                     raise no_column(self._name, wanted, list(value), option)
         if self._column not in value:
@@ -116,8 +119,13 @@ def read_json(stream: io.BufferedReader, name: str, how: How) -> Iterator[Record
         FileFormatError: it is no array, or breaks off; the message has the line.
     """
     values = _Values(name, how)
-    for row, value in enumerate(_Items(stream, name, how.encoding)):
+    for row, value in enumerate(items_of(stream, name, how.encoding)):
         yield values.record(row, row + 1, value)
+
+
+def items_of(stream: io.BufferedReader, name: str, encoding: str | None) -> Iterator[object]:
+    """The items of one array, whatever they are; FileFormatError as `read_json`."""
+    return iter(_Items(stream, name, encoding))
 
 
 class _Items:

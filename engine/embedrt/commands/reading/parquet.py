@@ -45,7 +45,7 @@ def read_parquet(stream: BinaryIO, name: str, how: How) -> Iterator[Record]:
         file = pq.ParquetFile(stream)
         schema = file.schema_arrow
         path = _path(how.column, schema, name)
-        kept = kept_columns(how.keep, path[0], schema.names, name)
+        kept = kept_columns(how, path[0], schema.names, name)
         encoding = _encoding(_type_at(schema, path), how, name, ".".join(path), schema)
         row = 0
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[".".join(path), *kept]):

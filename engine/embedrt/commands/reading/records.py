@@ -21,6 +21,7 @@ class How:
     delimiter: str | None = None  # one character
     quoting: str | None = None  # "double": fields may stand in double quotes; "none": quotes are characters
     keep: KeptNames = ()  # columns that go along
+    keep_option: str = "--keep"  # how messages call what names them
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ def default_column(names: Sequence[str], name: str) -> str:
     raise FileFormatError(f"{name} has no column {DEFAULT_COLUMN!r}; choose with --column: {listed(names)}")
 
 
-def kept_columns(keep: KeptNames, column: str, names: Sequence[str], name: str) -> tuple[str, ...]:
+def kept_columns(how: How, column: str, names: Sequence[str], name: str) -> tuple[str, ...]:
     """The columns that go along: those named, or all but the texts'."""
-    if keep == "all":
+    if how.keep == "all":
         kept = tuple(other for other in names if other != column)
     else:
-        kept = keep
+        kept = how.keep
         for wanted in kept:
             if wanted not in names:
-                raise no_column(name, wanted, names, "--keep")
+                raise no_column(name, wanted, names, how.keep_option)
     refuse_twins(name, kept, names)
     return kept
 

@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from embedrt.commands.reading.encodings import Line, hint_for, read_lines
 from embedrt.commands.reading.records import How, Record, chosen_column, kept_columns
@@ -63,7 +63,7 @@ def _read(stream: io.BufferedReader, name: str, how: How, dialect: Dialect) -> I
     rows = _fields_of(_chained(first, lines), name, dialect)
     header = _header(next(rows)[1], first, name, how, dialect)
     column = chosen_column(how.column, header, name)
-    kept = kept_columns(how.keep, column, header, name)
+    kept = kept_columns(how, column, header, name)
     return _records(rows, dialect, _Columns(tuple(header), column, kept, how.encoding or "utf-8"))
 
 
@@ -76,7 +76,7 @@ class _Columns:
 
 
 def _with_delimiter(how: How, delimiter: str) -> How:
-    return How(how.column, how.encoding, delimiter, how.quoting, how.keep)
+    return replace(how, delimiter=delimiter)
 
 
 def _chained(first: Line, rest: Iterator[Line]) -> Iterator[Line]:

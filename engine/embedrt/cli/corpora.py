@@ -1,0 +1,89 @@
+"""The vectors that a command needs of a file: read where they are, made where they are not, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from embedrt.cli import options as o
+from embedrt.cli.base import counted
+
+if TYPE_CHECKING:
+    from embedrt.commands.corpus_index import CorpusIndex, Wish
+    from embedrt.commands.source import TextSource
+    from embedrt.embedder import Embedder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def index_options(function: F) -> F:
+    """--index, --vectors, --rebuild."""
+    return o.stack(
+        function,
+        click.option("--index", "folder", type=o.HomePath(path_type=Path, file_okay=False), metavar="DIR",
+                     help="Where to keep the vectors.  [default: IN.embedrt, beside the file]"),
+        click.option("--vectors", type=o.HomePath(path_type=Path, dir_okay=False), metavar="FILE",
+                     help="Take vectors from this output of 'embedrt embed' (.npy, .parquet)."),
+        click.option("--rebuild", is_flag=True, help="Embed the whole file anew."),
+    )  # fmt: skip
+
+
+def corpus_options(function: F) -> F:
+    """Options of a command that asks something of a whole file: how it is read and embedded, and --quiet."""
+    return o.stack(
+        function, o.reading_options, index_options, o.prompt_options, o.engine_options, o.quiet_option,
+    )  # fmt: skip
+
+
+def vectors_of(
+    embedder: Embedder, source: TextSource, given: dict[str, Any], wish: Wish | None = None, *, made: bool = True
+) -> CorpusIndex:
+    """The vectors of a file's texts, as `index_options` say; warnings and what was done go to stderr.
+
+    Args:
+        wish: how the texts are embedded; as `prompt_options` say if not given.
+        made: whether --vectors is about this file.
+
+    Raises:
+        EmbedrtError: as `open_index`.
+    """
+    from embedrt.commands.corpus_index import Wish, open_index
+    from embedrt.progress import NullProgress, RichProgress
+
+    wish = wish or Wish(o.encode_request(given))
+    wish = replace(wish, rebuild=given["rebuild"], made=given["vectors"] if made else None)
+    folder = given["folder"] or Path(f"{source.name}.embedrt")
+    progress = NullProgress() if given["quiet"] else RichProgress(o.stderr_console(), unit="texts")
+    try:
+        index = open_index(embedder, source, folder, progress, wish)
+    except KeyboardInterrupt:
+        click.echo("what is embedded is kept; the next run goes on from it", err=True)
+        raise
+    _report(index, embedder.max_tokens, given["quiet"])
+    return index
+
+
+def texts_or_error(index: CorpusIndex, source: TextSource) -> None:
+    """FileFormatError if the file holds no texts at all."""
+    from embedrt.errors import FileFormatError
+
+    if not len(index.vectors):
+        raise FileFormatError(f"{source.name} holds no texts")
+
+
+def _report(index: CorpusIndex, limit: int, quiet: bool) -> None:
+    if index.num_cut:
+        click.echo(f"warning: {counted(index.num_cut, 'text')} of the corpus cut at {limit} tokens", err=True)
+    if quiet:
+        return
+    if not index.num_embedded:
+        what = f"reused {counted(index.num_reused, 'vector')}"
+    elif not index.num_reused:
+        what = f"embedded {counted(index.num_embedded, 'row')}"
+    else:
+        what = f"embedded {counted(index.num_embedded, 'changed row')}, reused {counted(index.num_reused, 'vector')}"
+    click.echo(f"{what} ({index.folder}, identity {index.identity})", err=True)
