@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFou
 from embedrt.opening import open_bundle
 from embedrt.pooling import ACTIVATIONS
 from embedrt.similarity import SIMILARITIES
+from tests.encoders import make_spec
 from tests.handmade import CONTENTS, make_manifest, write_bundle
 
 
@@ -48,6 +50,18 @@ def place(data: dict[str, Any], dotted: str) -> tuple[Any, Any]:
 
 def test_a_manifest_survives_being_written_and_read(bundle: Bundle) -> None:
     assert parse_manifest(dump_manifest(bundle.manifest)) == bundle.manifest == make_manifest(bundle.root)
+
+
+def test_an_encoder_survives_being_written_and_read(tmp_path: Path) -> None:
+    spec = make_spec()
+    bundle = write_bundle(tmp_path, {"format_version": 2, "encoder": spec})
+    assert bundle.manifest.encoder == spec
+
+
+def test_without_an_encoder_the_format_is_the_first_and_knows_no_such_field(bundle: Bundle) -> None:
+    assert "encoder" not in json.loads(dump_manifest(bundle.manifest))
+    with pytest.raises(BundleFormatError, match="format_version: must be 1, as `encoder` says"):
+        parse_manifest(dump_manifest(replace(bundle.manifest, format_version=2)))
 
 
 def test_unicode_survives(tmp_path: Path) -> None:
@@ -181,7 +195,7 @@ def test_a_path_out_of_the_bundle_is_refused(data: dict[str, Any], where: str, p
 def test_a_newer_format_says_what_to_do(data: dict[str, Any]) -> None:
     data["format_version"] = FORMAT_VERSION + 1
     data["field_of_the_future"] = True
-    with pytest.raises(BundleFormatError, match=r"has format 2, this embedrt reads up to 1; pip install -U embedrt"):
+    with pytest.raises(BundleFormatError, match=r"has format 3, this embedrt reads up to 2; pip install -U embedrt"):
         parse_manifest(json.dumps(data))
 
 

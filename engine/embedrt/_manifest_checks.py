@@ -9,7 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from embedrt._schema import SchemaError
+from embedrt._encoder_checks import check_encoder
+from embedrt._schema import SchemaError, require
 
 if TYPE_CHECKING:
     from embedrt.bundle import Architecture, BundleFile, Manifest, Stage, TensorEntry, Variant
@@ -112,7 +113,10 @@ def check_numbers(manifest: Manifest) -> None:
     epsilon = numbers.layer_norm_eps
     require(math.isfinite(epsilon) and epsilon >= 0, "architecture.layer_norm_eps", f"must not be {epsilon}")
     _within("max_tokens", manifest.max_tokens, 1)
-    positions = known_positions(numbers)
+    encoder = manifest.encoder
+    if encoder is not None:
+        check_encoder(encoder, numbers.hidden_size)
+    positions = known_positions(numbers) if encoder is None else encoder.max_tokens
     require(
         positions is None or manifest.max_tokens <= positions,
         "max_tokens", f"must be at most {positions}, the model's positions, not {manifest.max_tokens}",
@@ -187,9 +191,3 @@ def check_paths(paths: Iterable[str]) -> None:
 
 def _within(where: str, value: int, least: int) -> None:
     require(least <= value <= _LARGEST, where, f"must be at least {least} and fit 64 bits, not {value}")
-
-
-def require(condition: bool, where: str, message: str) -> None:
-    """Raise SchemaError with the place and the message unless the condition holds."""
-    if not condition:
-        raise SchemaError(f"{where}: {message}")

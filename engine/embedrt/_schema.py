@@ -54,6 +54,12 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
             return None
         (inner,) = (a for a in typing.get_args(hint) if a is not type(None))
         return _decode(inner, value, where)
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if type(value) is not str or value not in choices:
+            given = repr(value) if isinstance(value, str) else _kind(value)
+            raise SchemaError(f"{where}: must be one of {', '.join(choices)}, not {given}")
+        return value
     if origin is tuple:
         if not isinstance(value, list):
             raise SchemaError(f"{where}: must be a list, not {_kind(value)}")
@@ -69,6 +75,12 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if type(value) is not hint:  # bool is no int here
         raise SchemaError(f"{where}: must be {hint.__name__}, not {_kind(value)}")
     return value
+
+
+def require(condition: bool, where: str, message: str) -> None:
+    """Raise SchemaError with the place and the message unless the condition holds."""
+    if not condition:
+        raise SchemaError(f"{where}: {message}")
 
 
 def _join(where: str, name: str) -> str:

@@ -10,6 +10,9 @@ A bundle is a directory that is complete without network::
     fp16/model.onnx, model_cuda.onnx + weights.bin
     int8/model.onnx + weights.bin
 
+Format 1 has no `encoder`; it is that of the families whose graphs the exporter fuses, and is still written for them.
+Format 2 says what the encoder computes, see `embedrt.encoder`.
+
 The manifest is strict both ways: a missing field, an unknown field or a wrong type is a BundleFormatError that
 names the place.
 """
@@ -24,11 +27,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from embedrt._manifest_checks import check_numbers, check_paths, read_json, require
-from embedrt._schema import SchemaError, decode
+from embedrt._manifest_checks import check_numbers, check_paths, read_json
+from embedrt._schema import SchemaError, decode, require
+from embedrt.encoder import EncoderSpec
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest that is read
 MANIFEST_NAME = "manifest.json"
 PARITY_TEXTS = "parity/texts.json"  # list of strings
 PARITY_VECTORS = "parity/vectors.npy"  # float32 (N, D), the reference's vectors of those texts
@@ -169,6 +173,7 @@ class Manifest:
     files: tuple[BundleFile, ...]  # everything but the variants' files and this manifest
     tools: dict[str, str]  # package -> version used at export
     notes: tuple[str, ...] = field(default=())  # what a user should know: unfused graph, assumed pooling, ...
+    encoder: EncoderSpec | None = None  # what the graphs compute, where a spec says it: format 2, and none in format 1
 
 
 def find_variant(manifest: Manifest, name: str) -> Variant:
@@ -282,7 +287,15 @@ def parse_manifest(text: str, where: str = MANIFEST_NAME) -> Manifest:
 
 def dump_manifest(manifest: Manifest) -> str:
     """The JSON text of a manifest; `parse_manifest` reads it back equal."""
-    return json.dumps(asdict(manifest), ensure_ascii=False, indent=1) + "\n"
+    data = asdict(manifest)
+    if manifest.encoder is None:  # engines that read format 1 alone know no such field
+        del data["encoder"]
+    return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
+
+
+def format_for(encoder: EncoderSpec | None) -> int:
+    """The format of a manifest with this encoder: the oldest that can say it."""
+    return 1 if encoder is None else 2
 
 
 def describe_file(root: Path, relative: str) -> BundleFile:
@@ -302,7 +315,8 @@ def sha256_of(path: Path) -> str:
 
 def _check_values(manifest: Manifest) -> None:
     """What types alone cannot say."""
-    require(manifest.format_version == FORMAT_VERSION, "format_version", f"must be {FORMAT_VERSION}")
+    version = format_for(manifest.encoder)
+    require(manifest.format_version == version, "format_version", f"must be {version}, as `encoder` says")
     require(bool(manifest.variants), "variants", "must not be empty")
     for name in manifest.variants:
         require(name in VARIANT_NAMES, f"variants.{name}", f"must be one of {', '.join(VARIANT_NAMES)}")

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from embedrt.bundle import (
-    FORMAT_VERSION,
     MANIFEST_NAME,
     VARIANT_NAMES,
     Bundle,
@@ -23,6 +22,7 @@ from embedrt.bundle import (
     Source,
     describe_file,
     dump_manifest,
+    format_for,
 )
 from embedrt.errors import OptionError, ParityError
 from embedrt.machine import available_threads
@@ -177,7 +177,7 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
     unreachable = check_vocabulary(source.name, model.tokenizer, encoder.get_input_embeddings().weight.shape[0])
     own = {name: text for name, text in (model.prompts or {}).items() if text is not None}
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=format_for(None),
         name=request.name or source.name.rpartition("/")[2],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         source=Source(source.name, source.revision, sha256_of_weights(source)),

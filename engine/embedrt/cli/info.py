@@ -60,6 +60,8 @@ def command(bundle: Path, fast: bool, as_json: bool, **given: Any) -> None:
 
 
 def _bundle_table(info: BundleInfo) -> Table:
+    from embedrt.commands.info import encoder_lines
+
     manifest = info.bundle.manifest
     architecture = manifest.architecture
     pipeline = manifest.pipeline
@@ -79,6 +81,7 @@ def _bundle_table(info: BundleInfo) -> Table:
         ("revision", manifest.source.revision or "none (a local directory)"),
         ("weights", f"sha256 {manifest.source.sha256[:16]}..."),
         ("encoder", shape),
+        *(("", line) for line in (() if manifest.encoder is None else encoder_lines(manifest.encoder))),
         ("pipeline", " -> ".join(["+".join(pipeline.pooling), *stages])),
         ("vectors", f"{pipeline.dimension} dimensions, similarity {manifest.similarity}"),
         ("max tokens", manifest.max_tokens),

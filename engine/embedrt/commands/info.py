@@ -7,6 +7,7 @@ from typing import Any
 
 from embedrt.bundle import Bundle, Variant
 from embedrt.embedder import Embedder
+from embedrt.encoder import Block, EncoderSpec
 from embedrt.machine import MachineInfo, describe_machine
 
 
@@ -81,6 +82,34 @@ def parity_text(variant: Variant) -> str:
     if parity is None:
         return "not measured"
     return f"{parity.cosine_min:.7f}"
+
+
+def encoder_lines(spec: EncoderSpec) -> list[str]:
+    """What the blocks compute: a line for each kind, in order, e.g. "12 x post layer norm, 12 heads of 64, ..."."""
+    kinds: dict[str, int] = {}
+    for block in spec.blocks:
+        text = _block_text(block)
+        kinds[text] = kinds.get(text, 0) + 1
+    lines = [f"{count} x {text}" for text, count in kinds.items()]
+    shared = len(spec.blocks) - len({block.weights for block in spec.blocks})
+    return [*lines, f"{shared} blocks have the weights of others"] if shared else lines
+
+
+def _block_text(block: Block) -> str:
+    attention, forward = block.attention, block.feed_forward
+    heads = f"{attention.num_heads} heads of {attention.head_size}"
+    if attention.num_kv_heads != attention.num_heads:
+        heads += f" over {attention.num_kv_heads}"
+    parts = [
+        f"{block.norms} {block.norm.kind} norm",
+        heads,
+        *(["causal"] if attention.causal else []),
+        *([f"window {attention.window}"] if attention.window is not None else []),
+        *([f"rotary {attention.rotary}"] if attention.rotary is not None else []),
+        *([f"distance {attention.distance_bias}"] if attention.distance_bias != "none" else []),
+        f"{'gated ' if forward.gated else ''}{forward.activation} {forward.size:,}",
+    ]
+    return ", ".join(parts)
 
 
 def _identities(embedder: Embedder) -> dict[str, str]:

@@ -1,0 +1,107 @@
+"""What types alone cannot say of an encoder's spec: numbers that an executor can believe, and what must fit what."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from embedrt._schema import require
+
+if TYPE_CHECKING:
+    from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, Norm
+
+_MOST = 2**31 - 1  # of any count: executors hold them in 32 bits
+_MOST_BLOCKS = 4096
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")  # of frequencies: a part of a tensor's name
+
+
+def check_encoder(spec: EncoderSpec, hidden_size: int) -> None:
+    """Counts in their range, and parts that fit each other and `hidden_size`, which the manifest says elsewhere.
+
+    Raises:
+        SchemaError: with the place of the first that does not.
+    """
+    _count("encoder.hidden_size", spec.hidden_size)
+    require(spec.hidden_size == hidden_size, "encoder.hidden_size", f"must be {hidden_size}, as in architecture")
+    _count("encoder.vocab_size", spec.vocab_size)
+    _check_embeddings(spec.embeddings, spec.max_tokens)
+    require(0 < len(spec.blocks) <= _MOST_BLOCKS, "encoder.blocks", f"must be 1 to {_MOST_BLOCKS}")
+    for i, block in enumerate(spec.blocks):
+        _check_block(block, len(spec.blocks), f"encoder.blocks[{i}]")
+    _check_shared(spec.blocks)
+    if spec.final_norm is not None:
+        _check_norm(spec.final_norm, "encoder.final_norm")
+
+
+def _check_embeddings(embeddings: Embeddings, max_tokens: int | None) -> None:
+    where = "encoder.embeddings"
+    if max_tokens is not None:
+        _count("encoder.max_tokens", max_tokens)
+    _count(f"{where}.size", embeddings.size)
+    _count(f"{where}.num_positions", embeddings.num_positions, least=0)
+    _finite(f"{where}.scale", embeddings.scale)
+    if embeddings.norm is not None:
+        _check_norm(embeddings.norm, f"{where}.norm")
+    pad, positions = embeddings.pad_position, embeddings.num_positions
+    if pad is not None:
+        require(0 <= pad < positions, f"{where}.pad_position", f"must be one of the {positions} positions, not {pad}")
+    if positions:
+        most = positions if pad is None else positions - pad - 1
+        fits = max_tokens is not None and max_tokens <= most
+        require(fits, "encoder.max_tokens", f"must be at most {most}, as embeddings has positions, not {max_tokens}")
+
+
+def _check_block(block: Block, num_blocks: int, where: str) -> None:
+    require(0 <= block.weights < num_blocks, f"{where}.weights", f"must be one of {num_blocks}, not {block.weights}")
+    _check_norm(block.norm, f"{where}.norm")
+    named = block.attention_is_normed or block.norms != "post"
+    require(named, f"{where}.attention_is_normed", "must be true where norms are post")
+    _check_attention(block.attention, f"{where}.attention")
+    _count(f"{where}.feed_forward.size", block.feed_forward.size)
+
+
+def _check_attention(attention: Attention, where: str) -> None:
+    for name in ("num_heads", "num_kv_heads", "head_size"):
+        _count(f"{where}.{name}", getattr(attention, name))
+    fits = attention.num_heads % attention.num_kv_heads == 0
+    require(fits, f"{where}.num_kv_heads", f"must divide num_heads, {attention.num_heads}")
+    _count(f"{where}.head_size", attention.num_heads * attention.head_size)
+    _finite(f"{where}.scale", attention.scale)
+    if attention.window is not None:
+        _count(f"{where}.window", attention.window, least=0)
+    if attention.head_norm is not None:
+        _check_norm(attention.head_norm, f"{where}.head_norm")
+    if attention.rotary is not None:
+        plain = _NAME.fullmatch(attention.rotary) is not None
+        require(plain, f"{where}.rotary", "must be a name of letters, digits and _")
+        require(attention.head_size > 1, f"{where}.head_size", "must be at least 2 where heads are rotated")
+    else:
+        require(not attention.rotary_interleaved, f"{where}.rotary_interleaved", "must be false without rotary")
+
+
+def _check_shared(blocks: tuple[Block, ...]) -> None:
+    """Blocks that have the same weights, or the same biases of distances, have the same shapes."""
+    shapes: dict[int, object] = {}
+    heads: dict[str, int] = {}
+    for i, block in enumerate(blocks):
+        attention = block.attention
+        shape = (attention.num_heads, attention.num_kv_heads, attention.head_size, block.feed_forward)
+        same = shapes.setdefault(block.weights, shape) == shape
+        require(same, f"encoder.blocks[{i}]", f"must have the shapes of the others with weights {block.weights}")
+        if attention.distance_bias != "none":
+            same = heads.setdefault(attention.distance_bias, attention.num_heads) == attention.num_heads
+            require(same, f"encoder.blocks[{i}].attention.num_heads", "must be that of the others with these biases")
+
+
+def _check_norm(norm: Norm, where: str) -> None:
+    epsilon = norm.epsilon
+    require(math.isfinite(epsilon) and 0 <= epsilon <= 1, f"{where}.epsilon", f"must be 0 to 1, not {epsilon}")
+
+
+def _count(where: str, value: int, least: int = 1) -> None:
+    require(least <= value <= _MOST, where, f"must be {least} to {_MOST}, not {value}")
+
+
+def _finite(where: str, value: float) -> None:
+    require(math.isfinite(value) and abs(value) < 1e30, where, f"must be a finite float32, not {value}")
