@@ -124,7 +124,7 @@ def attention(encoder: dict[str, Any], block: int = 0) -> dict[str, Any]:
         (lambda e: attention(e).update(rotary=""), "encoder.blocks[0].attention.rotary: must be a name"),
         (lambda e: attention(e).update(rotary_interleaved=True), "encoder.blocks[0].attention.rotary_interleaved"),
         (lambda e: attention(e).update(head_norm={"kind": "rms", "epsilon": 5}), "attention.head_norm.epsilon"),
-        (lambda e: attention(e, 1).update(num_heads=2, num_kv_heads=2), "blocks[1].attention.num_heads: must be that of"),
+        (lambda e: attention(e, 1).update(num_heads=2, num_kv_heads=2), "attention.num_heads: must be that of"),
         (lambda e: (e["blocks"][1].update(weights=0), e["blocks"][1]["feed_forward"].update(size=1)),
          "encoder.blocks[1]: must have the shapes of the others with weights 0"),
         (lambda e: e["blocks"][0]["feed_forward"].update(size=0), "encoder.blocks[0].feed_forward.size: must be 1 to"),
