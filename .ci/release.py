@@ -4,12 +4,13 @@
 
 A checkout depends on onnxruntime itself, so that `pip install .` needs nothing but PyPI. What is published depends
 on embedrt-onnxruntime instead: one name, of which only one version can be installed, 2.x for CPUs and 1.x for GPUs.
-docs/packaging.md has the reasons and what pip and uv make of it. Needs hatchling, scikit-build-core, cmake and a C++
-compiler; no network, no build isolation.
+docs/packaging.md has the reasons and what pip and uv make of it. Needs hatchling, scikit-build-core, cmake, a C++
+compiler, and on Linux auditwheel and patchelf; no network, no build isolation.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -105,8 +106,19 @@ def build_embedrt(tree: Path, target: Path, *, native: bool, sdist: bool = True)
     if sdist:
         program += f"; b.build_sdist({str(target)!r})"
     subprocess.run([sys.executable, "-c", program], cwd=tree, check=True)
-    if native and not any(target.glob("embedrt-*-linux_*.whl")):
+    wheel = next(target.glob("embedrt-*.whl"))
+    if native and wheel.name.endswith("-none-any.whl"):
         raise RuntimeError("the native module was not built; pip install -v . shows the compiler's error")
+    if native and sys.platform == "linux":
+        _to_manylinux(wheel)
+
+
+def _to_manylinux(wheel: Path) -> None:
+    """Replace a wheel by one with the tag of the oldest glibc that it loads with; an index refuses `linux_*`."""
+    repair = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", str(wheel.parent), str(wheel)]
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])  # patchelf
+    subprocess.run(repair, env={**os.environ, "PATH": tools}, check=True)
+    wheel.unlink()
 
 
 def _hatchling(folder: Path, target: Path) -> None:
@@ -117,3 +129,5 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python .ci/release.py DIRECTORY")
     build(Path(sys.argv[1]))
+    made = next(Path(sys.argv[1]).glob("embedrt-*.whl"))
+    print(f"To try it before embedrt-onnxruntime is published: pip install --find-links {made.parent} {made}")

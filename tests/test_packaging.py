@@ -8,21 +8,38 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from email import message_from_string
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import embedrt
+from embedrt.executors.native import _find_library
 
 ROOT = Path(__file__).parent.parent
 ONNXRUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
 RELEASE = ROOT / ".ci" / "release.py"
 pytestmark = pytest.mark.skipif(not RELEASE.is_file(), reason=".ci/release.py is not part of an sdist")
+
+
+OLDEST_GLIBC = (2, 17)  # manylinux2014
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
+
+
+def newest_glibc(library: Path) -> tuple[int, ...]:
+    """The newest version of glibc that a function of the library is asked for."""
+    with library.open("rb") as stream:
+        needed = ELFFile(stream).get_section_by_name(".gnu.version_r")
+        names = [version.name for _file, versions in needed.iter_versions() for version in versions]
+    return max(tuple(map(int, name[6:].split("."))) for name in names if name.startswith("GLIBC_"))
 
 
 def write_wheel(folder: Path, name: str, version: str) -> None:
@@ -160,11 +177,57 @@ def test_without_a_compiler_the_wheel_is_made_without_the_native_module(tmp_path
     assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
 
 
+@pytest.fixture(scope="module")
+def native_wheel(release: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that is published for this platform."""
+    folder = tmp_path_factory.mktemp("native")
+    release.build_embedrt(ROOT, folder, native=True, sdist=False)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 @pytest.mark.slow
-def test_with_a_compiler_the_wheel_holds_the_native_module(release: ModuleType, tmp_path: Path) -> None:
-    release.build_embedrt(ROOT, tmp_path, native=True, sdist=False)
-    (wheel,) = tmp_path.glob("*.whl")
-    assert "embedrt/executors/_native.so" in zipfile.ZipFile(wheel).namelist()
+def test_with_a_compiler_the_wheel_holds_the_native_module(native_wheel: Path) -> None:
+    assert "embedrt/executors/_native.so" in zipfile.ZipFile(native_wheel).namelist()
+
+
+@linux_only
+@pytest.mark.slow
+def test_an_index_takes_the_wheel_and_old_distributions_load_it(native_wheel: Path, tmp_path: Path) -> None:
+    assert "manylinux2014" in native_wheel.name
+    with zipfile.ZipFile(native_wheel) as archive:
+        library = archive.extract("embedrt/executors/_native.so", tmp_path)
+    assert newest_glibc(Path(library)) <= OLDEST_GLIBC
+
+
+@linux_only
+def test_the_module_that_is_tested_loads_on_old_distributions() -> None:
+    """Sanitizers and emulation are for this machine alone."""
+    if "EMBEDRT_TEST_LIBRARY" in os.environ:
+        pytest.skip("another build of the module is tested")
+    assert newest_glibc(_find_library()) <= OLDEST_GLIBC
+
+
+@linux_only
+@pytest.mark.slow
+def test_the_wheel_runs_natively_where_there_is_no_compiler(
+    native_wheel: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    """In a new environment, with its dependencies from this one and nothing on the path."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    site = sysconfig.get_paths(vars={"base": str(tmp_path / "venv"), "platbase": str(tmp_path / "venv")})["purelib"]
+    install = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--target", site, str(native_wheel)]
+    subprocess.run(install, check=True)
+    program = (
+        f"import sys; sys.path.append({str(Path(np.__file__).parent.parent)!r})\n"
+        "import embedrt\n"
+        f"with embedrt.Embedder({str(tiny_bundle)!r}, variant='int8', executor='native') as one:\n"
+        "    print(embedrt.__file__, one.encode('a').shape)\n"
+    )
+    done = subprocess.run([python, "-I", "-c", program], env={"PATH": ""}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout
 
 
 def test_heavy_packages_are_extras_only(dist: Path) -> None:
