@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,7 @@ def encoder_folder(path: Path, modules: Sequence[Mapping[str, Any]] | None) -> P
 
 def free_bytes(folder: Path) -> int:
     """Bytes that can still be written under `folder`."""
-    stats = os.statvfs(folder)
-    return stats.f_bavail * stats.f_frsize
+    return shutil.disk_usage(folder).free
 
 
 def _download(model: str, revision: str | None, show_progress: bool) -> Path:

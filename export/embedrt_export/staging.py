@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from embedrt import locks
 from embedrt.bundle import MANIFEST_NAME, read_bundle
 from embedrt.errors import ExportError
 from embedrt_export.source import free_bytes
@@ -69,25 +69,32 @@ def staging(out: Path) -> Iterator[Path]:
         root = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent))
     except OSError as exc:
         raise ExportError(f"cannot write in {parent}: {exc.strerror or exc}") from exc
-    held = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_SH)  # the system lets go of it however this process ends
-        yield root
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-        os.close(held)
+    with _opened(root) as held:
+        locks.hold(held, shared=True)
+        try:
+            yield root
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
 
 
 def _remove_if_abandoned(left: Path) -> None:
     """Delete the staging directory of an export that was killed: nobody holds it any more."""
-    held = os.open(left, os.O_RDONLY)
+    with _opened(left) as held, suppress(BlockingIOError):  # another export to the same place is at work
+        if locks.hold(held, wait=False):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """A descriptor to lock the folder by."""
+    if not locks.available():  # nor can Windows open a folder
+        yield -1
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(left, ignore_errors=True)
-    except BlockingIOError:
-        pass  # another export to the same place is at work
+        yield descriptor
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt import locks
 from embedrt._schema import SchemaError, decode
 from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.index_builder import Builder
@@ -170,10 +171,5 @@ def _make(
 def _locked(lock: IO[str]) -> Iterator[None]:
     """Wait for other processes that make an index here; the lock dies with its process."""
     with lock:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such locks
-            pass
-        else:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        locks.hold(lock.fileno())
         yield

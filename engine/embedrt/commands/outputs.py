@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt import locks
 from embedrt.commands.reading.records import Record
 from embedrt.commands.state import State, save_json
 from embedrt.commands.writers import WRITERS, AppendFile, NpyWriter, Shape, VectorWriter
@@ -92,15 +93,13 @@ class OutputFiles:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second run away from the same output; the lock dies with its process."""
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such locks
+        if not locks.available():
             yield
             return
         path = _beside(self.output, ".part.lock")
         with path.open("w") as stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locks.hold(stream.fileno(), wait=False)
                 held = path.exists() and path.stat().st_ino == os.fstat(stream.fileno()).st_ino
             except BlockingIOError:
                 held = False

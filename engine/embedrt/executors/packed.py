@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from embedrt import locks
 from embedrt.bundle import Bundle, sha256_of
 from embedrt.executors.trust import UntrustedFolderError, create_new, open_or_create, open_trusted, trusted_folder
 
@@ -97,16 +98,14 @@ class PackedFile:
             UntrustedFolderError: others may write to the folder.
             OSError: the folder cannot be written to, or the system has no such locks (Windows).
         """
-        try:
-            import fcntl
-        except ImportError as exc:
-            raise OSError("this system has no file locks that end with their process") from exc
+        if not locks.available():
+            raise OSError("this system has no file locks that end with their process")
         self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with (
             trusted_folder(self.path.parent) as folder,
             open_or_create(folder, self.path.with_suffix(".lock").name) as stream,
         ):
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            locks.hold(stream.fileno())
             yield
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedrt import locks
 from embedrt.bundle import MANIFEST_NAME, Bundle, read_bundle
 from embedrt.errors import BundleError, BundleNotFoundError, DependencyError, HubError
 from embedrt.progress import NullProgress, Progress
@@ -160,12 +161,7 @@ def _locked(name: Name) -> Iterator[None]:
     folder().mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder() / f".{name.folder}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            import fcntl
-        except ImportError:  # Windows has none that end with the process
-            pass
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locks.hold(descriptor)
         yield
     finally:
         os.close(descriptor)
