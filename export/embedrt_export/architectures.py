@@ -67,9 +67,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         _TRACED,
     ),
 }  # fmt: skip
-"""transformers' model_type -> how it is exported. Each has been exported and has passed parity; others that optimum has
-a configuration for fail in tracing, ask for inputs that texts do not give (decoders: position_ids; Longformer), or give
-other vectors in a padded batch (ConvBERT, MobileBERT, Nystromformer, XLM, FlauBERT)."""
+"""transformers' model_type -> how it is exported. Each has been exported and has passed parity; others fail in tracing,
+or give other vectors in a padded batch (ConvBERT, MobileBERT, Nystromformer, XLM, FlauBERT)."""
 
 _NO_EFFECT = {
     "transformers_version": "which version wrote it",

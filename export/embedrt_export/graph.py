@@ -1,9 +1,9 @@
-"""The fp32 graph: optimum exports the loaded encoder, onnxruntime's transformer optimizer fuses it, and the fused
+"""The fp32 graph: torch.onnx traces the loaded encoder, onnxruntime's transformer optimizer fuses it, and the fused
 operators are counted.
 
 Known families (BERT, RoBERTa with XLM-R and CamemBERT, DistilBERT) must come out fully fused, per layer one Attention,
 one fused activation and two SkipLayerNormalization; otherwise the export fails with both counts. Every other
-architecture of `embedrt_export.architectures` stays as it was exported ("unfused"), with a note.
+architecture of `embedrt_export.architectures` stays as it was traced ("unfused"), with a note.
 
 EmbedLayerNormalization is left alone on purpose: it takes no position ids of XLM-R's kind (counted over the tokens that
 are not padding), is int32-only, and the embedding lookup is under 1 % of the time.
@@ -11,11 +11,8 @@ are not padding), is int32-only, and the embedding lookup is under 1 % of the ti
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +20,11 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from embedrt.errors import EmbedrtError, ExportError, UnsupportedModelError
+from embedrt.errors import UnsupportedModelError
 from embedrt_export import roles
 from embedrt_export.architectures import ARCHITECTURES, FUSED_ACTIVATIONS
+from embedrt_export.tracing import quiet, trace
 
-EXPORT_OPSET = 18
 GRAPH_OPSET = 21  # QuantizeLinear with block_size; no operator used here changed its meaning between 18 and 21
 IR_VERSION = 10
 
@@ -35,9 +32,6 @@ _COUNTED = (
     "Attention", "MultiHeadAttention", "BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", "LayerNormalization",
     "EmbedLayerNormalization", "Relu", "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
 )  # fmt: skip
-
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""What a text gives."""
 
 Progress = Callable[[str], None]
 
@@ -62,13 +56,13 @@ def build_fp32(encoder: Any, work_dir: Path, progress: Progress | None = None) -
     `work_dir` must exist and have room for the weights once; files left in it can be deleted afterwards.
 
     Raises:
-        UnsupportedModelError: a known family did not fuse, or the graph asks for inputs that a text does not give.
-        ExportError: optimum failed; which architectures it can export was asked long before.
+        UnsupportedModelError: a known family did not fuse.
+        ExportError: tracing failed; which architectures can be traced was asked long before.
     """
     say = progress or (lambda _message: None)
     path = work_dir / "model.onnx"
     say("exporting the graph")
-    _export(encoder, work_dir)
+    trace(encoder, path)
     config = encoder.config
     family = ARCHITECTURES[config.model_type].family
     notes: tuple[str, ...] = ()
@@ -81,7 +75,6 @@ def build_fp32(encoder: Any, work_dir: Path, progress: Progress | None = None) -
         check_fused(model, int(config.num_hidden_layers), _activation(config), config.model_type)
         roles.name_by_role(model, int(config.num_hidden_layers))
     _delete_files(work_dir)
-    _check_inputs(model, config.model_type)
     finish(model)
     return EncoderGraph(model, family, count_operators(model), notes)
 
@@ -127,36 +120,6 @@ def set_opset(model: onnx.ModelProto) -> None:
     model.ir_version = IR_VERSION
 
 
-def _export(encoder: Any, work_dir: Path) -> None:
-    from optimum.exporters.onnx import onnx_export_from_model
-
-    try:
-        with _quiet():
-            onnx_export_from_model(
-                encoder,
-                output=work_dir,
-                opset=EXPORT_OPSET,
-                task="feature-extraction",
-                library_name="transformers",
-                no_post_process=True,
-                do_validation=False,
-            )
-    except (EmbedrtError, OSError, MemoryError):  # a full disk says so itself
-        raise
-    except Exception as exc:  # whatever tracing a model's code may raise
-        raise ExportError(
-            f"tracing the architecture {encoder.config.model_type!r} failed ({type(exc).__name__}: {exc}); this "
-            "architecture is supported, so it is something in this model's config"
-        ) from exc
-
-
-def _check_inputs(model: onnx.ModelProto, what: str) -> None:
-    """A decoder's graph wants position ids, Longformer's another mask."""
-    other = [value.name for value in model.graph.input if value.name not in INPUTS]
-    if other:
-        raise UnsupportedModelError(f"{what}: its graph asks for {', '.join(other)}, which is not supported yet")
-
-
 def _fuse(path: Path, num_heads: int, hidden_size: int) -> onnx.ModelProto:
     """The fused graph of the file at `path`, in memory."""
     from onnxruntime.transformers import optimizer
@@ -166,7 +129,7 @@ def _fuse(path: Path, num_heads: int, hidden_size: int) -> onnx.ModelProto:
     options.enable_embed_layer_norm = False
     options.enable_gelu_approximation = False  # would put the tanh formula in place of the exact gelu
     options.use_raw_attention_mask(True)  # a mask index would only be right for padding on the right
-    with _quiet():
+    with quiet():
         fused = optimizer.optimize_model(
             str(path),
             model_type="bert",
@@ -188,26 +151,3 @@ def _delete_files(directory: Path) -> None:
     for path in directory.iterdir():
         if path.is_file():
             path.unlink()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporters' warnings and logs: they speak of their own internals."""
-    names = ("optimum", "transformers", "onnxruntime", "fusion_base", "onnx_model", "torch.onnx")
-    every = [
-        *names,
-        *(n for n in logging.root.manager.loggerDict if n.startswith(("fusion_", "onnx_model", "optimum"))),
-    ]
-    levels = {name: logging.getLogger(name).level for name in every}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    root = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(root)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -134,7 +134,7 @@ def test_whatever_tracing_raises_is_an_export_error(
     def broken(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("optimum.exporters.onnx.onnx_export_from_model", broken)
+    monkeypatch.setattr("torch.onnx.export", broken)
     with pytest.raises(ExportError, match=rf"tracing the architecture 'bert' failed \({type(error).__name__}"):
         build_fp32(make_encoder("bert"), tmp_path)
 
