@@ -12,7 +12,10 @@ import pytest
 from embedrt.executors.native import available_isas, load_library
 
 HEAVY = ("torch", "transformers", "optimum", "onnx", "sentence_transformers", "embedrt_export")
-OPTIONAL = ("click", "rich", "matplotlib", "pyarrow", "psutil", "starlette", "uvicorn", "msgspec", "orjson")
+OPTIONAL = (
+    "click", "rich", "matplotlib", "pyarrow", "psutil", "starlette", "uvicorn", "msgspec", "orjson", "lancedb",
+    "qdrant_client", "psycopg",
+)  # fmt: skip
 
 
 def loaded_after(code: str) -> set[str]:

@@ -19,6 +19,7 @@
     │   └── UnsupportedByNativeError  the native executor does not run this bundle or machine
     ├── DependencyError (ImportError)   an optional package is missing; the message has the command
     ├── HubError                  the hub of models cannot be reached, or has not what is asked for
+    ├── DatabaseError             a database cannot be reached, read or written
     ├── FileFormatError           an input or output file of the command line cannot be read or written
     └── ExportError               the model cannot be exported
         ├── SourceError               the model cannot be found, read or downloaded
@@ -127,6 +128,10 @@ class HubError(EmbedrtError):
 
 class FileFormatError(EmbedrtError):
     """A file on the command line cannot be read or written as asked."""
+
+
+class DatabaseError(EmbedrtError):
+    """A database of vectors cannot be reached, read or written."""
 
 
 class ExportError(EmbedrtError):

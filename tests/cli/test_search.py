@@ -249,8 +249,9 @@ def test_vectors_of_records_that_were_skipped_are_found_in_their_rows(cli, looku
     corpus = tmp_path / "c.jsonl"
     corpus.write_text('{"text": "a"}\n{"text": null}\n{"text": "light"}\n')
     cli.ok("embed", lookup_bundle, corpus, "-o", tmp_path / "o.npy", "--document", "--on-error", "skip")
-    from embedrt.commands.known_vectors import key_of, vectors_of_embed
+    from embedrt.commands.known_vectors import vectors_of_embed
     from embedrt.commands.source import open_source
+    from embedrt.vectors.keys import key_of
 
     with Embedder(lookup_bundle) as embedder:
         known = vectors_of_embed(tmp_path / "o.npy", open_source(corpus), embedder.identify(kind="document"))

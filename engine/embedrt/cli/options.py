@@ -40,15 +40,14 @@ class HomePath(click.Path):
         return super().convert(given if given == "-" else str(at_home(Path(given))), param, ctx)
 
 
-def _bundle_path(ctx: click.Context, param: click.Parameter, value: str) -> Path:
+def bundle_path(value: str) -> Path:
     """ "./a/b" is a path, "a/b" may be a name; a Path makes both the same."""
     from embedrt.commands.paths import at_home
 
-    del ctx, param
     return Path(value).absolute() if value.startswith(("./", "../")) else at_home(Path(value))
 
 
-bundle_argument = click.argument("bundle", metavar="BUNDLE", callback=_bundle_path)
+bundle_argument = click.argument("bundle", metavar="BUNDLE", callback=lambda _ctx, _param, value: bundle_path(value))
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary.")
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = click.option("--force", is_flag=True, help="Replace what is there.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from embedrt.cli import options as o
 from embedrt.cli.base import make_command
 from embedrt.cli.corpora import index_options, vectors_of
+from embedrt.cli.search_database import OF_A_DATABASE, database_options, search_database
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,36 +24,78 @@ if TYPE_CHECKING:
 
 @make_command(
     "search",
-    "Find the records of a file that are nearest to a query.",
+    "Find the records of a file, or of a database, that are nearest to a query.",
     examples=(
         ("the five nearest lines of a file", 'embedrt search minilm notes.txt "how to reset it"'),
         ("a task for an instruct model", 'embedrt search e5 faq.csv "환불" --column answer \\\n'
          '      --task "Retrieve the answer to a customer\'s question"'),
+        ("in a database that 'embedrt index' made", "embedrt search faq.db \"환불\" --where \"lang = 'ko'\""),
         ("for a script", 'embedrt search minilm notes.txt "reset" -k 1 --json | jq ".answers[0].hits[0]"'),
     ),
 )  # fmt: skip
-@o.bundle_argument
-@click.argument("corpus", type=o.HomePath())
-@click.argument("queries", metavar="QUERY...", nargs=-1, required=True)
+@click.argument("arguments", metavar="(DB | BUNDLE CORPUS) QUERY...", nargs=-1, required=True)
 @click.option("-k", "--top-k", "k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits per query.")
 @click.option("--task", help="Task that fills the query prompt, for instruct models.")
 @click.option("--prompt-name", help="Use the bundle's prompt of this name for the queries.")
 @click.option("--prompt", help="Put this before every query.")
 @click.option("--document-prompt-name", help="Use the bundle's prompt of this name for the corpus.")
 @click.option("--document-prompt", help="Put this before every text of the corpus.")
-@o.reading_options
 @o.keep_option
+@database_options
+@o.reading_options
 @index_options
 @o.json_flag
 @o.engine_options
 @o.quiet_option
-def command(bundle: Path, corpus: str, queries: tuple[str, ...], k: int, **given: Any) -> None:
-    """Print the records of CORPUS (.txt, .jsonl, .csv, .tsv, .parquet) nearest to each QUERY.
+@click.pass_context
+def command(ctx: click.Context, /, arguments: tuple[str, ...], k: int, **given: Any) -> None:
+    """Print the records of CORPUS (.txt, .jsonl, .csv, .tsv, .parquet), or the rows of DB, nearest to each QUERY.
 
-    The corpus is embedded once, with the document prompt, and its vectors are kept beside it, one set per
-    identity: another model, variant or prompt makes its own. When the corpus changes, only new texts are
-    embedded; after an interruption the next search goes on where it ended.
+    DB is what 'embedrt index' made; it knows its bundle.
+
+    CORPUS is embedded once, with the document prompt, and its vectors are kept beside it, one set per identity:
+    another model, variant or prompt makes its own. When the corpus changes, only new texts are embedded; after an
+    interruption the next search goes on where it ended.
     """
+    from embedrt.databases.names import is_database
+
+    first = arguments[0]
+    if is_database(first):
+        _refuse(ctx, _OF_A_FILE, f"{first} is a database")
+        if len(arguments) < 2:
+            raise click.UsageError("Missing argument 'QUERY...'.")
+        search_database(first, arguments[1:], k, given)
+        return
+    if len(arguments) < 3:
+        raise _too_few(arguments)
+    _refuse(ctx, OF_A_DATABASE, f"{first} is no database")
+    _search_file(o.bundle_path(first), o.HomePath().convert(arguments[1], None, ctx), arguments[2:], k, given)
+
+
+_OF_A_FILE = (
+    "document_prompt", "document_prompt_name", "column", "input_format", "encoding", "delimiter", "quoting", "folder",
+    "vectors", "rebuild",
+)  # fmt: skip
+
+
+def _refuse(ctx: click.Context, names: tuple[str, ...], why: str) -> None:
+    """Wrong usage if options are given that mean nothing here."""
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(param.name or "")
+        if param.name in names and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{param.opts[-1]} does not go with this: {why}")
+
+
+def _too_few(arguments: tuple[str, ...]) -> click.UsageError:
+    """What is missing, or what the first argument is not."""
+    if len(arguments) == 2 and not Path(arguments[1]).exists():
+        return click.UsageError(
+            f"{arguments[0]} is no database that 'embedrt index' made, so there must be BUNDLE, CORPUS and QUERY..."
+        )
+    return click.UsageError(f"Missing argument '{'CORPUS' if len(arguments) == 1 else 'QUERY...'}'.")
+
+
+def _search_file(bundle: Path, corpus: str, queries: tuple[str, ...], k: int, given: dict[str, Any]) -> None:
     asked, wish = _requests(given)
     from embedrt.commands.search import search
     from embedrt.embedder import Embedder
@@ -85,25 +128,10 @@ def _requests(given: dict[str, Any]) -> tuple[EncodeRequest, Wish]:
 
 
 def _print_answers(answers: list[Answer], corpus: TextSource, console: Console) -> None:
-    from rich.text import Text
-
-    from embedrt.cli.tables import compact_table
-    from embedrt.commands.labels import label
+    from embedrt.cli.hits import ShownHit, print_hits
 
     for answer in answers:
-        if len(answers) > 1:
-            console.print(Text(label(answer.query, console.width), "bold"))
         names = list(dict.fromkeys(name for hit in answer.hits for name in hit.kept))
-        kept: list[tuple[str, Literal["left"]]] = [(name, "left") for name in names]
-        table = compact_table(("", "right"), ("score", "right"), (corpus.unit, "right"), *kept, ("text", "left"))
-        for hit in answer.hits:
-            values = [Text(label(_shown(hit.kept.get(name)), 60)) for name in names]
-            table.add_row(str(hit.rank), f"{hit.score:.4f}", f"{hit.line:,}", *values, Text(label(hit.text, 240)))
-        console.print(table if answer.hits else "no hits: the corpus is empty")
-
-
-def _shown(value: Any) -> str:
-    """A kept value in a table."""
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        shown = [ShownHit(hit.rank, hit.score, f"{hit.line:,}", hit.kept, hit.text) for hit in answer.hits]
+        query = answer.query if len(answers) > 1 else None
+        print_hits(query, shown, (corpus.unit, "right"), names, console, "no hits: the corpus is empty")

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.commands.kept_rows import write_kept
-from embedrt.commands.known_vectors import key_of
 from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
 from embedrt.commands.tables import Row, rounded, write_aside, write_table
@@ -19,6 +18,7 @@ from embedrt.pooling import l2_normalize
 from embedrt.progress import Progress
 from embedrt.similarity import pairwise
 from embedrt.vectors.groups import representatives
+from embedrt.vectors.keys import key_of
 from embedrt.vectors.rows import Floats
 
 Rows = NDArray[np.int64]

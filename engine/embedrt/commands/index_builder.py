@@ -14,12 +14,13 @@ import numpy as np
 
 from embedrt._schema import SchemaError, decode
 from embedrt.commands.encoding import EncodeRequest
-from embedrt.commands.known_vectors import KEY_BYTES, Known, key_of, vector_of
+from embedrt.commands.known_vectors import Known, vector_of
 from embedrt.commands.source import TextSource
 from embedrt.commands.state import save_json
 from embedrt.commands.writers import NpyWriter, Shape, naming
 from embedrt.errors import FileFormatError, InputError
 from embedrt.progress import Progress
+from embedrt.vectors.keys import KEY_BYTES, key_of
 
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,13 +14,7 @@ from numpy.typing import NDArray
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.source import TextSource
 from embedrt.errors import FileFormatError, IdentityError
-
-KEY_BYTES = 16
-
-
-def key_of(text: str) -> bytes:
-    """What stands for a text: a hash of KEY_BYTES."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+from embedrt.vectors.keys import key_of
 
 
 @dataclass(frozen=True)
