@@ -10,6 +10,7 @@ compiler, and on Linux auditwheel and patchelf; no network, no build isolation.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -74,14 +75,26 @@ def onnxruntime_requirement(text: str) -> str:
 def build(target: Path, *, native: bool = True) -> None:
     """Build every file of a release into `target`; without `native` the wheel holds no compiled module."""
     target = target.absolute()
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch) / "embedrt"
-        shutil.copytree(ROOT, tree, ignore=_SKIP)
-        (tree / "pyproject.toml").write_text(release_pyproject(text), encoding="utf-8")
+        write_tree(tree)
         build_embedrt(tree, target, native=native)
+    build_choices(target)
+
+
+def write_tree(tree: Path) -> None:
+    """The sources with the metadata of a release, to be built elsewhere."""
+    shutil.copytree(ROOT, tree, ignore=_SKIP)
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (tree / "pyproject.toml").write_text(release_pyproject(text), encoding="utf-8")
+
+
+def build_choices(target: Path) -> None:
+    """Both versions of embedrt-onnxruntime."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as scratch:
         for version in CHOICE_VERSIONS:
-            _hatchling(_write_choice(Path(scratch) / f"choice-{version}", version, text), target)
+            _hatchling(_write_choice(Path(scratch) / f"choice-{version}", version, text), target.absolute())
 
 
 def _write_choice(folder: Path, version: str, text: str) -> Path:
@@ -125,9 +138,24 @@ def _hatchling(folder: Path, target: Path) -> None:
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", str(target)], cwd=folder, check=True)
 
 
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Build what is published.")
+    parser.add_argument("target", type=Path, help="folder for the files")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--plain", action="store_true", help="without the native module: a wheel for every platform")
+    only.add_argument("--tree", action="store_true", help="only the sources as they are published, for cibuildwheel")
+    only.add_argument("--choices", action="store_true", help="only both versions of embedrt-onnxruntime")
+    given = parser.parse_args()
+    if given.tree:
+        write_tree(given.target)
+    elif given.choices:
+        build_choices(given.target)
+    else:
+        build(given.target, native=not given.plain)
+        (wheel,) = given.target.glob("embedrt-*.whl")
+        print(f"To try it before embedrt-onnxruntime is published: pip install --find-links {wheel.parent} {wheel}")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python .ci/release.py DIRECTORY")
-    build(Path(sys.argv[1]))
-    made = next(Path(sys.argv[1]).glob("embedrt-*.whl"))
-    print(f"To try it before embedrt-onnxruntime is published: pip install --find-links {made.parent} {made}")
+    main()

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +265,18 @@ def test_a_changed_byte_is_found_by_its_hash(bundle: Bundle, path: str) -> None:
     opened = open_bundle(bundle.root)  # same size: only hashes tell
     with pytest.raises(BundleIntegrityError, match=re.escape(f"{path} does not match its sha256")):
         opened.check_hashes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are read in another way")
+def test_a_disk_that_fails_is_an_error_not_the_end_of_the_process(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "sendfile", fail)
+    with pytest.raises(BundleIntegrityError, match=r"cannot be read: Input/output error"):
+        bundle.check_hashes()
 
 
 def test_a_variant_is_checked_without_the_others(bundle: Bundle) -> None:
