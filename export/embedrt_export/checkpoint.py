@@ -96,8 +96,8 @@ def compare_names(
         ignored: more patterns of what may be left over, as the encoder's class states them.
     """
     prefixed = {name for name in stored if prefix and name.startswith(f"{prefix}.")}
-    outside = {_modern(name) for name in stored - prefixed} if prefixed else set()
-    inside = {_modern(name.removeprefix(f"{prefix}.") if prefixed else name) for name in prefixed or stored}
+    outside = {modern_name(name) for name in stored - prefixed} if prefixed else set()
+    inside = {modern_name(name.removeprefix(f"{prefix}.") if prefixed else name) for name in prefixed or stored}
     fine = re.compile("|".join((*_NOT_NEEDED, *ignored, *(() if prefixed else (_HEADS,)))))
     known = set().union(*wanted)
     missing = [min(group) for group in wanted if not group & inside and not fine.search(min(group))]
@@ -122,9 +122,18 @@ def check_complete(model: str, encoder: Any, stored: Set[str]) -> None:
         "" if hasattr(encoder, prefix) else prefix,
         getattr(encoder, "_keys_to_ignore_on_load_unexpected", None) or (),
     )
+    check_difference(model, found, len(groups))
+
+
+def check_difference(model: str, found: Difference, wanted: int) -> None:
+    """Refuse names that do not fit; `wanted` is how many the encoder has.
+
+    Raises:
+        SourceError: weights are missing or left over; the message counts them and names the first.
+    """
     if found.missing:
         raise SourceError(
-            f"{model}: its checkpoint lacks {len(found.missing)} of the encoder's {len(groups)} weights, the first is "
+            f"{model}: its checkpoint lacks {len(found.missing)} of the encoder's {wanted} weights, the first is "
             f"{found.missing[0]}; it belongs to another architecture than config.json says, or is damaged"
         )
     if found.left_over:
@@ -135,7 +144,7 @@ def check_complete(model: str, encoder: Any, stored: Set[str]) -> None:
         )
 
 
-def _modern(name: str) -> str:
+def modern_name(name: str) -> str:
     """The name as transformers reads it: TensorFlow's names of a norm's weights are taken for its own."""
     return re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))
 

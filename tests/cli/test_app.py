@@ -17,7 +17,7 @@ from embedrt.cli.app import app
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError
 
-OVER_FILES = ("dedup",)  # commands that ask something of a whole file
+OVER_FILES = ("dedup", "mine")  # commands that ask something of a whole file
 COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", *OVER_FILES, "bench", "help")
 
 
@@ -190,7 +190,7 @@ SPELLINGS = {
     "--encoding": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES),
     "--plot": ("similarity", "bench"),
     "--prompt": ("embed", "similarity", "search", *OVER_FILES),
-    "--keep": ("embed", "search"),
+    "--keep": ("embed", "search", "mine"),
     "--quiet": ("export", "verify", "embed", "search", "bench", *OVER_FILES),
     "--force": ("export", "embed", *OVER_FILES),
 }

@@ -87,3 +87,22 @@ def test_threshold_and_best() -> None:
     least = float(found.scores[3])
     assert len(found.above(least)) == 4
     assert found.best(2).scores.tolist() == found.scores[:2].tolist()
+
+
+def test_rows_of_any_number_are_searched_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a block of queries is held beside the files, and the pairs are the same."""
+    a, b = (np.random.default_rng(seed).standard_normal((50, 8)).astype(np.float32) for seed in (1, 2))
+    whole, held, done = pairs.pairs_between(a, b), [], []
+    search = pairs.nearest
+
+    def watched(queries: np.ndarray, *args: object, **options: object) -> object:
+        held.append(len(queries))
+        return search(queries, *args, **options)
+
+    monkeypatch.setattr(pairs, "nearest", watched)
+    monkeypatch.setattr(pairs, "_QUERY_ROWS", 7)
+    parts = pairs.pairs_between(a, b, advance=done.append)
+    assert max(held) == 7
+    assert sum(done) == 100
+    for name in ("scores", "first", "second"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-6)

@@ -40,13 +40,13 @@ def corpus_options(function: F) -> F:
 
 
 def vectors_of(
-    embedder: Embedder, source: TextSource, given: dict[str, Any], wish: Wish | None = None, *, made: bool = True
+    embedder: Embedder, source: TextSource, given: dict[str, Any], wish: Wish | None = None, folder: Path | None = None
 ) -> CorpusIndex:
     """The vectors of a file's texts, as `index_options` say; warnings and what was done go to stderr.
 
     Args:
         wish: how the texts are embedded; as `prompt_options` say if not given.
-        made: whether --vectors is about this file.
+        folder: where they are kept; as --index says if not given.
 
     Raises:
         EmbedrtError: as `open_index`.
@@ -55,8 +55,8 @@ def vectors_of(
     from embedrt.progress import NullProgress, RichProgress
 
     wish = wish or Wish(o.encode_request(given))
-    wish = replace(wish, rebuild=given["rebuild"], made=given["vectors"] if made else None)
-    folder = given["folder"] or Path(f"{source.name}.embedrt")
+    wish = replace(wish, rebuild=given["rebuild"], made=given["vectors"])
+    folder = folder or given["folder"] or Path(f"{source.name}.embedrt")
     progress = NullProgress() if given["quiet"] else RichProgress(o.stderr_console(), unit="texts")
     try:
         index = open_index(embedder, source, folder, progress, wish)

@@ -1,0 +1,30 @@
+"""The families whose config.json and checkpoint are read as data, without transformers' classes."""
+
+from __future__ import annotations
+
+from embedrt_export.families import bert, llama, modernbert, mpnet
+from embedrt_export.families.family import Family
+from embedrt_export.families.settings import Config
+
+FAMILIES = (bert.FAMILY, llama.FAMILY, modernbert.FAMILY, mpnet.FAMILY)
+
+__all__ = ["FAMILIES", "Family", "find_family"]
+
+
+def find_family(config: Config) -> Family | None:
+    """The family of a config.json; None where no file of this package reads it.
+
+    A model with code of its own is known by its class, whatever its model_type says: another class of the same
+    model_type may compute something else, as gte-Qwen2's.
+    """
+    own, kind = _own_class(config), config.get("model_type")
+    fits = (own in each.classes if own else kind in each.model_types for each in FAMILIES)
+    return next((family for family, fit in zip(FAMILIES, fits, strict=True) if fit), None)
+
+
+def _own_class(config: Config) -> str | None:
+    """The class of the model's own code, without module and repository."""
+    named = config.get("auto_map")
+    if not isinstance(named, dict):
+        return None
+    return next((str(named[kind]).rpartition(".")[2] for kind in ("AutoModel", "AutoConfig") if named.get(kind)), None)

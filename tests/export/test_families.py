@@ -1,0 +1,141 @@
+"""Every family's spec and tensors against PyTorch: tiny seeded models, run by the interpreter, a text alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from embedrt_export.families import Family, find_family
+from tests.interpreter import run
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+
+VOCAB = 120
+LENGTHS = (1, 2, 5, 40)  # the windows below are shorter than the longest
+
+_WIDE: dict[str, Any] = {
+    "vocab_size": VOCAB, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 80,
+}  # fmt: skip
+_BERT = {**_WIDE, "max_position_embeddings": 64}
+_LLAMA = {**_BERT, "num_key_value_heads": 2}
+_LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model of transformers': its class's name and what its config is made of."""
+
+    model: str  # without "Model"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "bert": Case("Bert", _BERT),
+    "bert, tanh gelu": Case("Bert", {**_BERT, "hidden_act": "gelu_new"}),
+    "roberta": Case("Roberta", {**_BERT, "pad_token_id": 1, "type_vocab_size": 1}),
+    "xlm-r": Case("XLMRoberta", {**_BERT, "pad_token_id": 1, "type_vocab_size": 1}),
+    "camembert": Case("Camembert", {**_BERT, "pad_token_id": 2, "type_vocab_size": 1}),
+    "electra": Case("Electra", {**_BERT, "embedding_size": 32}),
+    "electra, as wide": Case("Electra", {**_BERT, "embedding_size": 48}),
+    "mpnet": Case("MPNet", {**_BERT, "max_position_embeddings": 400}),
+    "modernbert": Case("ModernBert", {**_BERT, "local_attention": 8, "pad_token_id": 0}),
+    "modernbert, biases": Case(
+        "ModernBert",
+        {
+            **_BERT, "local_attention": 6, "pad_token_id": 0, "norm_bias": True, "attention_bias": True,
+            "mlp_bias": True, "global_attn_every_n_layers": 2, "global_rope_theta": 500.0, "local_rope_theta": 90.0,
+        },
+    ),
+    "llama": Case("Llama", _LLAMA),
+    "llama, biases, heads of their own size": Case(
+        "Llama", {**_LLAMA, "attention_bias": True, "mlp_bias": True, "head_dim": 16, "rope_theta": 700.0}
+    ),
+    "llama 3.1": Case("Llama", {**_LLAMA, "rope_scaling": _LLAMA3}),
+    "llama, linear": Case("Llama", {**_LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+    "llama, yarn": Case("Llama", {**_LLAMA, "rope_scaling": _YARN}),
+    "mistral": Case("Mistral", {**_LLAMA, "sliding_window": 6}),
+    "mistral, no window": Case("Mistral", {**_LLAMA, "sliding_window": None}),
+    "qwen3": Case("Qwen3", {**_LLAMA, "head_dim": 16, "rope_theta": 1e6}),
+    "qwen3, windows": Case(
+        "Qwen3", {**_LLAMA, "head_dim": 16, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model, and the config.json that it would be saved with."""
+
+    model: Any
+    config: dict[str, Any]
+
+    @property
+    def family(self) -> Family:
+        found = find_family(self.config)
+        assert found is not None
+        return found
+
+    def hidden(self, ids: list[int]) -> np.ndarray:
+        """PyTorch's hidden states (T, H)."""
+        with torch.no_grad():
+            return self.model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
+
+
+def make(case: Case) -> Made:
+    """The model of a case, read back from its own config.json, with weights of which none is trivial."""
+    kinds = [getattr(transformers, f"{case.model}{end}", None) for end in ("Config", "Model")]
+    if None in kinds:
+        pytest.skip(f"transformers {transformers.__version__} has no {case.model}Model")
+    config = json.loads(kinds[0](**case.settings).to_json_string())
+    torch.manual_seed(3)
+    model = kinds[1](kinds[0].from_dict(config)).eval()
+    disturb(model)
+    return Made(model, config)
+
+
+def disturb(model: torch.nn.Module) -> None:
+    """Weights large enough that attention chooses, and norms and biases that do something."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * (0.2 if parameter.dim() == 2 else 0.3))
+
+
+def texts(seed: int = 0) -> list[list[int]]:
+    """Token ids; the middle of the longest has some ids that RoBERTa and MPNet take for padding."""
+    rng = np.random.default_rng(seed)
+    made = [rng.integers(5, VOCAB, length).tolist() for length in LENGTHS]
+    made[-1][20:22] = [1, 2]
+    return made
+
+
+def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
+    """Within a ten-thousandth of the largest number; what float32 leaves is about a millionth."""
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_family_computes_what_pytorch_computes(name: str) -> None:
+    made = make(CASES[name])
+    spec = made.family.spec_of(made.config)
+    tensors = made.family.tensors_of(made.config, made.model.state_dict())
+    for ids in texts():
+        assert_close(run(spec, tensors, ids), made.hidden(ids))
+
+
+@pytest.mark.parametrize("name", ["mpnet"])
+def test_biases_reach_as_far_as_their_last_bucket(name: str) -> None:
+    made = make(CASES[name])
+    tensors = made.family.tensors_of(made.config, made.model.state_dict())
+    ids = np.random.default_rng(1).integers(5, VOCAB, 300).tolist()
+    assert_close(run(made.family.spec_of(made.config), tensors, ids), made.hidden(ids))
