@@ -52,7 +52,7 @@ def test_a_value_is_kept(name: str, value: object) -> None:
         ({"precision": "fp16"}, "precision must be one of float32, int8, uint8, binary, ubinary, None, not 'fp16'"),
         ({"output_value": "sparse"}, "output_value must be one of sentence_embedding, token_embeddings, None, not 'sp"),
         ({"output_value": None, "precision": "int8"}, "output_value=None does not go with precision"),
-        ({"on_overflow": "cut"}, "on_overflow must be one of truncate, error, not 'cut'"),
+        ({"on_overflow": "cut"}, "on_overflow must be one of truncate, error, windows, not 'cut'"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"batch_size": -3}, "not -3"),
         ({"batch_size": 2.5}, "not 2.5"),

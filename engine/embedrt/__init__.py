@@ -38,7 +38,7 @@ if typing.TYPE_CHECKING:
     from embedrt.bundle import Bundle
     from embedrt.embedder import Embedder
     from embedrt.opening import open_bundle
-    from embedrt.results import EncodedBlock, EncodeResult, SkippedText, Truncation, TruncationWarning
+    from embedrt.results import EncodedBlock, EncodeResult, SkippedText, TextPiece, Truncation, TruncationWarning
 
 __all__ = [
     "Bundle",
@@ -65,6 +65,7 @@ __all__ = [
     "ParityError",
     "SkippedText",
     "SourceError",
+    "TextPiece",
     "TokenIdError",
     "TokenLimitError",
     "Truncation",
@@ -80,7 +81,7 @@ _MODULES = {
     "embedrt.bundle": ("Bundle",),
     "embedrt.embedder": ("Embedder",),
     "embedrt.opening": ("open_bundle",),
-    "embedrt.results": ("EncodeResult", "EncodedBlock", "SkippedText", "Truncation", "TruncationWarning"),
+    "embedrt.results": ("EncodeResult", "EncodedBlock", "SkippedText", "TextPiece", "Truncation", "TruncationWarning"),
 }
 
 

@@ -17,6 +17,7 @@ from embedrt.encoding import make_encoding
 from embedrt.errors import OptionError
 from embedrt.inputs import Texts, checked_texts, given_texts, several_texts
 from embedrt.loading import LoadOptions, find_bundle, load_model
+from embedrt.long_texts import LongTexts
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, whole_number
 from embedrt.reopening import made, recipe_of, reopen
 from embedrt.results import EncodedBlock, EncodeResult, TruncationWarning, truncation_message
@@ -30,7 +31,7 @@ Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 ExecutorName: TypeAlias = Literal["auto", "native", "onnxruntime"]
 
 
-class Embedder(SentenceTransformersNames):
+class Embedder(LongTexts, SentenceTransformersNames):
     """Embeds texts with one variant of a bundle. Several threads may use one embedder at once.
 
     It does not change after it is made; `with_options` makes another one of the same loaded model. Pickled or copied
@@ -171,7 +172,9 @@ class Embedder(SentenceTransformersNames):
             precision: "float32", or "int8", "uint8", "binary", "ubinary" with ranges out of the bundle.
             normalize_embeddings: L2-normalize even where the model's own pipeline does not.
             truncate_dim: keep the first so many dimensions; normalized vectors are normalized again.
-            on_overflow: "truncate" cuts texts over `max_tokens` and warns once per call; "error" refuses them.
+            on_overflow: "truncate" cuts texts over `max_tokens` and warns once per call; "error" refuses them;
+                "windows" reads them in windows that overlap by an eighth, and gives the mean of their vectors, weighted
+                by tokens, normalized where vectors are. `encode_windows` has a vector per piece instead.
             convert_to_tensor: a torch tensor instead of an array, where torch is imported already.
             convert_to_numpy: False is a list of tensors, one per text.
             device, pool, chunk_size: sentence-transformers'; taken where they say what is so anyway.

@@ -83,8 +83,12 @@ class Encoding:
         return Encoded(
             self.shape([rows[k] for k in order], options, single=isinstance(inputs, str)),
             num_tokens,
-            truncations(range(len(texts)), num_tokens, self.settings.max_tokens),
+            truncations(range(len(texts)), num_tokens, self._cut_at(options)),
         )
+
+    def _cut_at(self, options: EncodeOptions) -> int | None:
+        """Tokens behind which a text is lost; None where nothing is."""
+        return None if options.on_overflow == "windows" else self.settings.max_tokens
 
     def _features(
         self, token_ids: NDArray[np.int32], hidden: NDArray[np.float32], options: EncodeOptions
@@ -105,7 +109,7 @@ class Encoding:
             read_blocks(texts, block_size, skip),
             lambda windows: self.runner.run(windows, options, skip=skip),
             lambda rows: self.shape(rows, options, single=False),
-            self.settings.max_tokens,
+            self._cut_at(options),
         )
 
     def identity(self, options: EncodeOptions) -> str:

@@ -99,11 +99,13 @@ class NonFiniteError(ExecutorError):
 
     Attributes:
         index: position of the text in the caller's input, or None when that is not known.
+        reason: the message without the position.
     """
 
     def __init__(self, message: str, *, index: int | None = None) -> None:
         super().__init__(message if index is None else f"text {index}: {message}")
         self.index = index
+        self.reason = message
 
 
 class UnsupportedByNativeError(ExecutorError):

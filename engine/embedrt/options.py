@@ -23,7 +23,7 @@ Kind = Literal["encode", "query", "document"]
 _CHOICES: dict[str, tuple[object, ...]] = {
     "output_value": ("sentence_embedding", "token_embeddings", None),
     "precision": (*PRECISIONS, None),
-    "on_overflow": ("truncate", "error"),
+    "on_overflow": ("truncate", "error", "windows"),
     "kind": ("encode", "query", "document"),
 }
 
@@ -46,7 +46,7 @@ class CommonKwargs(TypedDict, total=False):
     show_progress_bar: bool | None
     normalize_embeddings: bool
     truncate_dim: int | None
-    on_overflow: Literal["truncate", "error"]
+    on_overflow: Literal["truncate", "error", "windows"]
     device: str | None  # accepted where it is the embedder's own
     pool: None  # accepted, because one process uses every core
     task: str | None
@@ -114,6 +114,10 @@ def parse_options(
         raise OptionError("output_value='token_embeddings' goes with neither truncate_dim nor precision")
     if output_value is None and precision != "float32":
         raise OptionError("output_value=None does not go with precision")
+    if output_value != "sentence_embedding" and given.get("on_overflow") == "windows":
+        raise OptionError(
+            "on_overflow='windows' makes one vector of a text, and goes with output_value='sentence_embedding'"
+        )
     return EncodeOptions(
         prompt=_prompt(given, kind, prompts),
         output_value=output_value,
@@ -152,6 +156,8 @@ def identity_of(parts: Mapping[str, Any], options: EncodeOptions) -> str:
     whole = {**parts, "prompt": options.prompt, "output": output}
     if options.unnormalized and parts["stages"] and parts["stages"][-1]["kind"] == "normalize":
         whole["stages"] = parts["stages"][:-1]
+    if options.on_overflow == "windows":
+        whole["overflow"] = "windows"
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -30,6 +30,16 @@ class SkippedText:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class TextPiece:
+    """A piece of a text, and its vector."""
+
+    index: int  # of the text in the caller's input
+    start: int  # characters: the piece is text[start:end]
+    end: int
+    vector: NDArray[Any]  # (D,)
+
+
 @dataclass(frozen=True)
 class EncodeResult:
     """The outcome of one call."""
@@ -53,9 +63,9 @@ class EncodedBlock:
     skipped: tuple[SkippedText, ...]
 
 
-def truncations(indices: Sequence[int], num_tokens: Sequence[int], limit: int) -> tuple[Truncation, ...]:
-    """Those of the texts that have more tokens than `limit`."""
-    if max(num_tokens, default=0) <= limit:
+def truncations(indices: Sequence[int], num_tokens: Sequence[int], limit: int | None) -> tuple[Truncation, ...]:
+    """Those of the texts that have more tokens than `limit`; none for None."""
+    if limit is None or max(num_tokens, default=0) <= limit:
         return ()
     return tuple(Truncation(i, n, limit) for i, n in zip(indices, num_tokens, strict=True) if n > limit)
 
@@ -68,5 +78,5 @@ def truncation_message(truncated: tuple[Truncation, ...], num_texts: int) -> str
     return (
         f"{len(truncated)} of {num_texts} texts were cut at {limit} tokens and lost {lost} tokens in all; "
         f"the longest, text {worst.index}, has {worst.num_tokens}. "
-        'Split them, or use on_overflow="error" to refuse them.'
+        'on_overflow="windows" reads all of them, encode_windows gives a vector per piece, on_overflow="error" refuses.'
     )

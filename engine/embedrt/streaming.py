@@ -51,7 +51,7 @@ def stream_blocks(
     blocks: Iterator[Block],
     run: Callable[[Iterator[Window]], Iterator[tuple[Window, Embedded]]],
     finish: Callable[[list[NDArray[Any]]], NDArray[Any]],
-    limit: int,
+    limit: int | None,
 ) -> Iterator[EncodedBlock]:
     """Embed block by block.
 
@@ -59,7 +59,7 @@ def stream_blocks(
         blocks: read one ahead of what is embedded.
         run: windows to outcomes, lazily.
         finish: rows to the vectors that the caller asked for.
-        limit: tokens that a text may have, for what is reported as cut.
+        limit: tokens that a text may have, for what is reported as cut; None: nothing is.
     """
     waiting: list[Block] = []
 

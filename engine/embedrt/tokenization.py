@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedrt.errors import BundleFormatError, InputError, InputTypeError, NoTokensError, TokenIdError
 
+_WINDOW_OVERLAP = 8  # windows share a part of this many with the next
 _MISSING = ("NAType", "NaTType")  # pandas.NA and pandas.NaT
 
 
@@ -35,6 +38,38 @@ class TokenPiece:
     special: bool
     start: int  # characters of the text that it stands for
     stop: int
+
+
+@dataclass(frozen=True)
+class WholeText:
+    """A text of any length in tokens; the model reads `head`, some of `ids`, and `tail`."""
+
+    head: NDArray[np.int32]  # special tokens, and the prompt's
+    ids: NDArray[np.int32]  # (n,) the text's own
+    tail: NDArray[np.int32]  # special tokens
+    ends: list[int]  # (n,) for each the character behind it, never falling
+
+    def room(self, max_tokens: int) -> int:
+        """Tokens of the text that fit into `max_tokens`."""
+        return max_tokens - len(self.head) - len(self.tail)
+
+    def part(self, start: int, end: int) -> NDArray[np.int32]:
+        """Some of its tokens between head and tail."""
+        return np.concatenate([self.head, self.ids[start:end], self.tail])
+
+
+def spread(num_tokens: int, room: int) -> list[tuple[int, int]]:
+    """Windows over a long text's tokens: as few as can be, of one length, an eighth of `room` shared with the next.
+
+    Of one length, because a short last window would be a vector of a few words without their context.
+    """
+    if num_tokens <= room:
+        return [(0, num_tokens)]
+    overlap = room // _WINDOW_OVERLAP
+    count = math.ceil((num_tokens - overlap) / (room - overlap))
+    size = math.ceil((num_tokens + (count - 1) * overlap) / count)
+    starts = [k * (num_tokens - size) // (count - 1) for k in range(count)]
+    return [(start, start + size) for start in starts]
 
 
 def check_text(text: object, index: int | None) -> str:
@@ -98,11 +133,12 @@ class TextTokenizer:
         other.max_tokens = max_tokens
         return other
 
-    def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Token ids of checked texts; releases the GIL."""
+    def __call__(self, texts: Sequence[str], *, cut: bool = True) -> TokenizedTexts:
+        """Token ids of checked texts; releases the GIL. Without `cut`, those over the limit stay whole."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         every = [encoding.ids for encoding in encodings]
-        return TokenizedTexts(tuple(map(self.cut, every)), tuple(map(len, every)))
+        kept = map(self.cut, every) if cut else (np.array(ids, dtype=np.int32) for ids in every)
+        return TokenizedTexts(tuple(kept), tuple(map(len, every)))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of checked texts, not cut."""
@@ -123,6 +159,20 @@ class TextTokenizer:
             else:
                 ids = ids[:room] + self._suffix
         return np.array(ids, dtype=np.int32)
+
+    def whole(self, texts: Sequence[str], prompt: str) -> list[WholeText]:
+        """Checked texts with the places of their tokens, behind a prompt, not cut."""
+        return [
+            self._whole(encoding, len(prompt)) for encoding in self._tokenizer.encode_batch([prompt + t for t in texts])
+        ]
+
+    def _whole(self, encoding: Any, skip: int) -> WholeText:
+        """`skip` characters are the prompt's."""
+        ids, stop = np.array(encoding.ids, dtype=np.int32), len(encoding.ids) - len(self._suffix)
+        ends = list(accumulate((end for _, end in encoding.offsets[len(self._prefix) : stop]), max))
+        first = bisect_right(ends, skip) if skip else 0
+        begin = len(self._prefix) + first
+        return WholeText(ids[:begin], ids[begin:stop], ids[stop:], [end - skip for end in ends[first:]])
 
     def check(self, ids: NDArray[np.int32], index: int | None = None) -> None:
         """Refuse ids that the model cannot run, before they are in a batch with others.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
-from typing import Any
+from itertools import accumulate, groupby, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
-from embedrt.errors import InputError, NonFiniteError, TokenLimitError
+from embedrt.errors import InputError, NonFiniteError, OptionError, TokenLimitError
 from embedrt.executors import Executor, TokenBatch
 from embedrt.options import EncodeOptions
-from embedrt.pooling import Head, pool
+from embedrt.pooling import Head, l2_normalize, pool
 from embedrt.threads import one_ahead
-from embedrt.tokenization import TextTokenizer, TokenizedTexts
+from embedrt.tokenization import TextTokenizer, TokenizedTexts, spread
 
 _NOT_FINITE = (
     "its vector holds NaN or infinity; this variant ({variant}) does not hold this model's values, use fp32, "
@@ -37,9 +37,17 @@ class Embedded:
     """A window's outcome, row by row."""
 
     rows: list[NDArray[Any]]  # sentence embeddings (D,), or hidden states (n, H); empty where a text failed
-    token_ids: tuple[NDArray[np.int32], ...]  # cut
+    token_ids: tuple[NDArray[np.int32], ...]  # cut, but where the options say windows
     num_tokens: tuple[int, ...]  # before cutting
     failed: Mapping[int, str]  # position in the window -> reason; only where the caller skips
+
+
+class _Part(NamedTuple):
+    """A text, or a stretch of a long one."""
+
+    text: int  # position in the window
+    ids: NDArray[np.int32]
+    weight: int  # of its row in the text's
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,8 @@ class WindowRunner:
         """
 
         def tokenize(window: Window) -> TokenizedTexts:
-            return self.tokenizer([options.prompt + text for text in window.texts])
+            texts = [options.prompt + text for text in window.texts]
+            return self.tokenizer(texts, cut=options.on_overflow != "windows")
 
         held = self.executor.held()  # a call that runs finishes, whoever closes meanwhile
         for window, tokenized in one_ahead(tokenize, windows, "embedrt-tokenize"):
@@ -110,51 +119,105 @@ class WindowRunner:
                 self.tokenizer.check(ids)
             except InputError as exc:
                 fail(type(exc), position, exc.reason)
-        rows: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
-        for group in self._plan(tokenized, options, failed):
-            for i, row in zip(
-                group, self.run_group([tokenized.token_ids[i] for i in group], options, executor), strict=True
-            ):
+        parts = self._parts(window, tokenized, options, failed)
+        rows: list[NDArray[Any]] = [np.empty(0)] * len(parts)
+        for group, found in self.groups([part.ids for part in parts], options, executor):
+            for k, row in zip(group, found, strict=True):
                 if np.isfinite(row).all():
-                    rows[i] = row
+                    rows[k] = row
                 else:
-                    fail(NonFiniteError, i, _NOT_FINITE.format(variant=self.variant))
-            advance(len(group))
-        return Embedded(rows, tokenized.token_ids, tokenized.num_tokens, failed)
+                    fail(NonFiniteError, parts[k].text, self.not_finite)
+            advance(sum(k == 0 or parts[k - 1].text != parts[k].text for k in group))  # each text once
+        whole: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
+        for text, those in groupby(zip(parts, rows, strict=True), key=lambda pair: pair[0].text):
+            if text not in failed:
+                whole[text] = self._joined(list(those), options)
+        return Embedded(whole, tokenized.token_ids, tokenized.num_tokens, failed)
 
-    def _plan(self, tokenized: TokenizedTexts, options: EncodeOptions, failed: Mapping[int, str]) -> list[list[int]]:
-        """Groups of positions that run together; those that failed already take no part."""
+    def _parts(
+        self, window: Window, tokenized: TokenizedTexts, options: EncodeOptions, failed: Mapping[int, str]
+    ) -> list[_Part]:
+        """What is run, text by text; those that failed already take no part."""
+        limit, prompt = self.tokenizer.max_tokens, options.prompt
+        parts: list[_Part] = []
+        for i, ids in enumerate(tokenized.token_ids):
+            if i in failed:
+                continue
+            if options.on_overflow != "windows" or len(ids) <= limit:
+                parts.append(_Part(i, ids, len(ids)))
+                continue
+            (text,) = self.tokenizer.whole([window.texts[i]], prompt)
+            if (room := text.room(limit)) < 1:
+                fills = len(text.head) + len(text.tail)
+                raise OptionError(
+                    f"the prompt and special tokens fill the {limit} tokens that a window may have ({fills})"
+                )
+            parts += [_Part(i, text.part(a, b), b - a) for a, b in spread(len(text.ids), room)]
+        return parts
+
+    def _joined(self, parts: Sequence[tuple[_Part, NDArray[Any]]], options: EncodeOptions) -> NDArray[Any]:
+        """A text's row: the mean of its parts', each with the weight of its own tokens, normalized if they are."""
+        if len(parts) == 1:
+            return parts[0][1]
+        weights = np.array([part.weight for part, _ in parts], dtype=np.float32)
+        mean = np.add.reduce(np.stack([row for _, row in parts]) * (weights / weights.sum())[:, None], axis=0)
+        return l2_normalize(mean) if self.head.normalizes and not options.unnormalized else mean
+
+    def groups(
+        self,
+        token_ids: Sequence[NDArray[np.int32]],
+        options: EncodeOptions,
+        executor: Executor,
+        *,
+        hidden: bool = False,
+    ) -> Iterator[tuple[list[int], list[NDArray[np.float32]]]]:
+        """Runs over all of them: positions, and for those what `run_group` gives, or hidden states (n, H)."""
         limits = self.limits
         if options.batch_size is not None:
             limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
-        lengths = [len(ids) for ids in tokenized.token_ids]
-        if not failed:
-            return plan_groups(lengths, limits)
-        alive = [i for i in range(len(lengths)) if i not in failed]
-        return [[alive[k] for k in group] for group in plan_groups([lengths[i] for i in alive], limits)]
+        for group in plan_groups([len(ids) for ids in token_ids], limits):
+            chosen = [token_ids[k] for k in group]
+            yield group, self._hidden(chosen, executor) if hidden else self.run_group(chosen, options, executor)
+
+    @property
+    def not_finite(self) -> str:
+        """What is said of a text whose vector is not finite."""
+        return _NOT_FINITE.format(variant=self.variant)
 
     def run_group(
         self, token_ids: Sequence[NDArray[np.int32]], options: EncodeOptions, executor: Executor | None = None
     ) -> list[NDArray[np.float32]]:
         """One run over tokenized texts: a row (D,) per text, or hidden states (n, H). `executor` may be one held."""
         executor = executor or self.executor
-        offsets = np.array([0, *accumulate(map(len, token_ids))], dtype=np.int32)
-        batch = TokenBatch(np.concatenate(token_ids), offsets)
         if options.output_value != "sentence_embedding":
-            hidden = executor.run(batch)
-            return [hidden[offsets[i] : offsets[i + 1]].copy() for i in range(len(token_ids))]
+            return self._hidden(token_ids, executor)
+        batch = _batch(token_ids)
         if self.pooling == ("cls",) and self._prompt_rows(options) == 0:
             first = executor.run(batch, first_token_only=True)
             return list(self.head(first, unnormalized=options.unnormalized))
-        return list(self.pool(executor.run(batch), offsets, options))
+        return list(self.pool(executor.run(batch), batch.offsets, options))
+
+    def _hidden(self, token_ids: Sequence[NDArray[np.int32]], executor: Executor) -> list[NDArray[np.float32]]:
+        """Hidden states (n, H) of each text, out of one run."""
+        batch = _batch(token_ids)
+        found = executor.run(batch)
+        return [found[a:b].copy() for a, b in pairwise(batch.offsets)]
 
     def pool(
-        self, hidden: NDArray[np.float32], offsets: NDArray[np.int32], options: EncodeOptions
+        self, hidden: NDArray[np.float32], offsets: NDArray[np.int32], options: EncodeOptions, *, whole: bool = True
     ) -> NDArray[np.float32]:
-        """Hidden states (T, H) of texts that lie at `offsets` to their vectors (B, D)."""
-        pooled = pool(hidden, offsets, self.pooling, self._prompt_rows(options))
+        """Hidden states (T, H) of texts that lie at `offsets` to their vectors (B, D).
+
+        Not `whole`: of stretches of texts, which have no prompt of their own.
+        """
+        pooled = pool(hidden, offsets, self.pooling, self._prompt_rows(options) if whole else 0)
         return self.head(pooled, unnormalized=options.unnormalized)
 
     def _prompt_rows(self, options: EncodeOptions) -> int:
         """Rows of a prompt in front of each text, where pooling leaves them out."""
         return 0 if self.include_prompt or not options.prompt else self.tokenizer.prompt_tokens(options.prompt)
+
+
+def _batch(token_ids: Sequence[NDArray[np.int32]]) -> TokenBatch:
+    offsets = np.array([0, *accumulate(map(len, token_ids))], dtype=np.int32)
+    return TokenBatch(np.concatenate(token_ids), offsets)
