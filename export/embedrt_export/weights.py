@@ -23,7 +23,7 @@ from embedrt.bundle import TensorEntry
 ALIGNMENT = 4096  # bytes
 EXTERNAL_BYTES = 1024
 SHARED_BYTES = 1 << 14  # equal tensors of this size lie in the file once; smaller ones are not worth looking for
-ROLES = ("embeddings.", "layers.")
+ROLES = ("embeddings.", "layers.", "attention.", "rotary.", "final_norm.", "output_norm.")
 
 
 def save_graph(

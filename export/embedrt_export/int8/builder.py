@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto
 
 from embedrt_export import roles
-from embedrt_export.graph import set_opset
 from embedrt_export.int8.linear import CENTRE, TINY, activation_floor
 from embedrt_export.int8.weights import Int8Weight, quantize_rows
+from embedrt_export.nodes import MICROSOFT, Nodes
 
-MICROSOFT = "com.microsoft"
 
-
-class Builder:
-    """Nodes and initializers of one graph, with short ways to add them."""
+class Builder(Nodes):
+    """Nodes and initializers of the int8 form of a source graph."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.nodes: list[NodeProto] = []
-        self.tensors: dict[str, TensorProto] = {}
+        super().__init__()
         self.source = roles.Tensors(model)
-
-    def add(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> str:
-        """One node, named by its output."""
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
-        return output
-
-    def has(self, output: str) -> bool:
-        """Whether there is a node of this name."""
-        return any(node.name == output for node in self.nodes)
-
-    def tensor(self, name: str, value: NDArray[np.generic]) -> str:
-        """An initializer."""
-        self.tensors[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        return name
-
-    def constant(self, kind: str, value: NDArray[np.generic], of: str) -> str:
-        """A small initializer, made once for each `of`."""
-        return self.once(f"{kind}.{of}", value)
-
-    def scalar(self, name: str, value: np.generic) -> str:
-        """A shared scalar initializer."""
-        return self.once(name, np.asarray(value))
-
-    def once(self, name: str, value: NDArray[np.generic]) -> str:
-        """An initializer that several nodes read; made by the first of them."""
-        return name if name in self.tensors else self.tensor(name, value)
 
     def rows8(self, x: str, width: int, prefix: str, of: str = "tokens") -> tuple[str, str]:
         """u8 rows around 128, and their scales (T, 1); `of` names what there are T of."""
@@ -77,10 +47,6 @@ class Builder:
         self.add("Cast", [f"{name}.rows"], f"{name}.float", to=TensorProto.FLOAT)
         self.add("Gather", [self.once(f"{table}.scale", scales), ids], f"{name}.row_scale")
         return self.add("Mul", [f"{name}.float", f"{name}.row_scale"], output)
-
-    def axis(self) -> str:
-        """The constant [-1], the axis of a row's numbers."""
-        return "const.axis" if "const.axis" in self.tensors else self.tensor("const.axis", np.array([-1]))
 
     def product(self, rows: str, row_scale: str, weight: Int8Weight, zero: int, name: str) -> str:
         """row_scale * ((rows - zero) @ weight * scale): float32 (T, N).
@@ -121,10 +87,5 @@ class Builder:
 
     def finish(self) -> onnx.ModelProto:
         """The model, with the source's inputs and outputs."""
-        source = self.source.model
-        graph = helper.make_graph(
-            self.nodes, "encoder", source.graph.input, source.graph.output, list(self.tensors.values())
-        )
-        model = helper.make_model(graph)
-        set_opset(model)
-        return model
+        source = self.source.model.graph
+        return self.model(list(source.input), list(source.output))

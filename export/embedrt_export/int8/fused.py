@@ -40,11 +40,12 @@ from numpy.typing import NDArray
 
 from embedrt_export import roles
 from embedrt_export.graph import EncoderGraph
-from embedrt_export.int8.builder import MICROSOFT, Builder
+from embedrt_export.int8.builder import Builder
 from embedrt_export.int8.calibration import InputStats
 from embedrt_export.int8.linear import CENTRE, Fold, Linear, choose_fold, local_error, make_linear
 from embedrt_export.int8.recipe import Int8Recipe
 from embedrt_export.int8.smoothing import neuron_importance, stretching_channels
+from embedrt_export.nodes import MICROSOFT
 
 Array = NDArray[np.float32]
 

@@ -23,9 +23,9 @@ from embedrt_export.int8.linear import CENTRE, Fold, Linear, choose_fold, local_
 from embedrt_export.int8.recipe import Int8Recipe
 from embedrt_export.int8.sharing import tied, without_aliases
 from embedrt_export.int8.smoothing import stretching_channels
-from embedrt_export.int8.sums import add_in_blocks
 from embedrt_export.int8.weights import Int8Weight, quantize_rows
 from embedrt_export.roles import Tensors
+from embedrt_export.sums import add_in_blocks
 
 Array = NDArray[np.float32]
 
@@ -160,7 +160,7 @@ def emit(
         elif node.name in tables and node.name not in wide:
             out.look_up8(node.input[0], node.input[1], node.name, node.output[0])
         elif node.name in blocks:
-            add_in_blocks(out, node, blocks[node.name])
+            add_in_blocks(out, node.input, node.name, node.output[0], blocks[node.name])
         else:
             out.copy(node)
     return out.finish()

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import onnx
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
-from embedrt_export.int8.builder import Builder
 from embedrt_export.int8.calibration import Session
 from embedrt_export.roles import Tensors
-
-BLOCK = 128  # terms that are always added up in one go
+from embedrt_export.sums import BLOCK
 
 
 def long_sums(model: onnx.ModelProto, nodes: Iterable[NodeProto], token: int) -> dict[str, int]:
@@ -42,21 +39,3 @@ def long_sums(model: onnx.ModelProto, nodes: Iterable[NodeProto], token: int) ->
         outputs, _mask = session.run([[token] * length])
         widths.append({name: outputs[value].shape[-1] for name, value in lefts.items()})
     return {name: width for name, width in widths[0].items() if width == widths[1][name] and width > BLOCK}
-
-
-def add_in_blocks(out: Builder, node: NodeProto, terms: int) -> None:
-    """The product `node` as a sum of products of `BLOCK` terms."""
-    count = -(-terms // BLOCK)
-    sizes = np.full(count, BLOCK)
-    sizes[-1] = terms - BLOCK * (count - 1)
-    lengths = out.constant("const.blocks", sizes, str(terms))
-    sides = []
-    for side, (value, axis) in enumerate(zip(node.input, (-1, -2), strict=True)):
-        parts = [f"{node.name}.{side}.{block}" for block in range(count)]
-        out.nodes.append(helper.make_node("Split", [value, lengths], parts, name=f"{node.name}.{side}", axis=axis))
-        sides.append(parts)
-    pairs = zip(*sides, strict=True)
-    products = [out.add("MatMul", list(pair), f"{node.name}.block.{block}") for block, pair in enumerate(pairs)]
-    total = products[0]
-    for block, product in enumerate(products[1:], 1):
-        total = out.add("Add", [total, product], node.output[0] if block == count - 1 else f"{node.name}.sum.{block}")

@@ -1,0 +1,87 @@
+"""The walk through a spec: embeddings, blocks, the last norm."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, ValueInfoProto, helper
+
+from embedrt.encoder import Block, EncoderSpec
+from embedrt_export.emit.arithmetic import Arithmetic, Place
+from embedrt_export.emit.attention import AttentionWriter
+from embedrt_export.emit.positions import token_positions
+from embedrt_export.nodes import Nodes
+
+OUTPUT = "last_hidden_state"
+
+
+def walk(spec: EncoderSpec, out: Nodes, arithmetic: Arithmetic) -> onnx.ModelProto:
+    """The graph of `spec`, with products and norms as `arithmetic` computes them."""
+    x = _embeddings(spec, out, arithmetic)
+    attention = AttentionWriter(out, arithmetic)
+    for index, block in enumerate(spec.blocks):
+        x = _block(block, Place.of(index, block), x, attention, arithmetic)
+    if spec.final_norm is not None:
+        x = arithmetic.norm(Place.only("final_norm"), x, spec.final_norm)
+    out.add("Reshape", [x, arithmetic.states_shape(spec.hidden_size)], OUTPUT)
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if spec.embeddings.has_token_types else ()))
+    hidden = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", "tokens", spec.hidden_size])
+    return out.model([_input(name) for name in names], [hidden])
+
+
+def _input(name: str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+
+
+def _embeddings(spec: EncoderSpec, out: Nodes, arithmetic: Arithmetic) -> str:
+    """Rows (T, H) before the first block."""
+    embeddings = spec.embeddings
+    x = arithmetic.word("input_ids")
+    if embeddings.scale != 1:
+        scale = out.scalar("const.embedding_scale", np.float32(embeddings.scale))
+        x = out.add("Mul", [x, scale], "embeddings.word.scaled")
+    if embeddings.num_positions:
+        table = arithmetic.tensor("embeddings.position")
+        rows = out.add("Gather", [table, _positions(out, embeddings.pad_position)], "embeddings.position.rows")
+        x = out.add("Add", [x, rows], "embeddings.placed")
+    if embeddings.has_token_types:
+        table = arithmetic.tensor("embeddings.token_type")
+        rows = out.add("Gather", [table, "token_type_ids"], "embeddings.token_type.rows")
+        x = out.add("Add", [x, rows], "embeddings.typed")
+    x = arithmetic.rows(x, embeddings.size, "embeddings.sum")
+    if embeddings.norm is not None:
+        x = arithmetic.norm(Place.only("embeddings.norm"), x, embeddings.norm)
+    return x if embeddings.size == spec.hidden_size else arithmetic.projection(x)
+
+
+def _positions(out: Nodes, pad_position: int | None) -> str:
+    """(S,), or (B, S) where tokens that are padding do not count."""
+    if pad_position is None:
+        return token_positions(out)
+    pad = out.scalar("const.pad", np.int64(pad_position))
+    is_pad = out.add("Equal", ["input_ids", pad], "embeddings.is_pad")
+    counted = out.add("Where", [is_pad, out.scalar("const.none", np.int64(0)), out.scalar("const.single", np.int64(1))],
+                      "embeddings.counted")  # fmt: skip
+    out.add("CumSum", [counted, out.scalar("const.tokens_axis", np.int64(1))], "embeddings.number")
+    out.add("Mul", ["embeddings.number", counted], "embeddings.number_or_none")
+    return out.add("Add", ["embeddings.number_or_none", pad], "embeddings.position.ids")
+
+
+def _block(block: Block, place: Place, x: str, attention: AttentionWriter, arithmetic: Arithmetic) -> str:
+    """Attention and FFN with their norms and residuals."""
+    after = {"post": "", "pre": None, "sandwich": "after_"}[block.norms]
+    for part in ("attention", "ffn"):
+        norm = place / f"{part}_norm"
+        read = x
+        if block.norms != "post" and (part == "ffn" or block.attention_is_normed):
+            read = arithmetic.norm(norm, x, block.norm)
+        if part == "attention":
+            y = attention.write(place, block.attention, read)
+        else:
+            y = arithmetic.ffn(place, read, block.feed_forward)
+        if after == "after_":
+            y = arithmetic.norm(place / f"{part}_after_norm", y, block.norm)
+        x = arithmetic.add(place / part, y, x)
+        if block.norms == "post":
+            x = arithmetic.norm(norm, x, block.norm)
+    return x
