@@ -11,6 +11,7 @@ from typing import Any
 
 from embedrt.bundle import VARIANT_NAMES
 from embedrt.errors import UnsupportedModelError
+from embedrt_export.families import FAMILIES, find_family
 
 FUSED_ACTIVATIONS = {
     "gelu": "BiasGelu",
@@ -45,6 +46,7 @@ def _fused(family: str, activation: str = "hidden_act") -> Architecture:
 
 
 _TRACED = Architecture()
+_EMITTED = Architecture()  # by a file of `embedrt_export.families`, and not to be traced instead
 
 ARCHITECTURES: dict[str, Architecture] = {
     "bert": _fused("bert"),
@@ -97,9 +99,14 @@ def check_architecture(name: str, config: Mapping[str, Any]) -> Architecture:
     kind = str(config.get("model_type"))
     found = ARCHITECTURES.get(kind)
     if found is None:
-        raise UnsupportedModelError(
-            f"{name}: the architecture {kind!r} is not supported yet; supported are {', '.join(sorted(ARCHITECTURES))}"
-        )
+        family = find_family(config)
+        if family is None:
+            known = sorted({*ARCHITECTURES, *(name for one in FAMILIES for name in one.model_types)})
+            raise UnsupportedModelError(
+                f"{name}: the architecture {kind!r} is not supported yet; supported are {', '.join(known)}"
+            )
+        family.spec_of(config)
+        return _EMITTED
     for key, allowed in found.only.items():
         value = config.get(key, found.defaults[key])
         choices = allowed if isinstance(allowed, frozenset) else {allowed}
@@ -118,7 +125,7 @@ def check_variants(name: str, config: Mapping[str, Any], variants: Sequence[str]
         UnsupportedModelError: the message has the option that leaves them out.
     """
     kind = str(config["model_type"])
-    known = ARCHITECTURES[kind].variants
+    known = ARCHITECTURES.get(kind, _EMITTED).variants
     missing = [variant for variant in variants if variant not in known]
     if missing:
         raise UnsupportedModelError(

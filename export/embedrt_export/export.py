@@ -36,7 +36,8 @@ from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
 from embedrt_export.architectures import check_variants
 from embedrt_export.calibration import read_calibration
-from embedrt_export.graph import build_fp32
+from embedrt_export.emit.encoder import emit_encoder
+from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import RECIPES
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
 from embedrt_export.prompts import choose_prompts
@@ -146,8 +147,8 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     with progress.step("reference vectors", total=len(texts)) as advance:
         prompt = choose_prompt(manifest.prompts, None, None)
         write_parity_files(root, texts, reference.encode(texts, prompt, advance))
-    with progress.step("export and fuse the graph"), tempfile.TemporaryDirectory(dir=root, prefix=".work") as work:
-        graph = build_fp32(encoder_of(reference.model), Path(work))
+    with progress.step("make the graph"), tempfile.TemporaryDirectory(dir=root, prefix=".work") as work:
+        graph = _build_graph(reference, Path(work))
     notes = (*manifest.notes, *graph.notes)
     del reference
     gc.collect()
@@ -162,11 +163,25 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     for variant in request.variants:
         with progress.step(f"make {variant}") as advance:
             made[variant] = make_variant(variant, job, advance)
+    spec = graph.spec
     del job, graph
     gc.collect()
-    manifest = replace(manifest, variants=made, notes=notes, files=_shared_files(root))
+    manifest = replace(
+        manifest,
+        format_version=format_for(spec),
+        encoder=spec,
+        variants=made,
+        notes=notes,
+        files=_shared_files(root),
+    )
     _write_manifest(root, manifest)
     return _prove(root, manifest, request.num_threads, progress)
+
+
+def _build_graph(reference: Reference, work: Path) -> EncoderGraph:
+    """The fp32 graph: emitted where a family's file reads the config, else traced."""
+    encoder, source = encoder_of(reference.model), reference.source
+    return emit_encoder(source.config, encoder, source.name) or build_fp32(encoder, work)
 
 
 def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manifest:

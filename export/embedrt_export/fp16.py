@@ -101,7 +101,7 @@ def _cpu_graph(model: onnx.ModelProto, stored: dict[str, TensorProto]) -> onnx.M
         new = NodeProto()
         new.CopyFrom(node)
         if node.op_type == "Gather" and node.input[0] in half:  # the looked-up rows are cast, not the table
-            new.output[0] = f"{node.output[0]}.half"
+            new.name, new.output[0] = f"{node.name}.half", f"{node.output[0]}.half"
             nodes += [new, _cast(new.output[0], node.output[0], TensorProto.FLOAT)]
             continue
         for position, name in enumerate(node.input):

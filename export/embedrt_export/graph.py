@@ -20,6 +20,7 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from embedrt.encoder import EncoderSpec
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import roles
 from embedrt_export.architectures import ARCHITECTURES, FUSED_ACTIVATIONS
@@ -41,13 +42,15 @@ class EncoderGraph:
     """An encoder as ONNX, its weights in memory.
 
     Inputs input_ids, attention_mask[, token_type_ids], int64 (B, S); output last_hidden_state, float32 (B, S, H).
-    Initializers and nodes of the known families are named by role, see `embedrt_export.roles`.
+    Initializers and nodes of the known families are named by role, see `embedrt_export.roles`; emitted ones as in
+    `embedrt_export.emit`.
     """
 
     model: onnx.ModelProto
     family: str | None  # "bert" | "roberta" | "distilbert" | None (unfused)
     fused: dict[str, int]  # operator -> count
     notes: tuple[str, ...]
+    spec: EncoderSpec | None = None  # of an emitted graph
 
 
 def build_fp32(encoder: Any, work_dir: Path, progress: Progress | None = None) -> EncoderGraph:

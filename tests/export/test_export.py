@@ -70,14 +70,18 @@ def test_known_families_come_out_fused_and_equal(make_bundle: Callable[..., Path
     assert_equals_reference(bundle, bundle.parent / "model")
 
 
-@pytest.mark.parametrize("family", ["mpnet", "modernbert"])
-def test_other_families_work_unfused_in_every_variant_and_say_so(make_bundle: Callable[..., Path], family: str) -> None:
+@pytest.mark.parametrize(("family", "layers"), [("mpnet", 2), ("modernbert", 3)])
+def test_families_that_are_data_are_emitted_in_every_variant_and_say_so(
+    make_bundle: Callable[..., Path], family: str, layers: int
+) -> None:
     bundle = make_bundle(family, variants=("fp32", "fp16", "int8"))
     manifest = open_bundle(bundle).manifest
-    note = f"architecture {family!r} is not one of the fused families; the graph runs unfused"
-    assert note in manifest.notes
+    note = next(note for note in manifest.notes if "emitted from the config and the weights" in note)
     assert note in ParityReport.from_json((bundle / "parity" / "report.json").read_text()).notes()
-    assert "Attention" not in manifest.variants["fp32"].fused
+    assert manifest.variants["fp32"].fused["MultiHeadAttention"] == layers
+    assert manifest.format_version == 2
+    assert manifest.encoder is not None
+    assert len(manifest.encoder.blocks) == layers
     assert len(manifest.variants["int8"].recipe["local_error"]) >= 12  # products in int8
     assert_equals_reference(bundle, bundle.parent / "model")
 
