@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from embedrt_export.families import bert, llama, modernbert, mpnet
+from embedrt_export.families import (
+    albert,
+    bert,
+    distilbert,
+    gemma,
+    gte,
+    jina,
+    llama,
+    modernbert,
+    mpnet,
+    nomic,
+    t5,
+)
 from embedrt_export.families.family import Family
 from embedrt_export.families.settings import Config
 
-FAMILIES = (bert.FAMILY, llama.FAMILY, modernbert.FAMILY, mpnet.FAMILY)
+FAMILIES = tuple(
+    module.FAMILY for module in (albert, bert, distilbert, gemma, gte, jina, llama, modernbert, mpnet, nomic, t5)
+)
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 

@@ -1,4 +1,4 @@
-"""Llama (Touvron et al., 2023, arXiv:2302.13971) and what has its blocks: Mistral, Qwen 3."""
+"""Llama (Touvron et al., 2023, arXiv:2302.13971) and what has its blocks: Mistral, Qwen 3, EuroBERT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def spec_of(config: Config) -> EncoderSpec:
     s = Settings(str(config["model_type"]), config)
     hidden, heads, kv_heads = int(s.need("hidden_size")), int(s.need("num_attention_heads")), _kv_heads(s)
     _check_switches(s)
-    every_norm, rotated, head_size = rms_norm(s.get("rms_norm_eps", 1e-6)), _rotary(s), _head_size(s)
+    every_norm = rms_norm(s.get("rms_norm_eps", 1e-5 if s.family == "eurobert" else 1e-6))
+    rotated, head_size = _rotary(s), _head_size(s)
 
     def of(window: int | None) -> Attention:
         return attention(
@@ -25,7 +26,7 @@ def spec_of(config: Config) -> EncoderSpec:
             head_size,
             num_kv_heads=kv_heads,
             scale=head_size**-0.5 * rotated.score_scale,
-            causal=True,
+            causal=s.family != "eurobert",
             window=window,
             rotary="global",
             head_norm=every_norm if s.family == "qwen3" else None,
@@ -75,8 +76,8 @@ def sources_of(config: Config) -> Sources:
 def _check_switches(s: Settings) -> None:
     """Biases are where the class has the setting, which it obeys."""
     s.only("attention_bias", False, *((True,) if s.family != "mistral" else ()))
-    s.only("mlp_bias", False, *((True,) if s.family == "llama" else ()))
-    s.only("is_causal", True)
+    s.only("mlp_bias", False, *((True,) if s.family in ("llama", "eurobert") else ()))
+    s.only("is_causal", True)  # no class obeys it
 
 
 def _kv_heads(s: Settings) -> int:
@@ -108,4 +109,4 @@ def _windows(s: Settings) -> list[int | None]:
     return [window if used and kind == "sliding_attention" else None for kind in kinds]
 
 
-FAMILY = Family("Llama", ("llama", "mistral", "qwen3"), (), spec_of, sources_of)
+FAMILY = Family("Llama", ("llama", "mistral", "qwen3", "eurobert"), ("EuroBertModel",), spec_of, sources_of)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from embedrt.encoder import Attention, Embeddings, EncoderSpec, FeedForward
 from embedrt_export.families.blocks import attention, blocks
 from embedrt_export.families.family import Family
-from embedrt_export.families.rotary import Rotary, parameters, rotary
+from embedrt_export.families.rotary import Rotary, parameters_of, rotary
 from embedrt_export.families.settings import Config, Settings, layer_norm
 from embedrt_export.families.sources import Sources, constant, linear, norm, numbered, packed, table
 
@@ -88,7 +88,7 @@ def _rotaries(s: Settings) -> dict[str, Rotary]:
     head_size = s.head_size(int(s.need("num_attention_heads")))
     large = s.get("global_rope_theta", 160_000.0)
     bases = {"full_attention": large, "sliding_attention": s.stated("local_rope_theta", 10_000.0) or large}
-    return {kind: rotary(s, parameters(s, base, kind), head_size) for kind, base in bases.items()}
+    return {kind: rotary(s, parameters_of(s, kind, base), head_size) for kind, base in bases.items()}
 
 
 FAMILY = Family("ModernBERT", ("modernbert",), (), spec_of, sources_of)

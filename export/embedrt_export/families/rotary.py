@@ -24,16 +24,21 @@ class Rotary:
     score_scale: float  # YaRN's attention factor, squared: it multiplies queries and keys
 
 
-def parameters(settings: Settings, base: float, layer_type: str | None = None) -> dict[str, Any]:
-    """The rotary settings of a config: version 5's rope_parameters (by `layer_type` where they are), or version 4's
-    rope_theta, rope_scaling and partial_rotary_factor; `base` where the config has none."""
-    new, old = settings.get("rope_parameters", {}), settings.get("rope_scaling", {})
-    if layer_type is not None and layer_type in new:
-        new = new[layer_type] or {}
-    found = {**new, **old}
+def parameters(settings: Settings, base: float) -> dict[str, Any]:
+    """The rotary settings of a config: version 5's rope_parameters, or version 4's rope_theta, rope_scaling and
+    partial_rotary_factor; `base` where the config has none."""
+    found = {**settings.get("rope_parameters", {}), **settings.get("rope_scaling", {})}
     found.setdefault("rope_theta", settings.get("rope_theta", base))
     found.setdefault("partial_rotary_factor", settings.get("partial_rotary_factor", 1.0))
     return found
+
+
+def parameters_of(settings: Settings, layer_type: str, base: float, *, scaled: bool = True) -> dict[str, Any]:
+    """The rotary settings of a type of layers: version 5's rope_parameters, or `base`, version 4's for it, with
+    rope_scaling where this type is `scaled`."""
+    old = settings.get("rope_scaling", {})
+    found = {**(settings.get("rope_parameters", {}).get(layer_type) or {}), **(old if scaled else {})}
+    return {"rope_theta": base, "partial_rotary_factor": 1.0, **found}
 
 
 def rotary(settings: Settings, found: Mapping[str, Any], head_size: int) -> Rotary:
@@ -66,6 +71,16 @@ def _default(plain: Floats, _found: Mapping[str, Any]) -> tuple[Floats, float]:
 
 def _linear(plain: Floats, found: Mapping[str, Any]) -> tuple[Floats, float]:
     return plain / np.float32(found["factor"]), 1.0
+
+
+def _ntk(plain: Floats, found: Mapping[str, Any]) -> tuple[Floats, float]:
+    """GTE's: a larger base, and all stretched as the last would be (https://kexue.fm/archives/9706); `mixed_b` spreads
+    the stretching over the frequencies."""
+    factor, size, mixed = float(found["factor"]), 2 * len(plain), found.get("mixed_b")
+    if mixed is None:
+        return base_frequencies(found["rope_theta"] * factor, size) / np.float32(factor ** (2 / size)), 1.0
+    stretch = np.exp(math.log(factor) / len(plain) ** mixed * np.arange(1, len(plain) + 1) ** mixed)
+    return plain / stretch, 1.0
 
 
 def _llama3(plain: Floats, found: Mapping[str, Any]) -> tuple[Floats, float]:
@@ -108,6 +123,7 @@ def _yarn_attention(found: Mapping[str, Any]) -> float:
 _SCALED: dict[str, Callable[[Floats, Mapping[str, Any]], tuple[Floats, float]]] = {
     "default": _default,
     "linear": _linear,
+    "ntk": _ntk,
     "llama3": _llama3,
     "yarn": _yarn,
 }

@@ -106,10 +106,18 @@ class Settings:
         Raises:
             UnsupportedModelError: they do not divide it.
         """
-        said, hidden = self.get(key), int(self.get("hidden_size", 0))
-        if said is None and hidden % heads:
-            raise self.unsupported("hidden_size", hidden, f"a multiple of the {heads} heads")
-        return int(said or hidden // heads)
+        said = self.get(key)
+        return int(said) if said is not None else self.shared("hidden_size", int(self.need("hidden_size")), heads)
+
+    def shared(self, key: str, size: int, heads: int) -> int:
+        """The share of each head in `size`, which `key` says.
+
+        Raises:
+            UnsupportedModelError: they do not divide it.
+        """
+        if size % heads:
+            raise self.unsupported(key, size, f"a multiple of the {heads} heads")
+        return size // heads
 
     def unsupported(self, key: str, value: Any, allowed: str) -> UnsupportedModelError:
         """The error for a setting that would change the numbers."""
