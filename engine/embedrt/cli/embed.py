@@ -10,6 +10,7 @@ import click
 
 from embedrt.cli import options as o
 from embedrt.cli.base import counted, make_command
+from embedrt.cli.long_texts import long_options, piece_size
 
 _OUTPUTS = (".npy", ".parquet", ".jsonl")
 
@@ -24,6 +25,10 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
             "embedrt embed minilm shop.csv -o shop.parquet --column title \\\n      --document --with-text --keep id",
         ),
         ("go on after a kill or a power cut", "embedrt embed minilm texts.txt -o vectors.npy --resume"),
+        (
+            "long texts in pieces, each with its place",
+            "embedrt embed minilm books.jsonl -o pieces.parquet --long pieces --with-text",
+        ),
         ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c '.embedding[0]'"),
     ),
 )
@@ -42,6 +47,7 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
 @click.option("--normalize", is_flag=True, help="Scale vectors to length 1 even if the model does not.")
 @click.option("--on-overflow", type=click.Choice(("truncate", "error")), default="truncate", show_default=True,
               help="What to do with texts over the model's limit.")  # fmt: skip
+@long_options
 @click.option("--on-error", type=click.Choice(("raise", "skip")), default="raise", show_default=True,
               help="What to do with texts that cannot be embedded.")  # fmt: skip
 @click.option("--with-text", is_flag=True, help="Keep the texts in the output (.parquet, .jsonl).")
@@ -67,12 +73,17 @@ def command(bundle: Path, source: str, output: Path, **given: Any) -> None:
         raise click.UsageError("--with-text goes with .parquet and .jsonl; a .npy holds numbers only")
     if given["keep"] and output.suffix.lower() == ".npy":
         raise click.UsageError("--keep goes with .parquet and .jsonl; a .npy holds numbers only")
+    if given["long"] and given["on_overflow"] == "error":
+        raise click.UsageError("--long and --on-overflow error exclude each other")
+    if given["long"] == "pieces" and output.suffix.lower() == ".npy":
+        raise click.UsageError("--long pieces goes with .parquet and .jsonl, which say where a piece lies")
     _embed(bundle, source, None if to_stdout else output, given)
 
 
 def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]) -> None:
-    request = o.encode_request(given)
+    request, size = o.encode_request(given), piece_size(given)
     from embedrt.commands.embed import EmbedJob, run
+    from embedrt.commands.piece_source import pieces_of
     from embedrt.embedder import Embedder
     from embedrt.progress import NullProgress, RichProgress
 
@@ -84,6 +95,8 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
     console = o.stderr_console()
     progress = NullProgress() if given["quiet"] else RichProgress(console, unit="texts")
     with Embedder(bundle, **o.engine(given)) as embedder:
+        if size is not None:
+            job = dataclasses.replace(job, source=pieces_of(job.source, embedder, request, size))
         try:
             summary = run(embedder, job, progress)
         except KeyboardInterrupt:
@@ -101,7 +114,7 @@ def _report(summary: Any, quiet: bool) -> None:
         click.echo(
             f"warning: {state.texts_cut:,} of {counted(state.rows_written, 'text')} cut at {summary.limit:,} tokens "
             f"(the longest, {summary.unit} {line:,}, has {tokens:,}); "
-            "split them, or refuse them with --on-overflow error",
+            "--long windows reads them whole, --long pieces in pieces, --on-overflow error refuses them",
             err=True,
         )
     if state.rows_skipped:

@@ -266,5 +266,5 @@ def encode_request(given: dict[str, Any]) -> EncodeRequest:
         truncate_dim=given.get("truncate_dim"),
         precision=given.get("precision", "float32"),
         normalize_embeddings=given.get("normalize", False),
-        on_overflow=given.get("on_overflow", "truncate"),
+        on_overflow="windows" if given.get("long") == "windows" else given.get("on_overflow", "truncate"),
     )

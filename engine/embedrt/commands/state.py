@@ -65,6 +65,7 @@ def load_state(path: Path) -> State:
 
 _INPUT_TITLES = {
     "format": "the input's format",
+    "pieces": "--long pieces (tokens, overlap)",
     **{name: f"--{name}" for name in ("column", "encoding", "delimiter", "quoting", "keep")},
 }
 # Options that are called otherwise on the command line; the others are --name.
