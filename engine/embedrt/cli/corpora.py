@@ -14,6 +14,8 @@ from embedrt.cli.base import counted
 
 if TYPE_CHECKING:
     from embedrt.commands.corpus_index import CorpusIndex, Wish
+    from embedrt.commands.encoding import EncodeRequest
+    from embedrt.commands.piece_source import PieceSize
     from embedrt.commands.source import TextSource
     from embedrt.embedder import Embedder
 
@@ -65,6 +67,27 @@ def vectors_of(
         raise
     _report(index, embedder.max_tokens, given["quiet"])
     return index
+
+
+def in_pieces(
+    embedder: Embedder, source: TextSource, given: dict[str, Any], request: EncodeRequest, size: PieceSize
+) -> tuple[TextSource, dict[str, Any]]:
+    """The pieces of a file's texts, and the options with a folder for their vectors within that of the file's.
+
+    Raises:
+        FileFormatError: the folder cannot be made.
+    """
+    from embedrt.commands.piece_source import pieces_of
+    from embedrt.errors import FileFormatError
+
+    folder = (given["folder"] or Path(f"{source.name}.embedrt")) / size.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise FileFormatError(
+            f"the vectors cannot be kept in {folder} ({exc.strerror}); choose another place with --index DIR"
+        ) from exc
+    return pieces_of(source, embedder, request, size, folder), {**given, "folder": folder}
 
 
 def texts_or_error(index: CorpusIndex, source: TextSource) -> None:

@@ -10,7 +10,8 @@ import click
 
 from embedrt.cli import options as o
 from embedrt.cli.base import make_command
-from embedrt.cli.corpora import index_options, vectors_of
+from embedrt.cli.corpora import in_pieces, index_options, vectors_of
+from embedrt.cli.long_texts import long_options, piece_size
 from embedrt.cli.search_database import OF_A_DATABASE, database_options, search_database
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from embedrt.commands.corpus_index import Wish
     from embedrt.commands.encoding import EncodeRequest
-    from embedrt.commands.search import Answer
+    from embedrt.commands.search import Answer, Hit
     from embedrt.commands.source import TextSource
 
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         ("the five nearest lines of a file", 'embedrt search minilm notes.txt "how to reset it"'),
         ("a task for an instruct model", 'embedrt search e5 faq.csv "환불" --column answer \\\n'
          '      --task "Retrieve the answer to a customer\'s question"'),
+        ("the place within long texts", 'embedrt search e5 manuals.jsonl "reset" --long pieces'),
         ("in a database that 'embedrt index' made", "embedrt search faq.db \"환불\" --where \"lang = 'ko'\""),
         ("for a script", 'embedrt search minilm notes.txt "reset" -k 1 --json | jq ".answers[0].hits[0]"'),
     ),
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--document-prompt-name", help="Use the bundle's prompt of this name for the corpus.")
 @click.option("--document-prompt", help="Put this before every text of the corpus.")
 @o.keep_option
+@long_options
 @database_options
 @o.reading_options
 @index_options
@@ -74,7 +77,7 @@ def command(ctx: click.Context, /, arguments: tuple[str, ...], k: int, **given: 
 
 _OF_A_FILE = (
     "document_prompt", "document_prompt_name", "column", "input_format", "encoding", "delimiter", "quoting", "folder",
-    "vectors", "rebuild",
+    "vectors", "rebuild", "long", "piece_tokens", "piece_overlap",
 )  # fmt: skip
 
 
@@ -96,12 +99,14 @@ def _too_few(arguments: tuple[str, ...]) -> click.UsageError:
 
 
 def _search_file(bundle: Path, corpus: str, queries: tuple[str, ...], k: int, given: dict[str, Any]) -> None:
-    asked, wish = _requests(given)
+    (asked, wish), size = _requests(given), piece_size(given)
     from embedrt.commands.search import search
     from embedrt.embedder import Embedder
 
     source = o.open_input(corpus, given)
     with Embedder(bundle, **o.engine(given)) as embedder:
+        if size is not None:
+            source, given = in_pieces(embedder, source, given, wish.request, size)
         index = vectors_of(embedder, source, given, wish)
         answers = search(embedder, index, source, queries, asked, k)
     if given["as_json"]:
@@ -123,7 +128,12 @@ def _requests(given: dict[str, Any]) -> tuple[EncodeRequest, Wish]:
     from embedrt.commands.corpus_index import Wish
     from embedrt.commands.encoding import EncodeRequest
 
-    documents = EncodeRequest("document", prompt=given["document_prompt"], prompt_name=given["document_prompt_name"])
+    documents = EncodeRequest(
+        "document",
+        prompt=given["document_prompt"],
+        prompt_name=given["document_prompt_name"],
+        on_overflow="windows" if given["long"] == "windows" else "truncate",
+    )
     return asked, Wish(documents)
 
 
@@ -131,7 +141,17 @@ def _print_answers(answers: list[Answer], corpus: TextSource, console: Console) 
     from embedrt.cli.hits import ShownHit, print_hits
 
     for answer in answers:
-        names = list(dict.fromkeys(name for hit in answer.hits for name in hit.kept))
-        shown = [ShownHit(hit.rank, hit.score, f"{hit.line:,}", hit.kept, hit.text) for hit in answer.hits]
+        kept = [_with_place(hit) for hit in answer.hits]
+        names = list(dict.fromkeys(name for columns in kept for name in columns))
+        shown = [
+            ShownHit(hit.rank, hit.score, f"{hit.line:,}", columns, hit.text)
+            for hit, columns in zip(answer.hits, kept, strict=True)
+        ]
         query = answer.query if len(answers) > 1 else None
         print_hits(query, shown, (corpus.unit, "right"), names, console, "no hits: the corpus is empty")
+
+
+def _with_place(hit: Hit) -> dict[str, Any]:
+    """What a hit keeps, behind the characters of a piece."""
+    place = {} if hit.piece is None else {"characters": "{}-{}".format(*hit.piece)}
+    return {**place, **hit.kept}

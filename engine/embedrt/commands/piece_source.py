@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,15 @@ class PieceSource(TextSource):
             return self.split(record.text)
         except InputError:  # told, or skipped, where it is embedded
             return [(0, len(record.text))]
+
+
+def taken_apart(record: Record) -> tuple[int, tuple[int, int] | None, dict[str, Any]]:
+    """A record's row in its file, its characters there if it is a piece, and what else it keeps."""
+    kept = dict(record.kept)
+    if not all(name in kept for name in PLACES):
+        return record.row, None, kept
+    row, start, end = (kept.pop(name) for name in PLACES)
+    return row, (start, end), kept
 
 
 def _of(record: Record, known: NDArray[np.int64]) -> Spans:

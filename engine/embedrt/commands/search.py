@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedrt.commands.corpus_index import CorpusIndex
 from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.kept import json_object
+from embedrt.commands.piece_source import taken_apart
 from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
 from embedrt.vectors.nearest import nearest
@@ -32,6 +33,9 @@ class Hit:
     line: int  # from 1
     text: str
     kept: dict[str, Any] = field(default_factory=dict)  # the corpus' columns that go along
+    piece: tuple[int, int] | None = (
+        None  # of a piece of a text, `row` and `line` being the text's: its characters there
+    )
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,11 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
-        return asdict(self)
+        found = asdict(self)
+        for hit in found["hits"]:
+            if hit["piece"] is None:
+                del hit["piece"]
+        return found
 
 
 def search(
@@ -75,4 +83,5 @@ def _hits(rows: NDArray[np.int64], scores: NDArray[np.float32], records: dict[in
 
 
 def _hit(rank: int, score: float, record: Record) -> Hit:
-    return Hit(rank, score, record.row, record.line, record.text or "", json_object(record.kept))
+    row, piece, kept = taken_apart(record)
+    return Hit(rank, score, row, record.line, record.text or "", json_object(kept), piece)
