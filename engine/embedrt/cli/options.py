@@ -110,6 +110,11 @@ keep_option = click.option(
 )  # fmt: skip
 
 
+api_key_option = click.option(
+    "--api-key", envvar="QDRANT_API_KEY", metavar="KEY", help="Key of a Qdrant server; better by QDRANT_API_KEY."
+)
+
+
 def open_input(path: str, given: dict[str, Any]) -> TextSource:
     """The source at `path`, as `reading_options` (and --keep) describe it.
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, arguments: tuple[str, ...], k: int, **given: Any) -> None:
     """Print the records of CORPUS (.txt, .jsonl, .csv, .tsv, .parquet), or the rows of DB, nearest to each QUERY.
 
-    DB is what 'embedrt index' made; it knows its bundle.
+    DB is what 'embedrt index' made, a folder or a server's URL; it knows its bundle.
 
     CORPUS is embedded once, with the document prompt, and its vectors are kept beside it, one set per identity:
     another model, variant or prompt makes its own. When the corpus changes, only new texts are embedded; after an

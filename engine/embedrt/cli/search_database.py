@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from embedrt.databases import Answer, Recipe
 
 MODES = ("vector", "words", "both")
-OF_A_DATABASE = ("bundle_of_database", "where", "mode", "exact", "refine")  # options that only a database has
+OF_A_DATABASE = (
+    "bundle_of_database",
+    "where",
+    "mode",
+    "exact",
+    "refine",
+    "api_key",
+)  # options that only a database has
 
 
 def database_options(function: o.F) -> o.F:
@@ -32,6 +39,7 @@ def database_options(function: o.F) -> o.F:
                      help="DB: candidates per hit that the full vectors are asked of."),
         click.option("--bundle", "bundle_of_database", type=o.HomePath(path_type=Path), metavar="BUNDLE",
                      help="DB: the bundle, where it is not where it was when DB was made."),
+        o.api_key_option,
     )  # fmt: skip
 
 
@@ -41,7 +49,7 @@ def search_database(url: str, queries: tuple[str, ...], k: int, given: dict[str,
     from embedrt.errors import DatabaseError
 
     asked = o.encode_request({"query": True, **{name: given[name] for name in ("task", "prompt", "prompt_name")}})
-    database = open_database(url)
+    database = open_database(url, key=given["api_key"])
     try:
         table = database.describe()
         if table is None:
