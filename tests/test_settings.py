@@ -13,6 +13,7 @@ import pytest
 
 from embedrt import Embedder, ExecutorError, OptionError, TruncationWarning
 from embedrt.settings import change, most_tokens, own_settings
+from tests.encoders import make_spec
 from tests.handmade import make_manifest, write_bundle
 
 LONG = "the quick brown fox " * 40
@@ -62,6 +63,12 @@ def test_texts_may_be_as_long_as_there_are_positions(
     manifest = make_manifest(tmp_path)
     numbers = replace(manifest.architecture, model_type=family, max_positions=positions, pad_token_id=pad)
     assert most_tokens(replace(manifest, architecture=numbers)) == most
+
+
+def test_texts_may_be_as_long_as_the_encoder_says(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    manifest = replace(make_manifest(tmp_path), format_version=2, encoder=make_spec(max_tokens=60), max_tokens=32)
+    assert most_tokens(manifest) == 60
 
 
 @pytest.mark.parametrize("variant", ["int8", "fp32"])

@@ -114,6 +114,13 @@ FAMILIES: dict[str, Any] = {
         transformers.ModernBertModel,
         _typeless_tokenizer(),
     ),
+    "qwen3": lambda: (
+        transformers.Qwen3Config(
+            vocab_size=400, max_position_embeddings=64, num_key_value_heads=1, head_dim=16, pad_token_id=0, **_SHAPE
+        ),
+        transformers.Qwen3Model,
+        _typeless_tokenizer(),
+    ),
 }  # fmt: skip
 
 

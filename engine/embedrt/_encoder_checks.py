@@ -86,8 +86,9 @@ def _check_shared(blocks: tuple[Block, ...]) -> None:
     heads: dict[str, int] = {}
     for i, block in enumerate(blocks):
         attention = block.attention
-        shape = (attention.num_heads, attention.num_kv_heads, attention.head_size, block.feed_forward)
-        same = shapes.setdefault(block.weights, shape) == shape
+        numbers = (attention.num_heads, attention.num_kv_heads, attention.head_size)
+        shape = (*numbers, block.feed_forward, block.norms, block.norm, block.attention_is_normed)
+        same = shapes.setdefault(block.weights, shape) == shape  # and the norms, which tensors are there for
         require(same, f"encoder.blocks[{i}]", f"must have the shapes of the others with weights {block.weights}")
         if attention.distance_bias != "none":
             same = heads.setdefault(attention.distance_bias, attention.num_heads) == attention.num_heads

@@ -13,7 +13,7 @@ from embedrt._encoder_checks import check_encoder
 from embedrt._schema import SchemaError, require
 
 if TYPE_CHECKING:
-    from embedrt.bundle import Architecture, BundleFile, Manifest, Stage, TensorEntry, Variant
+    from embedrt.bundle import BundleFile, Manifest, Stage, TensorEntry, Variant
 
 _MAX_DEPTH = 32  # of nested lists and objects; what is read goes through them by recursion
 _MAX_AXES = 32  # of a tensor, as numpy before 2.0; a product of thousands of extents takes minutes
@@ -90,8 +90,11 @@ def _inside(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def known_positions(numbers: Architecture) -> int | None:
-    """Tokens that the encoder has positions for; None where its family is not known to have a table of them."""
+def known_positions(manifest: Manifest) -> int | None:
+    """Tokens that the encoder has positions for; None where there is no limit, or where no table is known."""
+    if manifest.encoder is not None:
+        return manifest.encoder.max_tokens
+    numbers = manifest.architecture
     if numbers.model_type in _POSITIONS_FROM_ZERO:
         return numbers.max_positions
     if numbers.model_type in _POSITIONS_BEHIND_PAD:
@@ -116,7 +119,7 @@ def check_numbers(manifest: Manifest) -> None:
     encoder = manifest.encoder
     if encoder is not None:
         check_encoder(encoder, numbers.hidden_size)
-    positions = known_positions(numbers) if encoder is None else encoder.max_tokens
+    positions = known_positions(manifest)
     require(
         positions is None or manifest.max_tokens <= positions,
         "max_tokens", f"must be at most {positions}, the model's positions, not {manifest.max_tokens}",

@@ -27,7 +27,7 @@ def own_settings(manifest: Manifest) -> Settings:
 
 def most_tokens(manifest: Manifest) -> int:
     """The most that `max_tokens` may be: the model's positions where they are known, else the bundle's own limit."""
-    positions = known_positions(manifest.architecture) or 0
+    positions = known_positions(manifest) or 0
     return max(positions, manifest.max_tokens)
 
 

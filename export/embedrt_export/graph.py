@@ -30,8 +30,9 @@ GRAPH_OPSET = 21  # QuantizeLinear with block_size; no operator used here change
 IR_VERSION = 10
 
 _COUNTED = (
-    "Attention", "MultiHeadAttention", "BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization", "LayerNormalization",
-    "EmbedLayerNormalization", "Relu", "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
+    "Attention", "MultiHeadAttention", "RotaryEmbedding", "BiasGelu", "FastGelu", "Gelu", "QuickGelu",
+    "SkipLayerNormalization", "LayerNormalization", "SimplifiedLayerNormalization", "EmbedLayerNormalization", "Relu",
+    "MatMul", "Gemm", "MatMulIntegerToFloat", "QuantizeLinear", "Softmax", "Gather",
 )  # fmt: skip
 
 Progress = Callable[[str], None]

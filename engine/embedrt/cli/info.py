@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 _FEW_ITEMS = 12  # of a recipe's list or table; more are counted
-_PLAIN = ("LayerNormalization", "MatMul", "Gather")  # operators that fusion leaves alone
+_PLAIN = (
+    "LayerNormalization",
+    "SimplifiedLayerNormalization",
+    "MatMul",
+    "Gather",
+)  # operators that fusion leaves alone
 
 
 @make_command(

@@ -1,6 +1,7 @@
 """The int8 variant: weights per output channel, activations per token row, on stock ONNX Runtime.
 
-`fused` says what the graph of a known family computes, `generic` is for every other graph, `linear` has the numpy twin.
+`fused` says what the graph of a fused family computes, `emitted` what that of a spec does, `generic` is for every other
+graph, `linear` has the numpy twin.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from embedrt.encoder import EncoderSpec
 from embedrt.errors import ExportError
 from embedrt.parity.gates import METRICS, find_failures, gate_set, with_reserve
 from embedrt.parity.metrics import Deviation, compare, corpus_center, mean_pairwise_cosine
 from embedrt_export.graph import EncoderGraph
-from embedrt_export.int8 import fused, generic
+from embedrt_export.int8 import emitted, emitted_graph, fused, generic
 from embedrt_export.int8.calibration import InputStats, Session, collect, pooled
 from embedrt_export.int8.recipe import RECIPES, Int8Recipe
 from embedrt_export.int8.sharing import without_aliases
 from embedrt_export.int8.sums import long_sums
+from embedrt_export.int8.table import NAME as TABLE
+from embedrt_export.int8.table import quantize_table
 
 __all__ = ["DEFAULT", "RECIPES", "Int8Recipe", "to_int8"]
 
@@ -56,15 +60,48 @@ def to_int8(
     say = progress or (lambda _message: None)
     held_out = [ids for index, ids in enumerate(calibration) if index % _HELD_OUT == 0]
     seen = [ids for index, ids in enumerate(calibration) if index % _HELD_OUT]
-    values = (fused if graph.family else generic).product_values(graph.model)
+    values = _product_values(graph)
     say(f"running {len(seen)} calibration texts")
     by_value = collect(graph.model, dict.fromkeys(values.values(), recipe.gptq), seen)
     stats = {product: by_value[value] for product, value in values.items()}
-    prepare = _prepare_fused if graph.family else partial(_prepare_generic, token=calibration[0][0])
-    emit, errors = prepare(graph, stats, recipe, say)
+    emit, errors = _prepare(graph, stats, recipe, say, token=calibration[0][0])
     measure = _Measure(graph, seen, held_out, first_token)
     model, report = _widen(measure, emit, errors, recipe, say)
     return model, {"settings": asdict(recipe), **report}
+
+
+def _product_values(graph: EncoderGraph) -> dict[str, str]:
+    """Product -> the value that it reads."""
+    if graph.spec is not None:
+        return emitted.product_values(graph.spec, graph.model)
+    return fused.product_values(graph.model) if graph.family else generic.product_values(graph.model)
+
+
+def _prepare(
+    graph: EncoderGraph, stats: dict[str, InputStats], recipe: Int8Recipe, say: Progress, *, token: int
+) -> tuple[Emit, dict[str, float]]:
+    """What makes the graph with some products kept float32, and each product's local error."""
+    if graph.spec is not None:
+        return _prepare_emitted(graph, graph.spec, stats, recipe, say)
+    if graph.family:
+        return _prepare_fused(graph, stats, recipe, say)
+    return _prepare_generic(graph, stats, recipe, say, token=token)
+
+
+def _prepare_emitted(
+    graph: EncoderGraph, spec: EncoderSpec, stats: dict[str, InputStats], recipe: Int8Recipe, say: Progress
+) -> tuple[Emit, dict[str, float]]:
+    tensors = emitted.spec_tensors(graph.model)
+    layers: dict[int, emitted.Layer] = {}
+    every = sorted({block.weights for block in spec.blocks})
+    for number, weights in enumerate(every, 1):
+        say(f"quantizing layer {number} of {len(every)}")
+        layers[weights] = emitted.prepare(spec, weights, tensors, stats, recipe)
+    errors = {name: error for layer in layers.values() for name, error in layer.errors.items()}
+    table = quantize_table(tensors[TABLE], recipe.table_rest_share) if recipe.embeddings_int8 else None
+    if table is not None:
+        errors[TABLE] = table.error
+    return partial(emitted_graph.emit, spec, graph.model, layers, table, recipe), errors
 
 
 def _prepare_fused(
@@ -149,15 +186,16 @@ def _subtract_from_output(model: onnx.ModelProto, shift: Array) -> bool:
     node = producers[model.graph.output[0].name]
     if node.op_type == "Reshape":
         node = producers[node.input[0]]
-    if node.op_type != "LayerNormalization" or len(node.input) < 3:
+    place = {"LayerNormalization": 2, "Add": 1}.get(node.op_type)  # an RMS norm's beta is added after it
+    if place is None or len(node.input) <= place:
         return False
-    name = node.input[2]
+    name = node.input[place]
     beta = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
     if beta is None:
         return False
     shifted = numpy_helper.to_array(beta) - shift.astype(np.float32)
     if sum(list(other.input).count(name) for other in model.graph.node) > 1:  # layers share their norms: ALBERT's do
-        name = node.input[2] = f"{node.output[0]}.beta"
+        name = node.input[place] = f"{node.output[0]}.beta"
         beta = model.graph.initializer.add()
     beta.CopyFrom(numpy_helper.from_array(shifted, name))
     return True

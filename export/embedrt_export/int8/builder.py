@@ -48,17 +48,19 @@ class Builder(Nodes):
         self.add("Gather", [self.once(f"{table}.scale", scales), ids], f"{name}.row_scale")
         return self.add("Mul", [f"{name}.float", f"{name}.row_scale"], output)
 
-    def product(self, rows: str, row_scale: str, weight: Int8Weight, zero: int, name: str) -> str:
-        """row_scale * ((rows - zero) @ weight * scale): float32 (T, N).
+    def product(
+        self, rows: str, row_scale: str, weight: Int8Weight, zero: int, name: str, tensors: str | None = None
+    ) -> str:
+        """row_scale * ((rows - zero) @ weight * scale): float32 (T, N); its tensors have its name, or `tensors`.
 
         Each product has a tensor of its own, also where weights are equal (the file then has one of them): ONNX Runtime
         1.32 cannot load a graph with `session.x64quantprecision` in which several products read one int8 tensor.
         """
         inputs = [
             rows,
-            self.tensor(f"{name}.weight", weight.weight),
+            self.tensor(f"{tensors or name}.weight", weight.weight),
             self.scalar("const.one", np.float32(1)),
-            self.tensor(f"{name}.scale", weight.scale),
+            self.tensor(f"{tensors or name}.scale", weight.scale),
             self.scalar(f"const.zero_{zero}", np.uint8(zero)),
         ]
         columns = self.add("MatMulIntegerToFloat", inputs, f"{name}.columns", MICROSOFT)

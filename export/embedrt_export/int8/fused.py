@@ -45,6 +45,7 @@ from embedrt_export.int8.calibration import InputStats
 from embedrt_export.int8.linear import CENTRE, Fold, Linear, choose_fold, local_error, make_linear
 from embedrt_export.int8.recipe import Int8Recipe
 from embedrt_export.int8.smoothing import neuron_importance, stretching_channels
+from embedrt_export.int8.values import first_twice
 from embedrt_export.nodes import MICROSOFT
 
 Array = NDArray[np.float32]
@@ -52,7 +53,6 @@ Array = NDArray[np.float32]
 ACTIVATIONS = {"BiasGelu": ("Gelu", "none"), "FastGelu": ("Gelu", "tanh"), "Add": ("Relu", None)}
 """Fused operator -> standard operator and its `approximate`. ONNX Runtime 1.32 runs Add and Gelu in half the time of
 BiasGelu, and Add and LayerNormalization in a seventh of SkipLayerNormalization's."""
-_END = np.iinfo(np.int64).max  # of a slice that goes to the end
 PRODUCTS = ("qkv", "attention_output", "ffn_up", "ffn_down")
 
 
@@ -181,7 +181,7 @@ def _emit_attention(out: Builder, name: str, layer: Layer, x: str, recipe: Int8R
     heads: list[str] = []
     for part, linear in parts.items():
         if part == "value" and rows is not None and recipe.first_value_twice:
-            heads.append(_emit_values(out, f"{name}.value", layer, x, rows))
+            heads.append(first_twice(out, f"{name}.value", x, rows, layer.value.quantized, "states.shape"))
             continue
         flat = _emit_product(out, f"{name}.{part}", linear, x, rows, CENTRE)
         heads.append(out.add("Reshape", [flat, "states.shape"], f"{name}.{part}.states"))
@@ -196,35 +196,6 @@ def _emit_attention(out: Builder, name: str, layer: Layer, x: str, recipe: Int8R
     y = _emit_product(out, product, layer.attention_output, context, rows, CENTRE)
     bias = _bias(layer.attention_output, product in wide) + layer.input.shift
     return out.add("Add", [y, out.tensor(f"{product}.bias", bias)], f"{product}.biased")
-
-
-def _emit_values(out: Builder, name: str, layer: Layer, x: str, rows: tuple[str, str]) -> str:
-    """V (B, S, H), where each text's first token is the sum of two rows; one product for all rows and these."""
-    width = len(layer.input.scale)
-    zero, one = out.constant("const", np.array([0]), "first"), out.constant("const", np.array([1]), "second")
-    last, end = out.constant("const", np.array([-1]), "last"), out.constant("const", np.array([_END]), "end")
-    one_by_one = out.constant("const", np.array([-1, 1, width]), "texts")
-    scales_shape = "states.scales_shape"
-    if not out.has(scales_shape):
-        out.add("Concat", ["states.batch", one], scales_shape, axis=0)
-
-    def part(value: str, first: str, stop: str, what: str) -> str:
-        return out.add("Slice", [value, first, stop, one], f"{name}.{what}")
-
-    states = out.add("Reshape", [x, "states.shape"], f"{name}.input")
-    first = out.add("Reshape", [part(states, zero, one, "first"), "const.flat"], f"{name}.first.flat")
-    rest = out.rest8(first, width, f"{name}.first", "texts")
-    both: list[str] = []
-    for what, every, few, every_shape, few_shape in (
-        ("rows", rows[0], rest[0], "states.shape", one_by_one),
-        ("scales", rows[1], rest[1], scales_shape, out.constant("const", np.array([-1, 1, 1]), "text_scales")),
-    ):
-        pieces = [out.add("Reshape", [every, every_shape], f"{name}.{what}.every"),
-                  out.add("Reshape", [few, few_shape], f"{name}.{what}.few")]  # fmt: skip
-        both.append(out.add("Concat", pieces, f"{name}.{what}", axis=1))
-    y = out.product(both[0], both[1], layer.value.quantized, CENTRE, name)
-    first_sum = out.add("Add", [part(y, zero, one, "of_rows"), part(y, last, end, "of_rests")], f"{name}.of_first")
-    return out.add("Concat", [first_sum, part(y, one, last, "of_others")], f"{name}.states", axis=1)
 
 
 def _emit_ffn(out: Builder, name: str, layer: Layer, x: str, zero: int, wide: frozenset[str]) -> str:

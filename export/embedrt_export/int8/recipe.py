@@ -33,7 +33,9 @@ class Int8Recipe:
     bias_correction: bool = True  # add the mean error of the rounded weights to the bias
     output_correction: bool = True  # and the mean error of the pooled vectors to the last norm's
     embeddings_int8: bool = True  # token table int8 with one scale per row; False: float32
-    # the same in unfused graphs. Off: a row of 8 bits loses 3 to 5 % of all-mpnet-base-v2's frequent tokens, and its
+    # emitted graphs: share of the table's rows, those that lose most, that get a second row of 8 bits for what is left
+    table_rest_share: float = 1 / 8
+    # token table int8 in traced graphs. Off: a row of 8 bits loses 3 to 5 % of all-mpnet-base-v2's frequent tokens: its
     # smallest cosine is 0.9937 then, under the gate, instead of 0.9973
     unfused_embeddings_int8: bool = False
     kept_float32: tuple[str, ...] = ()
