@@ -88,20 +88,20 @@ const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size) {
 }
 
 int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, int32_t num_texts,
-                    int32_t first_token_only, float* out, char* error, size_t error_size) {
+                    int32_t want, float* out, char* error, size_t error_size) {
     return guarded(error, error_size,
-                   [&] { encoder->encoder.run({ids, offsets, num_texts, first_token_only != 0}, out); });
+                   [&] { encoder->encoder.run({ids, offsets, num_texts, static_cast<Want>(want)}, out); });
 }
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder) { return encoder->encoder.kernels().name; }
 
 int32_t embedrt_profile(embedrt_encoder* encoder, const char** names, double* seconds, int32_t size) {
     const Profile profile = encoder->encoder.profile();
-    for (int32_t i = 0; i < size && i < static_cast<int32_t>(STEP_NAMES.size()); i++) {
-        names[i] = STEP_NAMES[static_cast<size_t>(i)];
+    for (int32_t i = 0; i < size && i < static_cast<int32_t>(PART_NAMES.size()); i++) {
+        names[i] = PART_NAMES[static_cast<size_t>(i)];
         seconds[i] = profile.seconds[static_cast<size_t>(i)];
     }
-    return static_cast<int32_t>(STEP_NAMES.size());
+    return static_cast<int32_t>(PART_NAMES.size());
 }
 
 void embedrt_destroy(embedrt_encoder* encoder) { delete encoder; }
@@ -122,25 +122,41 @@ int32_t embedrt_kernel_quantize(const char* isa, const float* x, int32_t rows, i
     });
 }
 
-int32_t embedrt_kernel_layer_norm(const char* isa, float* x, int32_t rows, int32_t width, const float* gamma,
-                                  const float* beta, float epsilon, char* error, size_t error_size) {
+int32_t embedrt_kernel_norm(const char* isa, int32_t kind, float* x, int32_t rows, int32_t width, const float* gamma,
+                            const float* beta, float epsilon, char* error, size_t error_size) {
     return guarded(error, error_size, [&] {
         const Kernels& kernels = choose_kernels(isa);
         check_widths({width});
+        const auto norm = kind == EMBEDRT_RMS_NORM ? kernels.rms_norm : kernels.layer_norm;
+        for (int32_t r = 0; r < rows; r++) {
+            float* row = x + static_cast<size_t>(r) * static_cast<size_t>(width);
+            norm(row, width, gamma, beta, epsilon, row);
+        }
+    });
+}
+
+int32_t embedrt_kernel_rotate(const char* isa, float* x, int32_t rows, int32_t width, int32_t pairs, int32_t interleaved,
+                              const float* turn, char* error, size_t error_size) {
+    return guarded(error, error_size, [&] {
+        const Kernels& kernels = choose_kernels(isa);
+        if (pairs < 1 || 2 * pairs > width) throw std::invalid_argument("the pairs do not fit the row");
         for (int32_t r = 0; r < rows; r++)
-            kernels.layer_norm(x + static_cast<size_t>(r) * static_cast<size_t>(width), width, gamma, beta, epsilon);
+            kernels.rotate(x + static_cast<size_t>(r) * static_cast<size_t>(width), pairs, interleaved != 0,
+                           turn + static_cast<size_t>(r) * 2 * static_cast<size_t>(pairs));
     });
 }
 
 int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, int32_t k, int32_t n, int32_t zero,
                                const void* w, const float* scale, const float* bias, const float* restore,
-                               int32_t epilogue, int32_t activation, int32_t main, float* out, float* rest,
+                               int32_t epilogue, int32_t activation, int32_t main, float* out, float* few,
                                int32_t repeat, double* seconds, char* error, size_t error_size) {
     return guarded(error, error_size, [&] {
         const Kernels& kernels = choose_kernels(isa);
         check_widths({k, n, main});
         Array<char> storage;
-        const Matrix matrix = pack_matrix(kernels, k, n, zero, w, scale, bias, storage);
+        const bool gate = static_cast<Epilogue>(epilogue) == Epilogue::gate;
+        if (gate) check_widths({n / 2});
+        const Matrix matrix = pack_matrix(kernels, k, n, zero, w, scale, bias, gate, storage);
         const size_t row_bytes = matrix.row_bytes(kernels);
         Array<char> quantized(row_bytes * static_cast<size_t>(rows));
         std::vector<float> scales(static_cast<size_t>(rows));
@@ -157,14 +173,14 @@ int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, in
         product.row_stride = row_bytes;
         product.row_scale = scales.data();
         product.num_rows = rows;
-        product.last_panel = (n + kernels.panel_columns - 1) / kernels.panel_columns;
+        product.last_panel = matrix.panels(kernels);
         product.epilogue = static_cast<Epilogue>(epilogue);
         product.activation = static_cast<Activation>(activation);
         product.main = main;
         product.out = out;
         product.out_stride = static_cast<size_t>(main);
-        product.rest = rest;
-        product.rest_stride = static_cast<size_t>(n - main);
+        product.few = few;
+        product.few_stride = static_cast<size_t>(matrix.n() - main);
         product.restore = restore;
         time_best(repeat, seconds, [&] {
             matrix.kind == Kind::float32 ? kernels.product_f32(matrix.f32, product) : kernels.product_i8(matrix.i8, product);
@@ -173,39 +189,53 @@ int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, in
 }
 
 int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k, const float* v, int32_t n,
-                                 int32_t head_size, int32_t first, int32_t last, float* out,
-                                 int32_t repeat, double* seconds, char* error, size_t error_size) {
+                                 int32_t heads, int32_t head_size, int32_t first, int32_t last, double scale,
+                                 int32_t before, int32_t after, const float* bias, float* out, int32_t repeat,
+                                 double* seconds, char* error, size_t error_size) {
     return guarded(error, error_size, [&] {
         const Kernels& kernels = choose_kernels(isa);
         check_widths({head_size});
         if (n < 1 || first < 0 || first >= last || last > n) throw std::invalid_argument("no such query rows");
+        if (heads < 1 || before < 0 || after < 0) throw std::invalid_argument("no heads or no keys");
         const auto d = static_cast<size_t>(head_size), count = static_cast<size_t>(n), bytes = kernels.qkv_bytes();
-        const float factor = 1.44269504f / __builtin_sqrtf(static_cast<float>(head_size));
-        Array<char> qkv(count * 3 * d * bytes);
-        Array<float> scratch(kernels.attention.scratch(n, head_size));
+        const size_t queries = static_cast<size_t>(heads) * d, width = queries + 2 * d;
+        const float factor = query_factor(scale);
+        Array<char> qkv(count * width * bytes);
+        Array<float> scratch(kernels.attention.scratch(Attention::most_keys(n, last - first, before, after), head_size));
         const auto put = [&](size_t i, float x) {
             if (kernels.attention.bfloat16)
                 reinterpret_cast<uint16_t*>(qkv.data())[i] = to_bf16(x);
             else
                 reinterpret_cast<float*>(qkv.data())[i] = x;
         };
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count; i++) {
+            for (size_t c = 0; c < queries; c++) put(i * width + c, q[i * queries + c] * factor);
             for (size_t c = 0; c < d; c++) {
-                put(i * 3 * d + c, q[i * d + c] * factor);
-                put(i * 3 * d + d + c, k[i * d + c]);
-                put(i * 3 * d + 2 * d + c, v[i * d + c]);
+                put(i * width + queries + c, k[i * d + c]);
+                put(i * width + queries + d + c, v[i * d + c]);
             }
+        }
+        const size_t reach = count + Attention::ALIGNED;
+        std::vector<float> biases(bias ? static_cast<size_t>(heads) * 2 * reach : 0);
+        for (size_t h = 0; bias && h < static_cast<size_t>(heads); h++)
+            for (size_t i = 0; i < 2 * count - 1; i++)
+                biases[h * 2 * reach + reach + 1 - count + i] = bias[h * (2 * count - 1) + i] * LOG2_E;
         Attention a;
         a.query = qkv.data();
-        a.key = qkv.data() + d * bytes;
-        a.value = qkv.data() + 2 * d * bytes;
-        a.stride = 3 * d;
+        a.key = qkv.data() + queries * bytes;
+        a.value = qkv.data() + (queries + d) * bytes;
+        a.stride = width;
         a.num_keys = n;
         a.head_size = head_size;
+        a.num_heads = heads;
         a.first_query = first;
         a.last_query = last;
+        a.before = before;
+        a.after = after;
+        a.bias = bias ? biases.data() + reach : nullptr;
+        a.bias_stride = 2 * reach;
         a.out = out;
-        a.out_stride = d;
+        a.out_stride = queries;
         a.scratch = scratch.data();
         time_best(repeat, seconds, [&] { kernels.attention.run(a); });
     });

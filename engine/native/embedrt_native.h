@@ -1,4 +1,4 @@
-/* The C door of the native int8 executor. No function throws, keeps a pointer that it was not told to keep, or prints.
+/* The C door of the native executor. No function throws, keeps a pointer that it was not told to keep, or prints.
  * Functions that can fail return an EMBEDRT_* code and put a message, cut to fit, into `error`. */
 #pragma once
 
@@ -12,11 +12,15 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 6
+#define EMBEDRT_ABI 7
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
-enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1 };
-enum { EMBEDRT_GELU_ERF = 0, EMBEDRT_GELU_TANH = 1, EMBEDRT_RELU = 2 };
+enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
+enum { EMBEDRT_GELU_ERF = 0, EMBEDRT_GELU_TANH = 1, EMBEDRT_RELU = 2, EMBEDRT_SILU = 3, EMBEDRT_QUICK_GELU = 4 };
+enum { EMBEDRT_NO_NORM = 0, EMBEDRT_LAYER_NORM = 1, EMBEDRT_RMS_NORM = 2 };
+enum { EMBEDRT_POST = 0, EMBEDRT_PRE = 1, EMBEDRT_SANDWICH = 2 };
+enum { EMBEDRT_NO_BIAS = 0, EMBEDRT_TABLE = 1, EMBEDRT_SLOPES = 2 };
+enum { EMBEDRT_ALL = 0, EMBEDRT_FIRST = 1, EMBEDRT_LAST = 2 };
 
 /* A weight by name, C-ordered; `data` is kept for as long as the encoder lives. */
 typedef struct {
@@ -26,18 +30,55 @@ typedef struct {
     int32_t dtype;
 } embedrt_tensor;
 
+/* An encoder's numbers, as embedrt/encoder.py says them; its tensors have the names given there. */
 typedef struct {
-    int32_t hidden_size, num_layers, num_heads;
-    int32_t activation;
-    int32_t max_positions;
-    int32_t pad_position; /* -1: positions count from 0; else RoBERTa's: they count the tokens that are not this id, from
-                             it on plus 1, and tokens of this id are at it */
+    int32_t kind;
+    float epsilon;
+} embedrt_norm;
+
+typedef struct {
+    int32_t size, num_positions;
+    int32_t pad_position; /* -1: positions count from 0 */
+    int32_t has_token_types;
+    float scale;
+    embedrt_norm norm;
+} embedrt_embeddings;
+
+typedef struct {
+    int32_t num_heads, num_kv_heads, head_size;
+    int32_t causal;
+    int32_t window; /* -1: none */
+    int32_t rotary_interleaved;
+    int32_t distance_bias;
+    embedrt_norm head_norm;
+    double scale;
+    const char* rotary; /* NULL: none */
+} embedrt_attention;
+
+typedef struct {
+    int32_t size, activation, gated;
+} embedrt_feed_forward;
+
+typedef struct {
+    int32_t weights, norms, attention_is_normed;
+    embedrt_norm norm;
+    embedrt_feed_forward feed_forward;
+    embedrt_attention attention;
+} embedrt_block;
+
+typedef struct {
+    int32_t hidden_size;
+    int32_t max_tokens; /* -1: no limit but that of the positions' table */
+    embedrt_embeddings embeddings;
+    embedrt_norm final_norm;
+    const embedrt_block* blocks;
+    int32_t num_blocks;
+
     int32_t num_threads;       /* of one call, its own thread included */
     int32_t available_threads; /* that can run at once here: calls run side by side as long as they have so many together */
     int32_t bfloat16; /* whether float32 weights of products must run in bfloat16; where they can, they do anyway */
     int32_t first_value_twice; /* whether V of each text's first token has a second row, for what its first one leaves */
-    int32_t activation_zero; /* zero point of the activation's rows, 1 to 127 */
-    float layer_norm_epsilon;
+    int32_t activation_zero; /* zero point of the rows of an activation that is not gated and not silu, 1 to 127 */
     const char* isa; /* "auto" or a name of embedrt_isa_name */
 } embedrt_config;
 
@@ -62,11 +103,11 @@ const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size);
 /* The name of the instruction set that `isa` ("auto" or a name) means here, or NULL if there is none such. */
 const char* embedrt_isa_chosen(const char* isa);
 
-/* Hidden states of `num_texts` texts, text i being ids[offsets[i]] to ids[offsets[i + 1]]: (T, H), or (num_texts, H) if
- * `first_token_only`. Several threads may call at once: side by side, at least one and otherwise as many as `available_threads` has
+/* Hidden states of `num_texts` texts, text i being ids[offsets[i]] to ids[offsets[i + 1]]: (T, H), or (num_texts, H) where
+ * only each text's first or last row is wanted. Several threads may call at once: side by side, at least one and otherwise as many as `available_threads` has
  * room for; the others wait. */
 int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, int32_t num_texts,
-                    int32_t first_token_only, float* out, char* error, size_t error_size);
+                    int32_t want, float* out, char* error, size_t error_size);
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder);
 
@@ -93,21 +134,29 @@ int32_t embedrt_probe_lanes(int32_t threads, int32_t available, int32_t callers,
 int32_t embedrt_kernel_quantize(const char* isa, const float* x, int32_t rows, int32_t width, int32_t zero, int16_t* q,
                                 float* scale, char* error, size_t error_size);
 
-int32_t embedrt_kernel_layer_norm(const char* isa, float* x, int32_t rows, int32_t width, const float* gamma,
-                                  const float* beta, float epsilon, char* error, size_t error_size);
+/* A layer norm or an RMS norm of each row, in place. */
+int32_t embedrt_kernel_norm(const char* isa, int32_t kind, float* x, int32_t rows, int32_t width, const float* gamma,
+                            const float* beta, float epsilon, char* error, size_t error_size);
+
+/* Rows x (rows, width) turned in place, each by its own `turn` (rows, 2 * pairs): cosines, then sines. */
+int32_t embedrt_kernel_rotate(const char* isa, float* x, int32_t rows, int32_t width, int32_t pairs, int32_t interleaved,
+                              const float* turn, char* error, size_t error_size);
 
 /* One product with its epilogue (kernels.h): x (rows, k) is quantized with `zero`, w is (k, n); or with a float32 weight
- * where `scale` is NULL. `repeat` times over the same rows; seconds of the fastest, in *seconds, if it is not NULL. */
+ * where `scale` is NULL. Of a gate, w has n / 2 columns of the gate and then as many of what it lets through. `repeat` times
+ * over the same rows; seconds of the fastest, in *seconds, if it is not NULL. */
 int32_t embedrt_kernel_product(const char* isa, const float* x, int32_t rows, int32_t k, int32_t n, int32_t zero,
                                const void* w, const float* scale, const float* bias, const float* restore,
-                               int32_t epilogue, int32_t activation, int32_t main, float* out, float* rest,
+                               int32_t epilogue, int32_t activation, int32_t main, float* out, float* few,
                                int32_t repeat, double* seconds, char* error, size_t error_size);
 
-/* softmax(q k^T / sqrt(head_size)) v for query rows [first, last): q, k, v (n, head_size), out (last - first, ...). `repeat` and
- * `seconds` as above. */
+/* softmax(scale * q k^T + bias) v for query rows [first, last) of `heads` heads that share k and v: q (n, heads, head_size),
+ * k, v (n, head_size), out (last - first, heads, head_size). A query sees `before` keys before its own and `after` behind it.
+ * bias: (heads, 2 n - 1) for distances from 1 - n on, or NULL. `repeat` and `seconds` as above. */
 int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k, const float* v, int32_t n,
-                                 int32_t head_size, int32_t first, int32_t last, float* out,
-                                 int32_t repeat, double* seconds, char* error, size_t error_size);
+                                 int32_t heads, int32_t head_size, int32_t first, int32_t last, double scale,
+                                 int32_t before, int32_t after, const float* bias, float* out, int32_t repeat,
+                                 double* seconds, char* error, size_t error_size);
 
 #ifdef __cplusplus
 }

@@ -17,9 +17,13 @@ namespace {
 
 constexpr int MAX_THREADS = 1024;
 
-// Position of every token: counted from the text's start, or as RoBERTa counts, without pad tokens.
-void number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
+// Position of every token: counted from the text's start, or as RoBERTa counts, without pad tokens. Returns the number of
+// positions up to the last one.
+int number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
     out.resize(static_cast<size_t>(batch.num_tokens()));
+    const bool table = model.num_positions > 0;
+    const int limit = table ? model.num_positions : model.max_tokens < 0 ? INT32_MAX : model.max_tokens + model.first_position();
+    int most = 0;
     for (int text = 0; text < batch.num_texts; text++) {
         int next = model.first_position();
         for (int t = batch.offsets[text]; t < batch.offsets[text + 1]; t++) {
@@ -29,17 +33,20 @@ void number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
                                             ", the vocabulary has " + std::to_string(model.vocabulary));
             const bool pad = model.pad_position >= 0 && id == model.pad_position;
             const int position = pad ? model.pad_position : next++;
-            if (position >= model.max_positions)
+            if (position >= limit)
                 throw std::invalid_argument("text " + std::to_string(text) + " has " +
                                             std::to_string(batch.offsets[text + 1] - batch.offsets[text]) +
                                             " tokens, the model has positions for " +
-                                            std::to_string(model.max_positions - model.first_position()));
+                                            std::to_string(limit - model.first_position()));
             out[static_cast<size_t>(t)] = position;
+            most = std::max(most, position + 1);
         }
     }
+    return most;
 }
 
 void check(const Batch& batch) {
+    if (batch.want < Want::all || batch.want > Want::last) throw std::invalid_argument("there are no such rows");
     if (batch.num_texts < 1 || batch.offsets[0] != 0) throw std::invalid_argument("a batch begins with a text at 0");
     for (int i = 0; i < batch.num_texts; i++)
         if (batch.offsets[i + 1] <= batch.offsets[i])
@@ -55,6 +62,8 @@ Encoder::Encoder(const embedrt_config& config, const embedrt_tensor* tensors, si
         throw Refusal("threads must be 1 to " + std::to_string(MAX_THREADS) + ", not " + std::to_string(num_threads_));
     auto lanes = std::make_unique<Lanes>(num_threads_, available_threads_);
     model_ = load_model(config, tensors, num_tensors, before, kernels_, Lanes::Turn(*lanes)->pool);
+    lists_ = compile(model_, kernels_);
+    widths_ = widths_of(model_, kernels_);
     lanes_.store(lanes.release(), std::memory_order_release);
 }
 
@@ -77,10 +86,13 @@ Lanes& Encoder::lanes() {
 void Encoder::run(const Batch& batch, float* out) {
     check(batch);
     const Lanes::Turn lane(lanes());
-    number(model_, batch, lane->workspace.positions);
+    const int positions = number(model_, batch, lane->workspace.positions);
+    int longest = 0;
+    for (int i = 0; i < batch.num_texts; i++) longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);
+    lane->workspace.tables.grow(model_, longest, positions);
     Pass pass(*this, lane->workspace, lane->pool, batch, &lane->profile);
     lane->pool.run([&pass](int thread) { pass.body(thread); });
-    const int rows = batch.first_only ? batch.num_texts : batch.num_tokens();
+    const int rows = batch.want == Want::all ? batch.num_tokens() : batch.num_texts;
     std::memcpy(out, pass.result(), sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(model_.hidden));
 }
 

@@ -5,16 +5,22 @@
 
 #include "lanes.h"
 #include "model.h"
+#include "steps.h"
 
 namespace embedrt {
+
+// The rows of the result: all, or each text's first or last.
+enum class Want : int { all = EMBEDRT_ALL, first = EMBEDRT_FIRST, last = EMBEDRT_LAST };
 
 // A batch of texts, checked: token ids end to end, text i being [offsets[i], offsets[i + 1]).
 struct Batch {
     const int32_t* ids = nullptr;
     const int32_t* offsets = nullptr;
     int num_texts = 0;
-    bool first_only = false;
+    Want want = Want::all;
     int num_tokens() const { return offsets[num_texts]; }
+    // Of the batch, the one that is wanted of a text.
+    int wanted_row(int text) const { return want == Want::last ? offsets[text + 1] - 1 : offsets[text]; }
 };
 
 class Encoder {
@@ -26,7 +32,7 @@ class Encoder {
     Encoder(const Encoder&) = delete;
     Encoder& operator=(const Encoder&) = delete;
 
-    // (T, H), or (num_texts, H) if first_only. Calls run side by side where threads are free (lanes.h). Throws
+    // (T, H), or (num_texts, H). Calls run side by side where threads are free (lanes.h). Throws
     // std::invalid_argument for ids that do not exist and texts that are too long.
     void run(const Batch& batch, float* out);
 
@@ -43,6 +49,8 @@ class Encoder {
     const int num_threads_, available_threads_;
     std::atomic<Lanes*> lanes_{nullptr};  // owned
     Model model_;
+    std::vector<Steps> lists_;
+    Widths widths_;
 };
 
 }  // namespace embedrt

@@ -23,17 +23,15 @@ struct Span {
     int from, to, count;  // columns of the source, of the panel
 };
 
-// The sources' columns that make up a panel's [first, first + width).
-std::vector<Span> spans(const std::vector<Source>& sources, int first, int width) {
-    std::vector<Span> out;
+// The sources' columns from `first` on, `width` of them if there are so many, which lie in the panel from `at` on.
+void add_spans(const std::vector<Source>& sources, int first, int width, int at, std::vector<Span>& out) {
     int start = 0;
     for (const Source& source : sources) {
         const int low = start > first ? start : first;
         const int high = start + source.n < first + width ? start + source.n : first + width;
-        if (low < high) out.push_back({&source, low - start, low - first, high - low});
+        if (low < high) out.push_back({&source, low - start, at + low - first, high - low});
         start += source.n;
     }
-    return out;
 }
 
 constexpr size_t PIECE = size_t{2} << 20;
@@ -55,19 +53,38 @@ size_t Packer::reserve(size_t bytes) {
     return at;
 }
 
-void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero, Kind float_kind) {
+// A weight's columns, and those of its gate.
+struct Packer::Columns {
+    std::vector<Source> sources, gates;
+
+    std::vector<Span> of_panel(int panel, int width) const {
+        std::vector<Span> out;
+        if (gates.empty()) {
+            add_spans(sources, panel * width, width, 0, out);
+        } else {
+            const int half = width / 2;
+            add_spans(gates, panel * half, half, 0, out);
+            add_spans(sources, panel * half, half, half, out);
+        }
+        return out;
+    }
+};
+
+void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero, Kind float_kind,
+                    std::vector<Source> gates) {
     int n = 0;
     for (const Source& source : sources) n += source.n;
     const int width = kernels_.panel_columns;
-    const int panels = (n + width - 1) / width;
+    matrix.paired = !gates.empty();
+    matrix.i8.k = matrix.f32.k = matrix.bf16.k = k;
+    matrix.i8.n = matrix.f32.n = matrix.bf16.n = n;
+    const int panels = matrix.panels(kernels_);
     const size_t columns = static_cast<size_t>(panels) * static_cast<size_t>(width);
     matrix.kind = sources.front().scale != nullptr ? Kind::int8 : float_kind;
     const size_t element = matrix.kind == Kind::int8 ? 1 : matrix.kind == Kind::bfloat16 ? 2 : 4;
     const size_t bytes = columns * static_cast<size_t>(k) * element;
     const size_t data = reserve(bytes), bias = reserve(columns * 4), scale = reserve(columns * 4);
     const size_t start = reserve(columns * 4);
-    matrix.i8.k = matrix.f32.k = matrix.bf16.k = k;
-    matrix.i8.n = matrix.f32.n = matrix.bf16.n = n;
     const bool keeps_zero = kernels_.operands(zero) == Operands::unsigned_rows;
     placed_.push_back([=, &matrix](const char* base) {
         matrix.i8.data = reinterpret_cast<const int8_t*>(base + data);
@@ -77,21 +94,21 @@ void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero
         matrix.i8.scale = reinterpret_cast<const float*>(base + scale);
         matrix.i8.start = keeps_zero ? reinterpret_cast<const int32_t*>(base + start) : nullptr;
     });
-    const auto shared = std::make_shared<std::vector<Source>>(std::move(sources));
+    const auto shared = std::make_shared<Columns>(Columns{std::move(sources), std::move(gates)});
     for (int panel = 0; panel < panels; panel++)
         jobs_.push_back([this, &matrix, shared, panel, zero] { pack_panel(matrix, *shared, panel, zero); });
 }
 
-void Packer::vector(const float*& out, const float* data, int count) {
+void Packer::vector(const float*& out, const float* data, int count, float missing, float factor) {
     const size_t at = reserve(static_cast<size_t>(count) * sizeof(float));
     placed_.push_back([&out, at](const char* base) { out = reinterpret_cast<const float*>(base + at); });
-    jobs_.push_back([&out, data, count] {
+    jobs_.push_back([&out, data, count, missing, factor] {
         auto* to = const_cast<float*>(out);
-        for (int i = 0; i < count; i++) to[i] = data ? data[i] : 1.0f;
+        for (int i = 0; i < count; i++) to[i] = data ? data[i] * factor : missing;
     });
 }
 
-void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources, int panel, int zero) const {
+void Packer::pack_panel(const Matrix& matrix, const Columns& columns, int panel, int zero) const {
     const int width = kernels_.panel_columns, k = matrix.k(), unit = kernels_.k_unit;
     const size_t first = static_cast<size_t>(panel) * static_cast<size_t>(width);
     const size_t panel_at = first * static_cast<size_t>(k);
@@ -99,7 +116,7 @@ void Packer::pack_panel(const Matrix& matrix, const std::vector<Source>& sources
     auto* scale = const_cast<float*>(matrix.i8.scale) + first;
     const auto flip = static_cast<int8_t>(kernels_.operands(zero) == Operands::unsigned_weights ? -128 : 0);
     std::vector<int32_t> sums(static_cast<size_t>(width), 0);
-    for (const Span& span : spans(sources, static_cast<int>(first), width)) {
+    for (const Span& span : columns.of_panel(panel, width)) {
         const Source& source = *span.source;
         const size_t stride = static_cast<size_t>(source.stride > 0 ? source.stride : source.n);
         for (int n = 0; n < span.count; n++) {
@@ -163,10 +180,22 @@ void Packer::place(const char* base) {
 }
 
 Matrix pack_matrix(const Kernels& kernels, int k, int n, int zero, const void* weight, const float* scale,
-                   const float* bias, Array<char>& storage) {
+                   const float* bias, bool paired, Array<char>& storage) {
     Matrix matrix;
     Packer packer(kernels);
-    packer.matrix(matrix, k, {Source{weight, scale, bias, n, 1.0f}}, zero);
+    std::vector<Source> sources = {Source{weight, scale, bias, n, 1.0f}}, gates;
+    if (paired) {
+        // the gate's columns come first
+        const int half = n / 2;
+        const auto part = [&](int from) {
+            const size_t size = scale ? 1 : sizeof(float);
+            return Source{static_cast<const char*>(weight) + static_cast<size_t>(from) * size, scale ? scale + from : nullptr,
+                          bias + from, half, 1.0f, n};
+        };
+        gates = {part(0)};
+        sources = {part(half)};
+    }
+    packer.matrix(matrix, k, std::move(sources), zero, Kind::float32, std::move(gates));
     Pool alone(1);
     storage = packer.finish(alone);
     return matrix;

@@ -28,10 +28,12 @@ class Packer {
     explicit Packer(const Kernels& kernels) : kernels_(kernels) {}
 
     // `matrix` and `sources`' arrays must live until `finish`.
-    // `float_kind`: what a float32 weight becomes.
-    void matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero, Kind float_kind = Kind::float32);
-    // A copy of `count` floats, or ones if `data` is null.
-    void vector(const float*& out, const float* data, int count);
+    // `float_kind`: what a float32 weight becomes. `gates`, if there are any: as many columns, with which `sources` are
+    // paired (kernels.h).
+    void matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero, Kind float_kind = Kind::float32,
+                std::vector<Source> gates = {});
+    // A copy of `count` floats times `factor`, or of as many `missing` if `data` is null.
+    void vector(const float*& out, const float* data, int count, float missing, float factor = 1.0f);
 
     // Bytes of all that was collected.
     size_t size() const { return size_; }
@@ -42,7 +44,8 @@ class Packer {
    private:
     size_t reserve(size_t bytes);
     void place(const char* base);
-    void pack_panel(const Matrix& matrix, const std::vector<Source>& sources, int panel, int zero) const;
+    struct Columns;
+    void pack_panel(const Matrix& matrix, const Columns& columns, int panel, int zero) const;
 
     const Kernels& kernels_;
     size_t size_ = 0;

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "encoder.h"
+#include "steps.h"
 
 namespace embedrt {
 
@@ -16,8 +17,8 @@ class Pass {
 
     void body(int thread);
 
-    // The rows of the result: all of the last layer's, or the texts' first ones.
-    const float* result() const { return batch_.first_only ? first_ : w_.x.data(); }
+    // The rows of the result: all of the last layer's, or one of each text.
+    const float* result() const { return batch_.want == Want::all ? w_.states.data() : one_states_; }
 
    private:
     struct Floats {
@@ -29,65 +30,75 @@ class Pass {
         char* data;
         float* scale;
     };
-    // A run of rows and the buffers that its steps share: the first three of hidden width, the next of the FFN's; the
-    // last two are for what 8 bits leave of the texts' first tokens.
-    struct Block {
-        Floats x, context;
-        Bytes rows;
-        Floats wide, rest;
-        Bytes inner;
-        Floats left;
-        Bytes left_rows;
-        std::span<const int> text_starts;  // rows of the batch with which texts begin, those in this block
+    // A run of rows and the buffers that its steps share; `values` and `remainders` are for the second row of V of the texts'
+    // first tokens.
+    struct Run {
+        Floats states, normed, wide, few, context;
+        char* heads;
+        Bytes rows, inner;
+        Floats values;
+        Bytes remainders;
+        std::span<const int> text_starts;  // rows of the batch with which texts begin, those in this run
         int from, count;
     };
-    // Which part of a step a thread does: rows of a block, panels of a weight.
+    // Which part of a step a thread does: rows of a run, panels of a weight.
     struct Share {
         int part, parts;
     };
+    // Some query rows of a text.
+    struct Task {
+        int text, first;
+    };
 
-    void embed(int thread, Stopwatch& watch);
-    void layer(size_t index, int thread, Stopwatch& watch);
-    void attend(int thread, size_t index, bool first_only);
-    void by_rows(size_t index, int thread, bool first_only, Stopwatch& watch);
-    void by_columns(size_t index, int thread, bool first_only, Stopwatch& watch);
+    void allocate();
+    void list_tasks();
+    bool by_chunks(const Looks& looks) const;
+    void attend(size_t index, int thread, bool ones);
+    void attend_some(const Looks& looks, const Task& task, int most, int group, bool ones, int thread);
+    void gather(int thread);
+    void run_list(size_t index, int thread, Stopwatch& watch);
     template <class Sync>
-    void finish_layer(size_t index, const Block& block, Share rows, Share columns, char* qkv, Stopwatch& watch,
-                      Sync sync);
+    void run_steps(const Steps& steps, const Run& run, Share share, Stopwatch& watch, Sync sync);
+    void run_step(const Step& step, const Run& run, Share share);
 
+    void embed(const Run& run, Floats out, Share share);
+    void norm(const Norm& norm, Floats from, Floats to, int count, Share share);
+    void add(Floats from, const float* restore, Floats to, int count, Share share);
     void quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share);
-    void norm(const Norm& norm, Floats x, int count, Share share);
-    void multiply(const Matrix& matrix, Product product, Floats x, Bytes rows, Share share);
-    void quantize_qkv(size_t index, const Block& block, Share share);
-    void project_qkv(size_t index, const Block& block, char* qkv, Share share);
-    void add_left(const Matrix& matrix, const Block& block, char* qkv, Share share);
-    bool takes_left(const Matrix& matrix) const;
-    void gather_first(int thread);
+    void multiply(const Step& step, const Run& run, Share share);
+    void keep_remainder(const Step& step, const Run& run, Share share);
+    void add_remainder(const Step& step, const Run& run, Share share);
+    void finish_heads(const Step& step, const Run& run, Share share);
+    void finish_row(const Block& block, float* row, int position);
 
-    char* qkv_row(size_t row) const;
+    Floats floats(const Run& run, Rows rows) const;
+    Bytes bytes(const Run& run, Rows rows) const { return rows == Rows::wide ? run.inner : run.rows; }
+    char* head_row(size_t row) const { return w_.heads.data() + row * static_cast<size_t>(widths_.heads) * k_.qkv_bytes(); }
     size_t most_row_bytes(int width) const;
-    Block block(int first_row, int count, int slot, bool first_only) const;
+    Run run_of(int first_row, int count, int slot, bool ones) const;
     std::span<const int> text_starts(int from, int to) const;
     bool share_columns(int rows) const;
-    int panels(const Matrix& matrix) const;
+    int length(int text) const { return batch_.offsets[text + 1] - batch_.offsets[text]; }
     void barrier(Stopwatch& watch);
-    std::atomic<int>& counter(size_t index, int step) { return counters_[2 * index + static_cast<size_t>(step)]; }
+    std::atomic<int>& counter(size_t index, int which) { return counters_[2 * index + static_cast<size_t>(which)]; }
 
     const Model& model_;
+    const std::vector<Steps>& lists_;
     const Kernels& k_;
     Workspace& w_;
     Pool& pool_;
     const Batch batch_;
     Profile* profile_;
-    const int hidden_, inner_;
+    const Widths widths_;
     int num_rows_;
-    bool columns_;    // few rows: threads share columns instead
-    int block_rows_;  // of the largest block
-    float* first_ = nullptr;          // (num_texts, H): the last layer's rows when only first ones are wanted
-    float* first_context_ = nullptr;  // the attention's output for them
-    std::vector<int> text_starts_;    // first row of each text that has one
-    int query_chunk_;                 // query rows of one attention task
-    std::vector<std::pair<int, int>> tasks_;  // (text, first query row)
+    bool columns_;                   // few rows: threads share columns instead
+    int block_rows_;                 // of the largest run
+    int longest_ = 0;                // tokens of a text
+    size_t scratch_ = 0;             // of one thread's attention, in floats
+    float* one_states_ = nullptr;    // (num_texts, H): the last layer's rows where only one of each text is wanted
+    float* one_context_ = nullptr;   // the attention's output for them
+    std::vector<int> text_starts_;   // first row of each text
+    std::vector<Task> texts_, chunks_;  // tasks of attention: whole texts, and parts of them
     std::unique_ptr<std::atomic<int>[]> counters_;
 };
 

@@ -1,4 +1,4 @@
-// Where the time of each call's own thread goes, step by step.
+// Where the time of each call's own thread goes, part by part.
 #pragma once
 
 #include <array>
@@ -6,13 +6,14 @@
 
 namespace embedrt {
 
-enum class Step : int { embed, quantize, qkv, attention, output, norm, up, down, wait, count };
+enum class Part : int { embed, quantize, qkv, heads, attention, output, norm, up, down, wait, count };
 
-constexpr std::array<const char*, static_cast<size_t>(Step::count)> STEP_NAMES = {
-    "embeddings", "quantize", "qkv", "attention", "attention output", "layer norm", "ffn up", "ffn down", "wait"};
+constexpr std::array<const char*, static_cast<size_t>(Part::count)> PART_NAMES = {
+    "embeddings", "quantize",   "qkv",    "head norms and rotary", "attention", "attention output",
+    "norm",       "ffn up",     "ffn down", "wait"};
 
 struct Profile {
-    std::array<double, static_cast<size_t>(Step::count)> seconds{};
+    std::array<double, static_cast<size_t>(Part::count)> seconds{};
     void add(const Profile& other) {
         for (size_t i = 0; i < seconds.size(); i++) seconds[i] += other.seconds[i];
     }
@@ -22,11 +23,11 @@ struct Profile {
 class Stopwatch {
    public:
     explicit Stopwatch(Profile* profile) : profile_(profile), last_(now()) {}
-    // Books the time since the last call on `step`.
-    void lap(Step step) {
+    // Books the time since the last call on `part`.
+    void lap(Part part) {
         if (profile_ == nullptr) return;
         const auto time = now();
-        profile_->seconds[static_cast<size_t>(step)] += std::chrono::duration<double>(time - last_).count();
+        profile_->seconds[static_cast<size_t>(part)] += std::chrono::duration<double>(time - last_).count();
         last_ = time;
     }
 

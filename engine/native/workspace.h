@@ -5,15 +5,16 @@
 #include <vector>
 
 #include "memory.h"
+#include "tables.h"
 
 namespace embedrt {
 
 // What one pass writes, grown to the largest batch so far.
 struct Workspace {
-    Array<float> x, context, scores, wide, rest, scale, left;
-    Array<char> quantized, qkv;  // qkv: of what the kernel of attention wants
+    Array<float> states, context, normed, wide, few, scores, scale, values;
+    Array<char> quantized, heads;  // heads: of what the kernel of attention wants
     std::vector<int32_t> positions;
-    int longest = 0;
+    Tables tables;
 };
 
 }  // namespace embedrt
