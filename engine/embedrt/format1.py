@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Literal
 
 from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, FeedForward, Norm
+from embedrt.errors import UnsupportedByNativeError
 
 if TYPE_CHECKING:
     from embedrt.bundle import Architecture
@@ -22,21 +24,24 @@ ACTIVATIONS: dict[str, _Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
-BIASES = ("qkv", "attention_output", "ffn_up", "ffn_down")
-"""layers.{i}.{name}.bias: no product of these families is without."""
+_BIASES = ("qkv", "attention_output", "ffn_up", "ffn_down")
 
 
-def encoder_of_format_1(numbers: Architecture, *, has_token_types: bool) -> EncoderSpec | None:
-    """The encoder of a fused bundle of format 1, or None where format 1 does not fuse.
+def encoder_of_format_1(numbers: Architecture, *, has_token_types: bool) -> EncoderSpec:
+    """The encoder of a fused bundle of format 1.
 
     Args:
-        has_token_types: whether the variant has the tensor embeddings.token_type; the architecture's number says what the
-            model was made with, and DistilBERT and some RoBERTa leave theirs out.
+        has_token_types: whether the variant has the tensor embeddings.token_type, which the architecture does not say.
+
+    Raises:
+        UnsupportedByNativeError: it is not of a family that format 1 fuses.
     """
-    if numbers.model_type not in FAMILIES or numbers.activation not in ACTIVATIONS:
-        return None
+    if numbers.model_type not in FAMILIES:
+        raise UnsupportedByNativeError(f"it runs {', '.join(FAMILIES)}, not {numbers.model_type}")
+    if numbers.activation not in ACTIVATIONS:
+        raise UnsupportedByNativeError(f"it has {', '.join(ACTIVATIONS)}, not {numbers.activation}")
     if numbers.num_heads < 1 or numbers.hidden_size % numbers.num_heads != 0:
-        return None
+        raise UnsupportedByNativeError("the heads do not divide the hidden size")
     norm = Norm("layer", numbers.layer_norm_eps)
     pad = numbers.pad_token_id if numbers.model_type in _ROBERTA else None
     head_size = numbers.hidden_size // numbers.num_heads
@@ -61,3 +66,16 @@ def encoder_of_format_1(numbers: Architecture, *, has_token_types: bool) -> Enco
         blocks=tuple(Block(i, "post", norm, True, attention, ffn) for i in range(numbers.num_layers)),
         final_norm=None,
     )
+
+
+def check_complete(numbers: Architecture, tensors: Container[str]) -> None:
+    """In format 1 no product is without its bias, which a spec may leave out as zero.
+
+    Raises:
+        UnsupportedByNativeError: one is missing.
+    """
+    for i in range(numbers.num_layers):
+        for product in _BIASES:
+            name = f"layers.{i}.{product}.bias"
+            if name not in tensors:
+                raise UnsupportedByNativeError(f"the bundle has no tensor {name}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
 from embedrt.errors import InputError, NonFiniteError, OptionError, TokenLimitError
-from embedrt.executors import Executor, TokenBatch
+from embedrt.executors import Executor, TokenBatch, Want
 from embedrt.options import EncodeOptions
 from embedrt.pooling import Head, l2_normalize, pool
 from embedrt.threads import one_ahead
@@ -22,6 +22,8 @@ _NOT_FINITE = (
     "its vector holds NaN or infinity; this variant ({variant}) does not hold this model's values, use fp32, "
     "and report the text"
 )
+
+_ONE_ROW: dict[tuple[str, ...], Want] = {("cls",): "first", ("lasttoken",): "last"}
 
 
 @dataclass(frozen=True)
@@ -192,9 +194,9 @@ class WindowRunner:
         if options.output_value != "sentence_embedding":
             return self._hidden(token_ids, executor)
         batch = _batch(token_ids)
-        if self.pooling == ("cls",) and self._prompt_rows(options) == 0:
-            first = executor.run(batch, first_token_only=True)
-            return list(self.head(first, unnormalized=options.unnormalized))
+        want = _ONE_ROW.get(self.pooling)
+        if want == "last" or (want is not None and self._prompt_rows(options) == 0):
+            return list(self.head(executor.run(batch, want=want), unnormalized=options.unnormalized))
         return list(self.pool(executor.run(batch), batch.offsets, options))
 
     def _hidden(self, token_ids: Sequence[NDArray[np.int32]], executor: Executor) -> list[NDArray[np.float32]]:

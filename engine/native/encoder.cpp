@@ -17,13 +17,11 @@ namespace {
 
 constexpr int MAX_THREADS = 1024;
 
-// Position of every token: counted from the text's start, or as RoBERTa counts, without pad tokens. Returns the number of
-// positions up to the last one.
-int number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
+// Position of every token: counted from the text's start, or as RoBERTa counts, without pad tokens.
+void number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
     out.resize(static_cast<size_t>(batch.num_tokens()));
     const bool table = model.num_positions > 0;
     const int limit = table ? model.num_positions : model.max_tokens < 0 ? INT32_MAX : model.max_tokens + model.first_position();
-    int most = 0;
     for (int text = 0; text < batch.num_texts; text++) {
         int next = model.first_position();
         for (int t = batch.offsets[text]; t < batch.offsets[text + 1]; t++) {
@@ -39,10 +37,8 @@ int number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
                                             " tokens, the model has positions for " +
                                             std::to_string(limit - model.first_position()));
             out[static_cast<size_t>(t)] = position;
-            most = std::max(most, position + 1);
         }
     }
-    return most;
 }
 
 void check(const Batch& batch) {
@@ -86,10 +82,10 @@ Lanes& Encoder::lanes() {
 void Encoder::run(const Batch& batch, float* out) {
     check(batch);
     const Lanes::Turn lane(lanes());
-    const int positions = number(model_, batch, lane->workspace.positions);
+    number(model_, batch, lane->workspace.positions);
     int longest = 0;
     for (int i = 0; i < batch.num_texts; i++) longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);
-    lane->workspace.tables.grow(model_, longest, positions);
+    lane->workspace.tables.grow(model_, longest);
     Pass pass(*this, lane->workspace, lane->pool, batch, &lane->profile);
     lane->pool.run([&pass](int thread) { pass.body(thread); });
     const int rows = batch.want == Want::all ? batch.num_tokens() : batch.num_texts;

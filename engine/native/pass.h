@@ -69,7 +69,8 @@ class Pass {
     void keep_remainder(const Step& step, const Run& run, Share share);
     void add_remainder(const Step& step, const Run& run, Share share);
     void finish_heads(const Step& step, const Run& run, Share share);
-    void finish_row(const Block& block, float* row, int position);
+    void finish_row(const Block& block, float* row, int place);
+    int place_in_text(int row) const;
 
     Floats floats(const Run& run, Rows rows) const;
     Bytes bytes(const Run& run, Rows rows) const { return rows == Rows::wide ? run.inner : run.rows; }

@@ -80,16 +80,21 @@ void Pass::finish_heads(const Step& step, const Run& run, Share share) {
     for (int i = part_of(run.count, share.part, share.parts); i < part_of(run.count, share.part + 1, share.parts); i++) {
         const auto r = static_cast<size_t>(i);
         float* row = rows.data + r * rows.stride;
-        finish_row(*step.block, row, w_.positions[static_cast<size_t>(run.from + i)]);
+        finish_row(*step.block, row, place_in_text(run.from + i));
         if (k_.attention.bfloat16)
             k_.narrow_row(row, step.block->looks.width(),
                           reinterpret_cast<uint16_t*>(run.heads) + r * static_cast<size_t>(widths_.heads));
     }
 }
 
-void Pass::finish_row(const Block& block, float* row, int position) {
+// Of a row of the batch.
+int Pass::place_in_text(int row) const {
+    return row - *std::prev(std::upper_bound(text_starts_.begin(), text_starts_.end(), row));
+}
+
+void Pass::finish_row(const Block& block, float* row, int place) {
     const Looks& looks = block.looks;
-    const float* turn = looks.rotary < 0 ? nullptr : w_.tables.turn(looks.rotary, position);
+    const float* turn = looks.rotary < 0 ? nullptr : w_.tables.turn(looks.rotary, place);
     for (int head = 0; head < looks.heads + looks.kv_heads; head++, row += looks.head_size) {
         const Norm& norm = head < looks.heads ? block.weights->query_norm : block.weights->key_norm;
         if (norm) norm(k_, row, row);

@@ -5,17 +5,17 @@
 
 namespace embedrt {
 
-void Tables::grow(const Model& model, int longest, int positions) {
-    if (positions > positions_) {
-        positions_ = std::max(positions, 2 * positions_);
+void Tables::grow(const Model& model, int longest) {
+    if (longest > places_) {
+        places_ = std::max(longest, 2 * places_);
         turns_.clear();
         for (const Rotary& rotary : model.rotaries) {
             const auto pairs = static_cast<size_t>(rotary.pairs);
-            Turns turns{2 * pairs, Array<float>(static_cast<size_t>(positions_) * 2 * pairs)};
-            for (int position = 0; position < positions_; position++)
+            Turns turns{2 * pairs, Array<float>(static_cast<size_t>(places_) * 2 * pairs)};
+            for (int place = 0; place < places_; place++)
                 for (size_t j = 0; j < pairs; j++) {
-                    float* turn = turns.data.data() + static_cast<size_t>(position) * 2 * pairs;
-                    const double angle = static_cast<float>(position) * rotary.frequencies[j];  // as float32 has it
+                    float* turn = turns.data.data() + static_cast<size_t>(place) * 2 * pairs;
+                    const double angle = static_cast<float>(place) * rotary.frequencies[j];  // as float32 has it
                     turn[j] = static_cast<float>(std::cos(angle));
                     turn[pairs + j] = static_cast<float>(std::sin(angle));
                 }

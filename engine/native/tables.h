@@ -10,13 +10,13 @@ namespace embedrt {
 
 class Tables {
    public:
-    // Makes them reach for texts of `longest` tokens with positions under `positions`.
-    void grow(const Model& model, int longest, int positions);
+    // Makes them reach for texts of `longest` tokens.
+    void grow(const Model& model, int longest);
 
-    // Of one rotary: (positions, 2 pairs), cosines and then sines.
-    const float* turn(int rotary, int position) const {
+    // Of one rotary: of a token's place in its text: (2 pairs,), cosines and then sines.
+    const float* turn(int rotary, int place) const {
         const Turns& turns = turns_[static_cast<size_t>(rotary)];
-        return turns.data.data() + static_cast<size_t>(position) * turns.width;
+        return turns.data.data() + static_cast<size_t>(place) * turns.width;
     }
     // What the scores of a head get by distance: bias(...)[distance]; the next head's are bias_stride() behind.
     const float* bias(int bias, int head) const {
@@ -31,7 +31,7 @@ class Tables {
     };
     std::vector<Turns> turns_;
     std::vector<Array<float>> biases_;
-    int positions_ = 0;
+    int places_ = 0;
     size_t reach_ = 0;  // distances of the biases on either side, and more for the kernels to read
 };
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from embedrt.errors import DependencyError
-from embedrt.executors import native
+from embedrt.executors import library, native
 
 ISAS = ("avx512bf16", "avx512vnni", "avx2", "portable")
 
 if "EMBEDRT_TEST_LIBRARY" in os.environ:
-    native.LIBRARY = Path(os.environ["EMBEDRT_TEST_LIBRARY"])
+    library.LIBRARY = Path(os.environ["EMBEDRT_TEST_LIBRARY"])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from embedrt.executors.native import load_library
 
-STORE, ACTIVATE, RESIDUAL, ACCUMULATE = range(4)
-GELU_ERF, GELU_TANH, RELU = range(3)
+STORE, ACTIVATE, RESIDUAL, ACCUMULATE, _, GATE = range(6)
+GELU_ERF, GELU_TANH, RELU, SILU, QUICK_GELU = range(5)
+LAYER, RMS = 1, 2
+FAR = 1 << 30  # keys that a query sees on either side: all
 NARROW = ("avx512bf16",)  # attention in bfloat16: roundings of it flip, as those to 8 bits do
 
 Floats = NDArray[np.float32]
@@ -34,7 +36,7 @@ def _as_c(value: Any) -> Any:
         assert value.flags.c_contiguous
         return value.ctypes.data_as(ctypes.c_void_p)
     if isinstance(value, float):
-        return ctypes.c_float(value)
+        return ctypes.c_float(value)  # a double is given as such
     return value.encode() if isinstance(value, str) else value
 
 
@@ -46,10 +48,18 @@ def quantize(isa: str, x: Floats, zero: int) -> tuple[NDArray[np.int16], Floats]
     return rows, scale
 
 
-def layer_norm(isa: str, x: Floats, gamma: Floats, beta: Floats, epsilon: float) -> Floats:
-    """Over the last axis."""
+def norm(isa: str, kind: int, x: Floats, gamma: Floats, beta: Floats, epsilon: float) -> Floats:
+    """A LAYER norm or an RMS norm, over the last axis."""
     out = np.array(x, np.float32, order="C")
-    _call("embedrt_kernel_layer_norm", isa, out, *out.shape, gamma, beta, epsilon)
+    _call("embedrt_kernel_norm", isa, kind, out, *out.shape, gamma, beta, epsilon)
+    return out
+
+
+def rotate(isa: str, x: Floats, turn: Floats, *, interleaved: bool) -> Floats:
+    """Rows (T, d), each turned by its cosines and sines, turn (T, 2, F)."""
+    out = np.array(x, np.float32, order="C")
+    turn = np.ascontiguousarray(turn, np.float32)
+    _call("embedrt_kernel_rotate", isa, out, *out.shape, turn.shape[2], int(interleaved), turn)
     return out
 
 
@@ -68,33 +78,55 @@ def product(
     restore: Floats | None = None,
     repeat: int = 1,
 ) -> tuple[Floats, Floats, float]:
-    """The product with its epilogue, what goes to the rest beyond column `main`, and the seconds of the fastest run."""
+    """The product with its epilogue, the few columns from `main` on, and the seconds of the fastest run.
+
+    Of a GATE, the weight has the gate's columns first, then those of what it lets through.
+    """
     x = np.ascontiguousarray(x, np.float32)
     (rows, k), n = x.shape, weight.shape[1]
-    main = n if main is None else main
+    columns = n // 2 if epilogue == GATE else n
+    main = columns if main is None else main
     result = np.full((rows, main), np.nan, np.float32) if out is None else np.array(out, np.float32)
-    rest = np.full((rows, n - main), np.nan, np.float32)
+    few = np.full((rows, columns - main), np.nan, np.float32)
     seconds = ctypes.c_double()
     _call(
         "embedrt_kernel_product", isa, x, rows, k, n, zero, np.ascontiguousarray(weight), scale, bias, restore,
-        epilogue, activation, main, result, rest, repeat, ctypes.byref(seconds),
+        epilogue, activation, main, result, few, repeat, ctypes.byref(seconds),
     )  # fmt: skip
-    return result, rest, seconds.value
+    return result, few, seconds.value
 
 
-def attention(isa: str, q: Floats, k: Floats, v: Floats, first: int = 0, last: int | None = None) -> Floats:
-    """Of one head, for the query rows [first, last)."""
-    return time_attention(isa, q, k, v, first, len(q) if last is None else last, 1)[0]
+def attention(
+    isa: str, q: Floats, k: Floats, v: Floats, first: int = 0, last: int | None = None, **seen: Any
+) -> Floats:
+    """For the query rows [first, last): q (n, d) of one head, or (n, heads, d) of heads that share k and v (n, d)."""
+    return time_attention(isa, q, k, v, first, len(q) if last is None else last, 1, **seen)[0]
 
 
 def time_attention(
-    isa: str, q: Floats, k: Floats, v: Floats, first: int, last: int, repeat: int
+    isa: str,
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    first: int,
+    last: int,
+    repeat: int,
+    *,
+    scale: float | None = None,
+    before: int = FAR,
+    after: int = FAR,
+    bias: Floats | None = None,
 ) -> tuple[Floats, float]:
-    """The same, and the seconds of the fastest run."""
-    out = np.full((last - first, q.shape[1]), np.nan, np.float32)
-    arrays = (np.ascontiguousarray(a, np.float32) for a in (q, k, v))
-    seconds = ctypes.c_double()
-    _call("embedrt_kernel_attention", isa, *arrays, *q.shape, first, last, out, repeat, ctypes.byref(seconds))
+    """The same, and the seconds of the fastest run; bias (heads, 2 n - 1) by distance."""
+    n, heads, size = len(q), 1 if q.ndim == 2 else q.shape[1], q.shape[-1]
+    out = np.full((last - first, *q.shape[1:]), np.nan, np.float32)
+    arrays = [np.ascontiguousarray(a, np.float32) for a in (q, k, v)]
+    bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
+    seconds, factor = ctypes.c_double(), ctypes.c_double(size**-0.5 if scale is None else scale)
+    _call(
+        "embedrt_kernel_attention", isa, *arrays, n, heads, size, first, last, factor, before, after, bias, out, repeat,
+        ctypes.byref(seconds),
+    )  # fmt: skip
     return out, seconds.value
 
 

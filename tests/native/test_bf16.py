@@ -10,10 +10,11 @@ import pytest
 
 from embedrt import Embedder
 from embedrt.errors import OptionError, UnsupportedByNativeError
-from embedrt.executors.native import NativeExecutor
+from embedrt.executors.native import NativeExecutor, encoder_of
 from embedrt.opening import open_bundle
-from tests.native import made, twin
+from tests.native import made
 from tests.native.made import Shape
+from tests.native.twin_encoder import Twin
 
 EVERY = frozenset({"qkv", "attention_output", "ffn_up", "ffn_down", "embeddings"})
 SHAPES = {
@@ -36,16 +37,16 @@ def has_bf16(native_isas: dict[str, bool]) -> None:
 def test_it_is_the_twins_but_for_roundings_that_flip(name: str, tmp_path: Path) -> None:
     shape = SHAPES[name]
     bundle = made.write_bundle(tmp_path / "bundle", shape, variant="fp32")
-    tensors, numbers = made.make_tensors(shape), bundle.manifest.architecture
-    batch = made.random_batch(LENGTHS, numbers.vocab_size)
+    tensors, spec = made.make_tensors(shape), encoder_of(bundle, "bf16")
+    batch = made.random_batch(LENGTHS, spec.vocab_size)
     texts = [made.text(batch, i).token_ids for i in range(len(LENGTHS))]
     executor = NativeExecutor(bundle, "bf16", num_threads=2)
     hidden = executor.run(batch)
-    exact = np.concatenate([twin.encode(numbers, tensors, ids) for ids in texts])
-    narrow = np.concatenate([twin.encode(numbers, tensors, ids, True, True) for ids in texts])
+    exact = np.concatenate([Twin(spec, tensors)(ids) for ids in texts])
+    narrow = np.concatenate([Twin(spec, tensors, True, True)(ids) for ids in texts])
     assert np.abs(hidden - narrow).mean() < 0.5 * np.abs(narrow - exact).mean()
     assert np.abs(hidden - exact).max() < 0.2
-    np.testing.assert_array_equal(executor.run(batch, first_token_only=True), hidden[batch.offsets[:-1]])
+    np.testing.assert_array_equal(executor.run(batch, want="first"), hidden[batch.offsets[:-1]])
     alone = np.concatenate([executor.run(made.text(batch, i)) for i in range(len(LENGTHS))])
     np.testing.assert_array_equal(alone, hidden)
     executor.close()

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from embedrt import Embedder
 from embedrt.errors import ExecutorError
 from embedrt.executors import TokenBatch
-from embedrt.executors.native import NativeExecutor
+from embedrt.executors.native import NativeExecutor, encoder_of
 from embedrt.opening import open_bundle
 from tests.native import door, made, twin
 from tests.native.made import Shape
+from tests.native.twin_encoder import Twin
 
 SHAPES = {
     "bert": Shape(),
@@ -51,21 +52,22 @@ def cosine(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 @pytest.mark.parametrize("name", SHAPES)
 def test_one_layer_is_the_twins(isa: str, name: str, tmp_path: Path) -> None:
     bundle = made.write_bundle(tmp_path / "bundle", SHAPES[name])
-    tensors, numbers = twin.read_tensors(bundle), bundle.manifest.architecture
-    batch = made.random_batch(LENGTHS, numbers.vocab_size)
+    batch = made.random_batch(LENGTHS, bundle.manifest.architecture.vocab_size)
     executor = NativeExecutor(bundle, "int8", num_threads=2, isa=isa)
     hidden = executor.run(batch)
     narrow = isa in door.NARROW
     texts = [made.text(batch, i).token_ids for i in range(len(LENGTHS))]
     settings = {"first_value_twice": SHAPES[name].twice, "activation_zero": SHAPES[name].activation_zero}
-    wanted = np.concatenate([twin.encode(numbers, tensors, ids, narrow, narrow, **settings) for ids in texts])
+    encode = Twin(encoder_of(bundle, "int8"), twin.read_tensors(bundle), narrow, narrow, **settings)
+    wanted = np.concatenate([encode(ids) for ids in texts])
     errors = np.abs(hidden - wanted).max(axis=1)
     if narrow:
         assert np.abs(hidden - wanted).mean() < 3e-3
     else:
         assert (errors < 2e-5).mean() > 0.7, "more than a flip in a few rows, or in one that its text attends to"
     assert errors.max() < 0.2
-    np.testing.assert_array_equal(executor.run(batch, first_token_only=True), hidden[batch.offsets[:-1]])
+    np.testing.assert_array_equal(executor.run(batch, want="first"), hidden[batch.offsets[:-1]])
+    np.testing.assert_array_equal(executor.run(batch, want="last"), hidden[batch.offsets[1:] - 1])
     executor.close()
 
 
@@ -74,7 +76,7 @@ def test_roberta_does_not_count_pad_tokens(isa: str, tmp_path: Path) -> None:
     ids = np.array([0, 7, 1, 9, 1, 1, 12], np.int32)
     executor = NativeExecutor(bundle, "int8", num_threads=1, isa=isa)
     hidden = executor.run(TokenBatch(ids, np.array([0, len(ids)], np.int32)))
-    wanted = twin.encode(bundle.manifest.architecture, twin.read_tensors(bundle), ids, isa in door.NARROW)
+    wanted = Twin(encoder_of(bundle, "int8"), twin.read_tensors(bundle), isa in door.NARROW)(ids)
     assert np.median(np.abs(hidden - wanted)) < 1e-5
     executor.close()
 
@@ -103,8 +105,10 @@ def test_bits_depend_on_nothing_but_the_text(
             np.cumsum([0, *(lengths[i] for i in order)]).astype(np.int32),
         )
         np.testing.assert_array_equal(several.run(shuffled), np.concatenate([alone[i] for i in order]))
-        first = several.run(batch, first_token_only=True)
+        first = several.run(batch, want="first")
         np.testing.assert_array_equal(first, np.stack([rows[0] for rows in alone]))
+        last = several.run(batch, want="last")
+        np.testing.assert_array_equal(last, np.stack([rows[-1] for rows in alone]))
         one.close()
         several.close()
 

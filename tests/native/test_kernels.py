@@ -131,18 +131,24 @@ def test_epilogues(isa: str, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "function"),
-    [(door.GELU_ERF, twin.gelu_erf), (door.GELU_TANH, twin.gelu_tanh), (door.RELU, twin.relu)],
+    [
+        (door.GELU_ERF, twin.gelu_erf),
+        (door.GELU_TANH, twin.gelu_tanh),
+        (door.RELU, twin.relu),
+        (door.SILU, twin.silu),
+        (door.QUICK_GELU, twin.quick_gelu),
+    ],
 )
 def test_activations(isa: str, kind: int, function) -> None:
-    """Over the whole range, through a float32 product with the identity; the last 16 columns go to the rest."""
+    """Over the whole range, through a float32 product with the identity; the last 16 columns go to the few."""
     x = np.concatenate([np.linspace(-9, 9, 16 * 500), np.linspace(-300, 300, 160), np.zeros(16)]).astype(np.float32)
     x = x.reshape(-1, 16)
     x = np.concatenate([x, x[::-1]], axis=1)
-    got, rest, _ = door.product(
+    got, few, _ = door.product(
         isa, x, np.eye(32, dtype=np.float32), None, np.zeros(32, np.float32),
         epilogue=door.ACTIVATE, activation=kind, main=16,
     )  # fmt: skip
-    both = np.concatenate([got, rest], axis=1)
+    both = np.concatenate([got, few], axis=1)
     # 3e-7 of the argument: a few roundings of erf or tanh, times x
     error = np.abs(both - function(x.astype(np.float64))) / np.maximum(1, np.abs(x))
     assert error.max() < 3e-7, (error.max(), x.ravel()[error.argmax()])
@@ -154,14 +160,14 @@ def test_layer_norm(isa: str) -> None:
         x[1] = 0
         x[2] += 100
         x[3, 7] = 1e4
-        got = door.layer_norm(isa, x, gamma, beta, 1e-5)
+        got = door.norm(isa, door.LAYER, x, gamma, beta, 1e-5)
         close(got, twin.layer_norm(x.astype(np.float64), gamma, beta, 1e-5), 400)  # row 2 loses 7 bits to its mean
 
 
 def test_layer_norm_keeps_nan(isa: str) -> None:
     x = some((3, 64), 1)
     x[1, 3] = np.nan
-    got = door.layer_norm(isa, x, np.ones(64, np.float32), np.zeros(64, np.float32), 1e-5)
+    got = door.norm(isa, door.LAYER, x, np.ones(64, np.float32), np.zeros(64, np.float32), 1e-5)
     assert np.isnan(got).all(axis=1).tolist() == [False, True, False]
 
 
@@ -238,3 +244,106 @@ def test_the_door_refuses_what_the_kernels_do_not_take(native_isas: dict[str, bo
         door.quantize("sse9", some((1, 16), 1), 128)
     with pytest.raises(door.KernelError, match="multiples of 16"):
         door.quantize("portable", some((1, 20), 1), 128)
+
+
+def test_rms_norm(isa: str) -> None:
+    for width in (16, 48, 384, 1024):
+        x, gamma, beta = some((5, width), 1, 4), some((width,), 2), some((width,), 3)
+        x[1] = 0
+        x[3, 7] = 1e4
+        got = door.norm(isa, door.RMS, x, gamma, beta, 1e-5)
+        close(got, twin.rms_norm(x.astype(np.float64), gamma, beta, 1e-5))
+        x[2, 3] = np.nan
+        got = door.norm(isa, door.RMS, x, gamma, beta, 1e-5)
+        assert np.isnan(got).all(axis=1).tolist() == [i == 2 for i in range(5)]
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("width", "pairs"), [(64, 32), (64, 8), (80, 40), (256, 128), (48, 1), (48, 17)])
+def test_rotation(native_isas: dict[str, bool], width: int, pairs: int, interleaved: bool) -> None:
+    """Each number by itself, so that all instruction sets give the same bits."""
+    x, angles = some((7, width), 1), some((7, pairs), 2, 100).astype(np.float64)
+    turn = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    isas = [name for name, available in native_isas.items() if available]
+    turned = [door.rotate(isa, x, turn, interleaved=interleaved) for isa in isas]
+    close(turned[0], twin.rotate(x, turn, interleaved=interleaved), 8)
+    for one in turned:
+        np.testing.assert_array_equal(one, turned[0])
+        np.testing.assert_array_equal(one[:, 2 * pairs :], x[:, 2 * pairs :])
+
+
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_gates_of_all_tiles_and_tails(isa: str, kind: str, rows: int) -> None:
+    """Half a panel is 8 or 32 columns."""
+    k = 48
+    for columns in (16, 32, 48, 80, 112):
+        x, main = some((rows, k), rows), columns if columns < 48 else columns - 16
+        weight: NDArray = some((k, 2 * columns), 4)
+        scale, bias = None, some((2 * columns,), 5)
+        if kind == "int8":
+            weight, scale, bias = int8_weight(k, 2 * columns, 4)
+        value = twin.product(x, 128, weight, scale) + bias
+        wanted = twin.silu(value[:, :columns]) * value[:, columns:]
+        got, few, _ = door.product(
+            isa, x, weight, scale, bias, epilogue=door.GATE, activation=door.SILU, main=main
+        )  # fmt: skip
+        close(np.concatenate([got, few], axis=1), wanted, 64)
+
+
+def seen_keys(n: int, before: int, after: int) -> NDArray[np.bool_]:
+    far = np.arange(n)[None] - np.arange(n)[:, None]
+    return (far >= -before) & (far <= after)
+
+
+def biases(heads: int, n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """By distance (heads, 2 n - 1), and as the scores get them (heads, n, n)."""
+    table = some((heads, 2 * n - 1), seed)
+    return table, table[:, np.arange(n)[None] - np.arange(n)[:, None] + n - 1]
+
+
+@pytest.mark.parametrize(("before", "after"), [(door.FAR, 0), (0, 0), (3, 3), (64, 64), (63, 0), (17, 200)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_to_some_keys(isa: str, before: int, after: int, biased: bool) -> None:
+    """Causal, windows shorter and longer than panels; of several heads that share keys."""
+    heads, size = 2, 48
+    for n in (1, 6, 7, 16, 17, 64, 65, 150):
+        q, k, v = some((n, heads, size), n), some((n, size), n + 1), some((n, size), n + 2)
+        table, wanted_bias = biases(heads, n, 3) if biased else (None, [None] * heads)
+        got = door.attention(isa, q, k, v, before=before, after=after, bias=table, scale=0.1)
+        narrow, factor = isa in door.NARROW, float(np.log2(np.e)) * 0.1
+        for h in range(heads):
+            wanted = twin.attention(
+                q[:, h].astype(np.float64), k, v, narrow,
+                factor=factor, bias=wanted_bias[h], seen=seen_keys(n, before, after),
+            )  # fmt: skip
+            close(got[:, h], wanted, 2**-8 / 6e-8 if narrow else 64)
+
+
+@pytest.mark.parametrize(("before", "after"), [(door.FAR, 0), (9, 9), (70, 0), (door.FAR, door.FAR)])
+def test_bits_of_a_query_do_not_depend_on_those_beside_it(isa: str, before: int, after: int) -> None:
+    """Nor on where the keys begin that were packed for them."""
+    n = 200
+    q, k, v = (some((n, 64), seed) for seed in (1, 2, 3))
+    table, _ = biases(1, n, 4)
+    whole = door.attention(isa, q, k, v, before=before, after=after, bias=table)
+    for first, last in ((0, 1), (6, 12), (7, 9), (63, 66), (131, 200), (199, 200)):
+        part = door.attention(isa, q, k, v, first, last, before=before, after=after, bias=table)
+        np.testing.assert_array_equal(part, whole[first:last])
+
+
+def test_keys_that_are_not_seen_do_nothing(isa: str) -> None:
+    """What comes behind a token leaves a causal text's bits as they are, and so does where the text ends."""
+    q, k, v = (some((90, 64), seed, 3) for seed in (1, 2, 3))
+    causal = door.attention(isa, q, k, v, after=0)
+    np.testing.assert_array_equal(door.attention(isa, q[:70], k[:70], v[:70], after=0), causal[:70])
+    changed_k, changed_v = k.copy(), v.copy()
+    changed_k[70:], changed_v[70:] = 50, -50
+    np.testing.assert_array_equal(door.attention(isa, q, changed_k, changed_v, after=0)[:70], causal[:70])
+
+
+@pytest.mark.parametrize("head_size", [160, 256])
+def test_wide_heads(isa: str, head_size: int) -> None:
+    for n in (1, 7, 65):
+        q, k, v = (some((n, head_size), seed) for seed in (n, n + 1, n + 2))
+        close_attention(isa, q, k, v, 64)

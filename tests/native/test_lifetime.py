@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embedrt import Embedder
 from embedrt.errors import ExecutorError
-from embedrt.executors import Executor, TokenBatch, native
+from embedrt.executors import Executor, TokenBatch, library
 from embedrt.executors.native import NativeExecutor
 from embedrt.executors.onnxruntime import OnnxRuntimeExecutor
 from embedrt.opening import open_bundle
@@ -174,8 +174,8 @@ PROGRAM = """
 import atexit, os, pathlib, signal, sys, threading, time
 import numpy as np
 from embedrt.opening import open_bundle
-from embedrt.executors import TokenBatch, native
-native.LIBRARY = pathlib.Path(sys.argv[1])
+from embedrt.executors import TokenBatch, library, native
+library.LIBRARY = pathlib.Path(sys.argv[1])
 threads = int(sys.argv[3])
 executor = native.NativeExecutor(open_bundle(sys.argv[2]), "int8", num_threads=threads, available=4)
 batch = TokenBatch(np.arange(3, 73, dtype=np.int32), np.array([0, 50, 70], np.int32))
@@ -189,7 +189,7 @@ for _ in range(3):
 
 
 def run_program(root: Path, rest: str, threads: int) -> None:
-    arguments = [str(native._find_library()), str(root), str(threads)]
+    arguments = [str(library._find_library()), str(root), str(threads)]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM + rest, *arguments], capture_output=True, text=True, timeout=60 + STRESS_S
     )

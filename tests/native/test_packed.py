@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedrt import Embedder
 from embedrt.bundle import Bundle
-from embedrt.executors import native, packed
+from embedrt.executors import library, native, packed
 from embedrt.executors.native import NativeExecutor
 from embedrt.executors.packed import PackedFile
 from embedrt.opening import open_bundle
@@ -172,14 +172,14 @@ def test_several_processes_write_it_once(bundle: Bundle) -> None:
 def test_a_process_that_is_killed_while_it_writes_leaves_no_file(bundle: Bundle, tmp_path: Path) -> None:
     """It is killed between the data and the rename; the next one is not kept waiting, and writes the file."""
     program = (
-        "import os, pathlib, sys, time; from embedrt.executors import native, packed\n"
+        "import os, pathlib, sys, time; from embedrt.executors import library, native, packed\n"
         "from embedrt.opening import open_bundle\n"
-        "native.LIBRARY = pathlib.Path(sys.argv[3])\n"
+        "library.LIBRARY = pathlib.Path(sys.argv[3])\n"
         "packed.os.fsync = lambda _: (open(sys.argv[2], 'w').close(), time.sleep(60))\n"
         "native.NativeExecutor(open_bundle(sys.argv[1]), 'int8', num_threads=1, packed_cache=True)\n"
     )
     reached = tmp_path / "reached"
-    arguments = [str(bundle.root), str(reached), str(native.LIBRARY)]
+    arguments = [str(bundle.root), str(reached), str(library.LIBRARY)]
     process = subprocess.Popen([sys.executable, "-c", program, *arguments])
     try:
         deadline = time.monotonic() + 60

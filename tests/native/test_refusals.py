@@ -21,7 +21,7 @@ from embedrt.errors import (
     OptionError,
     UnsupportedByNativeError,
 )
-from embedrt.executors import TokenBatch, choice, native
+from embedrt.executors import TokenBatch, choice, library, native
 from embedrt.executors.native import NativeExecutor
 from embedrt.opening import open_bundle
 from tests.native import made
@@ -60,7 +60,7 @@ def with_tensor(bundle: Bundle, name: str, /, **fields: Any) -> Bundle:
     [
         ({"model_type": "mpnet"}, "it runs bert, distilbert, .*, not mpnet"),
         ({"activation": "silu"}, "not silu"),
-        ({"num_heads": 4}, "heads are 16 wide, .* from 32 to 128"),
+        ({"num_heads": 4}, "heads are 16 wide, .* from 32 to 256"),
         ({"num_heads": 3}, "heads do not divide"),
         ({"hidden_size": 72}, "the hidden size is 72, .* multiples of 16"),
         ({"num_layers": 2}, "no tensor layers.1.qkv.bias"),
@@ -189,7 +189,7 @@ def test_auto_falls_back_to_onnxruntime_and_says_why(
     with Embedder(tiny_bundle, variant="fp32", num_threads=1) as embedder:
         assert embedder.executor == "onnxruntime"
         assert "int8 and bf16, not fp32" in embedder.executor_reason
-    monkeypatch.setattr(native, "LIBRARY", Path("/nowhere/_native.so"))
+    monkeypatch.setattr(library, "LIBRARY", Path("/nowhere/_native.so"))
     Embedder(tiny_bundle, variant="fp32", num_threads=1).close()
     assert caplog.records == []  # it would not have run there anyway
     for _ in range(2):

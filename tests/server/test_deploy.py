@@ -48,7 +48,7 @@ def test_the_image_is_not_built_without_the_native_module():
     (check,) = re.findall(r"python -c '(.+)'", build)
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    nowhere = "import pathlib, embedrt.executors.native as n; n._find_library = lambda: pathlib.Path('/nowhere'); "
+    nowhere = "import pathlib, embedrt.executors.library as n; n._find_library = lambda: pathlib.Path('/nowhere'); "
     done = subprocess.run([sys.executable, "-c", nowhere + check], capture_output=True, text=True, check=False)
     assert "native module is not installed" in done.stderr
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Executor", "TokenBatch"]
+__all__ = ["Executor", "TokenBatch", "Want"]
+
+Want = Literal["all", "first", "last"]
+"""The rows of a result: all, or each text's first or last."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Executor(Protocol):
     def pads(self) -> bool:
         """Whether a batch costs as if all its texts were as long as the longest."""
 
-    def run(self, batch: TokenBatch, *, first_token_only: bool = False) -> NDArray[np.float32]:
-        """Hidden states (T, H), or only each text's first row (B, H) when `first_token_only`.
+    def run(self, batch: TokenBatch, *, want: Want = "all") -> NDArray[np.float32]:
+        """Hidden states (T, H), or only each text's first or last row (B, H).
 
         Raises:
             ExecutorError: the run failed.

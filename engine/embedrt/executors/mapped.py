@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedrt.bundle import Bundle, TensorEntry
 from embedrt.errors import BundleIntegrityError, UnsupportedByNativeError
 
-DTYPES = {"float32": 0, "int8": 1}
+DTYPES = {"float32": 0, "int8": 1, "int32": 2}
 """What the native module takes, and how it calls them."""
 _HALF = "float16"
 _KNOWN = ", ".join((*DTYPES, _HALF))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle
 from embedrt.errors import DependencyError, ExecutorError
-from embedrt.executors import TokenBatch
+from embedrt.executors import TokenBatch, Want
 from embedrt.executors.devices import PROVIDERS, choose_device
 
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
@@ -95,8 +95,8 @@ class OnnxRuntimeExecutor:
         held._opened()
         return held
 
-    def run(self, batch: TokenBatch, *, first_token_only: bool = False) -> NDArray[np.float32]:
-        """Hidden states (T, H), or each text's first row (B, H)."""
+    def run(self, batch: TokenBatch, *, want: Want = "all") -> NDArray[np.float32]:
+        """Hidden states (T, H), or each text's first or last row (B, H)."""
         session = self._opened()
         padded = pad(batch, self._pad_id)
         arrays = {"input_ids": padded.ids, "attention_mask": padded.mask}
@@ -107,8 +107,10 @@ class OnnxRuntimeExecutor:
         except Exception as exc:  # onnxruntime's exceptions share no base class but Exception
             rows, width = padded.ids.shape
             raise ExecutorError(f"ONNX Runtime failed on {rows} texts of {width} tokens: {exc}") from exc
-        if first_token_only:
+        if want == "first":
             return np.ascontiguousarray(hidden[:, 0])
+        if want == "last":
+            return np.asarray(hidden[np.arange(len(hidden)), np.diff(batch.offsets) - 1])
         return unpad(hidden, padded)
 
     def close(self) -> None:
