@@ -11,7 +11,15 @@ import pytest
 
 from embedrt.executors.native import available_isas, load_library
 
-HEAVY = ("torch", "transformers", "optimum", "onnx", "sentence_transformers", "embedrt_export")
+HEAVY = (
+    "torch",
+    "transformers",
+    "optimum",
+    "onnx",
+    "sentence_transformers",
+    "embedrt_export",
+    "huggingface_hub",
+)
 OPTIONAL = (
     "click", "rich", "matplotlib", "pyarrow", "psutil", "starlette", "uvicorn", "msgspec", "orjson", "lancedb",
     "qdrant_client", "psycopg",

@@ -1,0 +1,63 @@
+"""What README and docs show works: every Python block runs, every command is spelled as the command line has it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from embedrt.cli.app import app
+from tests.docs.markdown import PAGES, ROOT, commands_of, python_of
+
+FILES = ("corpus.txt", "texts.txt", "texts.jsonl", "queries.txt")
+COMMANDS = [(page, arguments) for page in PAGES for arguments in commands_of(page)]
+
+
+@pytest.fixture(scope="module")
+def folder(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the bundles and files that the pages speak of."""
+    plain, instruct = make_bundle("bert"), make_bundle("bert", prompts={"query": "Instruct: {task}\nQuery: "})
+    folder = tmp_path_factory.mktemp("reader")
+    for name, bundle in (("minilm", plain), ("e5-small", plain), ("e5", instruct)):
+        (folder / name).symlink_to(bundle)
+    for name in FILES:
+        (folder / name).write_text('{"text": "a"}\n', encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.name)
+def test_python_runs(page: Path, folder: Path) -> None:
+    program = "texts = ['a', 'b']\n" + python_of(page)
+    environment = {**os.environ, "HOME": str(folder), "ANONYMIZED_TELEMETRY": "False"}
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if "No module named 'keybert'" in done.stderr:
+        pytest.skip("keybert is not installed")
+    assert done.returncode == 0, done.stderr
+
+
+def shown(value: Path | list[str]) -> str:
+    return value.name if isinstance(value, Path) else " ".join(value)[:60]
+
+
+@pytest.mark.parametrize(("page", "arguments"), COMMANDS, ids=shown)
+def test_commands_are_spelled_right(
+    page: Path, arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del page
+    monkeypatch.chdir(folder)
+    context = click.Context(app)
+    name, command, rest = app.resolve_command(context, arguments)
+    assert command is not None
+    with command.make_context(name, rest, parent=context):
+        pass
+
+
+def test_pages_were_found() -> None:
+    assert ROOT / "README.md" in PAGES
+    assert len(COMMANDS) >= 20
