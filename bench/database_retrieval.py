@@ -28,7 +28,6 @@ from embedrt.evaluation.estimate import estimate, mean_of
 from embedrt.evaluation.scores import ndcg
 from embedrt.vectors.nearest import nearest
 
-TOKENIZERS = ("ngram", "icu", "simple")
 E5_PROMPTS = {"query": "query: ", "document": "passage: "}
 
 
@@ -54,6 +53,13 @@ def read(name: str, path: Path) -> Questions:
     return Questions(name, tuple(numbers), tuple(asked), tuple(relevant))
 
 
+def some(asked: Questions, count: int) -> Questions:
+    """At most `count` of the questions, seeded, about all of the paragraphs."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(asked.questions))[:count])
+    questions, relevant = ([values[place] for place in chosen] for values in (asked.questions, asked.relevant))
+    return Questions(asked.name, asked.paragraphs, tuple(questions), tuple(relevant))
+
+
 def data_sets(languages: Sequence[str]) -> list[Questions]:
     """Those that are there."""
     files = {"KorQuAD": DATA / "korquad1_dev" / "KorQuAD_v1.0_dev.json"}
@@ -68,23 +74,24 @@ def scores(model: Embedder, database: Database, asked: Questions, mode: str) -> 
     return ndcg(ranked, [{number: 1.0} for number in asked.relevant])
 
 
-def in_memory(model: Embedder, asked: Questions) -> np.ndarray:
-    """The same without a database."""
-    found = nearest(model.encode_query(asked.questions), model.encode_document(asked.paragraphs), 10)
+def in_memory(model: Embedder, database: Database, asked: Questions) -> np.ndarray:
+    """The same by exact search over the table's vectors, without the database's."""
+    vectors = database.vectors([str(number) for number in range(len(asked.paragraphs))])
+    found = nearest(model.encode_query(asked.questions), vectors, 10)
     return ndcg(found.rows.tolist(), [{number: 1.0} for number in asked.relevant])
 
 
-def row_of(model: Embedder, asked: Questions, folder: Path) -> str:
+def row_of(model: Embedder, asked: Questions, tokenizers: Sequence[str], folder: Path) -> str:
     """A line of the table."""
     entries = [Entry(text, str(number)) for number, text in enumerate(asked.paragraphs)]
     database = open_database(folder / asked.name.replace(" ", "-"), write=True)
     try:
         index(model, database, entries, IndexOptions(ids="number"))
         by_vector = scores(model, database, asked, "vector")
-        if abs(by_vector.mean() - in_memory(model, asked).mean()) > 1e-4:
+        if abs(by_vector.mean() - in_memory(model, database, asked).mean()) > 1e-4:
             sys.exit(f"{asked.name}: the database does not find what exact search in memory does")
         cells = [_shown(by_vector)]
-        for tokenizer in TOKENIZERS:
+        for tokenizer in tokenizers:
             index(model, database, entries, IndexOptions(ids="number", words=tokenizer))
             cells += [_shown(scores(model, database, asked, mode)) for mode in ("words", "both")]
     finally:
@@ -102,17 +109,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--languages", default="en,de,es,zh,ru,ar,th,hi,tr,vi,el,ro", type=lambda text: text.split(","))
+    parser.add_argument("--tokenizers", default="ngram,icu,simple", type=lambda text: text.split(","))
+    parser.add_argument("--questions", type=int, metavar="N", help="take at most so many of each set")
     given = parser.parse_args()
-    found = data_sets(given.languages)
+    found = [some(asked, given.questions or len(asked.questions)) for asked in data_sets(given.languages)]
     if not found:
         sys.exit(f"no published questions in {DATA}")
-    titles = [f"{mode}, {tokenizer}" for tokenizer in TOKENIZERS for mode in ("words", "both")]
+    titles = [f"{mode}, {tokenizer}" for tokenizer in given.tokenizers for mode in ("words", "both")]
     with Embedder(given.bundle) as plain, tempfile.TemporaryDirectory() as folder:
         model = plain.with_options(prompts={**E5_PROMPTS, **plain.prompts})
         print(f"{describe_machine(len(available_cpus())).cpu}, {date.today()}; {given.bundle.name}, {model.variant}\n")
         print(f"| nDCG@10 | questions | vectors | {' | '.join(titles)} |\n|{'---|' * (len(titles) + 3)}", flush=True)
         for asked in found:
-            print(row_of(model, asked, Path(folder)), flush=True)
+            print(row_of(model, asked, given.tokenizers, Path(folder)), flush=True)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ def test_which_is_which(cli, made, lookup_bundle, corpus, tmp_path):
 def test_wrong_wishes(cli, lookup_bundle, corpus, tmp_path, options, code, message):
     error = cli.fails("index", lookup_bundle, corpus, tmp_path / "x.db", *options, code=code)
     assert message in error
+    assert not (tmp_path / "x.db").exists(), "nothing came of it"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +29,7 @@ _ID, _TEXT_HASH, _COLUMNS_HASH = f"{PREFIX}id", f"{PREFIX}text_hash", f"{PREFIX}
 _OWN = (_ID, _TEXT_HASH, _COLUMNS_HASH, "text", "vector")
 _DISTANCES = {"cosine": "cosine", "dot": "dot", "euclidean": "l2"}
 _TYPES: dict[Type, str] = {"text": "string", "integer": "int64", "number": "float64", "boolean": "bool_"}
+_LOCK = ".lock"
 _VECTORS, _WORDS = "vector_index", "text_index"  # names of indexes
 _IDS_PER_DELETE = 1000
 _NPROBES = 32
@@ -54,6 +55,7 @@ class LanceDatabase:
         self._lock: IO[str] | None = None
         self._table: Any = None
         self._connection: Any = None
+        self._is_new = write and not folder.exists()
         if write:
             with self._said():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +151,10 @@ class LanceDatabase:
 
     def close(self) -> None:
         """Let other processes write."""
+        if self._lock is not None and self._is_new and self._table is None:  # nothing came of it
+            with suppress(OSError):
+                (self._folder / _LOCK).unlink()
+                self._folder.rmdir()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -207,7 +213,7 @@ def _import_lancedb() -> Any:
 
 def _locked(folder: Path) -> IO[str]:
     """Keep a second writer away; the lock dies with its process."""
-    lock = (folder / ".lock").open("w")
+    lock = (folder / _LOCK).open("w")
     try:
         hold(lock.fileno(), wait=False)
     except BlockingIOError as exc:
