@@ -72,6 +72,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 """transformers' model_type -> how it is exported. Each has been exported and has passed parity; others fail in tracing,
 or give other vectors in a padded batch (ConvBERT, MobileBERT, Nystromformer, XLM, FlauBERT)."""
 
+_UPGRADE = "pip install --upgrade transformers sentence-transformers"
 _NO_EFFECT = {
     "transformers_version": "which version wrote it",
     "_name_or_path": "where it was loaded from",
@@ -141,17 +142,37 @@ def check_settings(name: str, config: Mapping[str, Any]) -> None:
     against, would be as wrong as the bundle.
 
     Raises:
-        UnsupportedModelError: the message names both versions and the keys.
+        UnsupportedModelError: the message names both versions and the keys, or the architecture is of a later version.
     """
     import transformers
 
+    if config.get("model_type") not in transformers.CONFIG_MAPPING:
+        raise UnsupportedModelError(
+            f"{name}: the architecture {config.get('model_type')!r} is of a later version of transformers than the "
+            f"installed {transformers.__version__}: {_UPGRADE}"
+        )
     unknown = unknown_settings(config, transformers.__version__, _understood(str(config.get("model_type"))))
     if unknown:
         raise UnsupportedModelError(
             f"{name}: config.json was written by transformers {config.get('transformers_version', '(not said)')}, and "
             f"the installed {transformers.__version__} does not know its {', '.join(unknown)}; without "
-            f"{'it' if len(unknown) == 1 else 'them'} the vectors would be wrong. Models that transformers "
-            f"{transformers.__version__.partition('.')[0]} saved can be exported"
+            f"{'it' if len(unknown) == 1 else 'them'} the vectors would be wrong: {_UPGRADE}"
+        )
+
+
+def check_tokenizer(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse a tokenizer_config.json whose class the installed transformers does not have.
+
+    Raises:
+        UnsupportedModelError: version 5 saves what has no class of its own as one that version 4 has not got.
+    """
+    import transformers
+
+    kind = str(config.get("tokenizer_class"))
+    if kind == "TokenizersBackend" and not hasattr(transformers, kind):
+        raise UnsupportedModelError(
+            f"{name}: its tokenizer was saved by transformers 5 ({kind}), which the installed "
+            f"{transformers.__version__} cannot read: {_UPGRADE}"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from embedrt.errors import SourceError
-from embedrt.store.hub import progress_bars
+from embedrt.store.hub import network_errors, progress_bars
 from embedrt_export.checkpoint import FORMATS
 
 SMALL_FILES = ("modules.json", "config_sentence_transformers.json", "README.md")
@@ -68,7 +68,7 @@ def open_repository(model: str, revision: str | None, *, show_progress: bool = F
         siblings = HfApi().model_info(model, revision=revision).siblings or ()
     except (HfHubHTTPError, HFValidationError) as exc:
         raise _refusal(unasked, exc) from exc
-    except OSError:  # no network, or HF_HUB_OFFLINE
+    except (OSError, *network_errors()):  # no network, or HF_HUB_OFFLINE
         unasked.fetch(())  # raises where the cache has no such model
         return unasked
     return Repository(model, revision, tuple(sibling.rfilename for sibling in siblings), show_progress)
@@ -115,7 +115,7 @@ def _translated(repository: Repository, call: Callable[[], _T]) -> _T:
 
     try:
         return call()
-    except (OSError, HFValidationError) as exc:  # the client's errors are OSErrors, and so is a full disk
+    except (OSError, HFValidationError, *network_errors()) as exc:  # most of the client's are OSErrors, as a full disk
         raise _refusal(repository, exc) from exc
 
 

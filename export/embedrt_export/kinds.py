@@ -83,6 +83,7 @@ class SmallFiles:
     config: Mapping[str, Any] = field(default_factory=dict)  # config.json of the first module
     pipeline: Mapping[str, Any] = field(default_factory=dict)  # config_sentence_transformers.json
     transformer: Mapping[str, Any] = field(default_factory=dict)  # sentence_bert_config.json of the first module
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)  # tokenizer_config.json of the first module
     adapter: Mapping[str, Any] | None = None  # adapter_config.json of the first module
 
 

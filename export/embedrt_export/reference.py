@@ -17,6 +17,7 @@ from embedrt.errors import ExportError, OptionError, SourceError, UnsupportedMod
 from embedrt_export.checkpoint import check_complete, tensor_names
 from embedrt_export.kinds import own_code_error
 from embedrt_export.prompts import Family, find_family
+from embedrt_export.requirements import find_outdated, installed_version
 from embedrt_export.source import ModelSource, resolve
 
 # Their position ids begin at pad_token_id + 1, and those below are never used.
@@ -108,7 +109,10 @@ def _load_error(source: ModelSource, exc: Exception) -> ExportError:
     text = str(exc)
     if "trust_remote_code" in text:
         return own_code_error(source.name)
-    return SourceError(f"{source.name} cannot be loaded by sentence-transformers: {text}")
+    outdated = find_outdated(source.saved_by, installed_version)
+    newer = ", ".join(f"{m.name} {m.wanted.removeprefix('>=')} (installed: {m.installed})" for m in outdated)
+    cure = f"; it was saved by {newer}: pip install --upgrade {' '.join(m.name for m in outdated)}" if outdated else ""
+    return SourceError(f"{source.name} cannot be loaded by sentence-transformers: {text}{cure}")
 
 
 def _give_pad_token(model: Any, source: ModelSource, notes: list[str]) -> None:
@@ -122,7 +126,16 @@ def _give_pad_token(model: Any, source: ModelSource, notes: list[str]) -> None:
 def _load_pipeline(source: ModelSource) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(source.path), device="cpu", model_kwargs={"dtype": "float32"})
+    return SentenceTransformer(str(source.path), device="cpu", model_kwargs=_float32())
+
+
+def _float32() -> dict[str, str]:
+    """The option of from_pretrained, whose name is another since 4.56."""
+    import transformers
+    from packaging.version import Version
+
+    renamed = Version(transformers.__version__) >= Version("4.56")
+    return {"dtype" if renamed else "torch_dtype": "float32"}
 
 
 def _load_plain(source: ModelSource, pooling: str | None, family: Family | None, notes: list[str]) -> Any:
@@ -139,7 +152,7 @@ def _load_plain(source: ModelSource, pooling: str | None, family: Family | None,
             )
         pooling = family.pooling
         notes.append(f"pooling {pooling} assumed: the model's files do not say, {family.source} does")
-    encoder = Transformer(str(source.path), model_args={"dtype": "float32"})
+    encoder = Transformer(str(source.path), model_kwargs=_float32())
     modules = [encoder, Pooling(encoder.get_embedding_dimension(), pooling_mode=_split(pooling))]
     if family is not None and family.normalize:
         modules.append(Normalize())
@@ -197,15 +210,20 @@ def _limit(model: Any, source: ModelSource, asked: int | None) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Libraries' chatter off while loading; errors still come as exceptions."""
-    import transformers  # noqa: F401  its import sets the level of its own logger
+    """Libraries' chatter and bars off while loading; errors still come as exceptions."""
+    from transformers.utils import logging as chatter  # its import sets the level of its own logger
 
+    bars = chatter.is_progress_bar_enabled()
     loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    if bars:
+        chatter.disable_progress_bar()
     try:
         yield
     finally:
+        if bars:
+            chatter.enable_progress_bar()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -6,7 +6,7 @@ another one, in an error that names neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ class Misfit:
     """A package that the exporter cannot use as it is installed."""
 
     name: str
-    wanted: str  # the range, e.g. "<4.58,>=4.48"
+    wanted: str  # the range, e.g. ">=4.48"
     installed: str | None  # None: not at all
 
 
@@ -39,7 +39,7 @@ def check_installed() -> None:
         declared = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return  # run from sources that were never installed: nothing says what fits
-    misfits = find_misfits(declared, _installed_version)
+    misfits = find_misfits(declared, installed_version)
     if misfits:
         raise DependencyError(describe(misfits))
 
@@ -56,6 +56,22 @@ def find_misfits(declared: Sequence[str], version_of: Callable[[str], str | None
         if _of_extra(requirement) and not (installed and requirement.specifier.contains(installed, prereleases=True)):
             misfits.append(Misfit(requirement.name, str(requirement.specifier), installed))
     return tuple(misfits)
+
+
+def find_outdated(saved: Mapping[str, str], version_of: Callable[[str], str | None]) -> tuple[Misfit, ...]:
+    """Packages of which a newer version than the installed one saved a model; `saved` has what its files say."""
+    from packaging.version import InvalidVersion, Version
+
+    outdated = []
+    for name, version in saved.items():
+        installed = version_of(name)
+        try:
+            newer = installed is not None and Version(version) > Version(installed)
+        except InvalidVersion:  # whatever somebody wrote there
+            continue
+        if newer:
+            outdated.append(Misfit(name, f">={version}", installed))
+    return tuple(outdated)
 
 
 def describe(misfits: Sequence[Misfit]) -> str:
@@ -78,7 +94,8 @@ def _of_extra(requirement: Requirement) -> bool:
     return marker is not None and marker.evaluate({"extra": EXTRA}) and not marker.evaluate({"extra": ""})
 
 
-def _installed_version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """None where the distribution is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -6,13 +6,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from embedrt.bundle import sha256_of
 from embedrt.errors import SourceError
-from embedrt_export.architectures import check_architecture, check_settings
+from embedrt_export.architectures import check_architecture, check_settings, check_tokenizer
 from embedrt_export.checkpoint import FORMATS, find_checkpoint
 from embedrt_export.hub import SMALL_FILES, open_repository, select_files
 from embedrt_export.kinds import SmallFiles, check_dense, check_kind
@@ -31,6 +31,7 @@ class ModelSource:
     config: dict[str, Any]  # config.json of the encoder
     is_pipeline: bool  # has sentence-transformers' modules.json
     checkpoint: tuple[Path, ...]  # the encoder's weights
+    saved_by: Mapping[str, str] = field(default_factory=dict)  # distribution -> version, as far as the files say
     notes: tuple[str, ...] = ()
 
 
@@ -65,7 +66,8 @@ def resolve(model: str | Path, revision: str | None = None, *, show_progress: bo
     for module in files.modules or ():
         if str(module["type"]).endswith(".Dense"):
             check_dense(name, _optional_json(path / str(module.get("path", "")) / "config.json"))
-    return ModelSource(path, name, revision, dict(files.config), files.modules is not None, checkpoint, notes)
+    is_pipeline = files.modules is not None
+    return ModelSource(path, name, revision, dict(files.config), is_pipeline, checkpoint, _saved_by(files), notes)
 
 
 def sha256_of_weights(source: ModelSource) -> str:
@@ -115,8 +117,16 @@ def _small_files(path: Path) -> SmallFiles:
         config=_optional_json(root / "config.json"),
         pipeline=_optional_json(path / "config_sentence_transformers.json"),
         transformer=_optional_json(root / "sentence_bert_config.json"),
+        tokenizer=_optional_json(root / "tokenizer_config.json"),
         adapter=_read_json(adapter) if adapter.is_file() else None,
     )
+
+
+def _saved_by(files: SmallFiles) -> dict[str, str]:
+    versions = files.pipeline.get("__version__")
+    library = versions.get("sentence_transformers") if isinstance(versions, Mapping) else None
+    said = {"transformers": files.config.get("transformers_version"), "sentence-transformers": library}
+    return {name: str(version) for name, version in said.items() if version}
 
 
 def _check(name: str, files: SmallFiles) -> None:
@@ -129,6 +139,7 @@ def _check(name: str, files: SmallFiles) -> None:
         )
     check_architecture(name, files.config)
     check_settings(name, files.config)
+    check_tokenizer(name, files.tokenizer)
 
 
 def _sha256(path: Path, checkpoint: Sequence[Path], modules: Sequence[Mapping[str, Any]] | None) -> str:

@@ -62,6 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         parts = self.path.partition("?")[0].strip("/").split("/")
+        if len(parts) < 4:  # what else a client asks of its hub
+            return self._refuse(404, "EntryNotFound", "Not found")
         if parts[:2] == ["api", "models"]:
             repo, ref = "/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main"
         else:  # OWNER/NAME/resolve/REF/FILE
@@ -73,7 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {ref}")
         folder = self.commits[commit]
         if parts[0] == "api":
-            return self._send(self._info(repo, commit, folder), {"Content-Type": "application/json"})
+            answer = self._tree(folder) if parts[4:5] == ["tree"] else self._info(repo, commit, folder)
+            return self._send(json.dumps(answer).encode(), {"Content-Type": "application/json"})
         if repo == GATED:
             return self._refuse(401, "GatedRepo", f"Access to model {repo} is restricted")
         file = folder.joinpath(*parts[4:])
@@ -84,10 +87,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.sent.append("/".join((repo, *parts[4:])))
         return self._send(data, {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit})
 
-    def _info(self, repo: str, commit: str, folder: Path) -> bytes:
-        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        siblings = [{"rfilename": name} for name in files]
-        return json.dumps({"id": repo, "sha": commit, "private": False, "tags": [], "siblings": siblings}).encode()
+    def _info(self, repo: str, commit: str, folder: Path) -> dict[str, object]:
+        siblings = [{"rfilename": entry["path"]} for entry in self._tree(folder)]
+        return {"id": repo, "sha": commit, "private": False, "tags": [], "siblings": siblings}
+
+    def _tree(self, folder: Path) -> list[dict[str, object]]:
+        """What clients since 2.0 ask for besides."""
+        return [
+            {"type": "file", "path": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "oid": "0" * 40}
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        ]
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         self._send(b"{}", {"X-Error-Code": code, "X-Error-Message": message}, status)

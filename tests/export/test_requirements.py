@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from embedrt import DependencyError
 from embedrt_export import requirements
-from embedrt_export.requirements import Misfit, check_installed, describe, find_misfits
+from embedrt_export.requirements import Misfit, check_installed, describe, find_misfits, find_outdated
 
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 DECLARED = [
     "numpy>=1.26",
     "torch>=2.4; extra == 'export'",
-    "transformers<4.58,>=4.48; extra == 'export'",
-    "optimum-onnx<0.2,>=0.1.0; extra == 'export'",
-    "sentence-transformers<6,>=5.4; extra == 'export'",
+    "transformers>=4.48; extra == 'export'",
+    "sentence-transformers>=5.4; extra == 'export'",
+    "onnx<2,>=1.17; extra == 'export'",
     "pyarrow>=15; extra == 'parquet'",
     "tomli; python_version < '3' and extra == 'export'",
 ]
 FITTING = {
-    "numpy": "2.0", "torch": "2.13.0+cpu", "transformers": "4.57.6", "optimum-onnx": "0.1.0",
-    "sentence-transformers": "5.7.0",
+    "numpy": "2.0", "torch": "2.13.0+cpu", "transformers": "5.24.0", "sentence-transformers": "6.2.0", "onnx": "1.23.2",
 }  # fmt: skip
-TOO_NEW = {"transformers": "5.24.0", "sentence-transformers": "6.1.0"}
+TOO_OLD = {"transformers": "4.47.1", "sentence-transformers": "3.4.0"}
 
 
 @pytest.mark.parametrize(
@@ -34,10 +37,10 @@ TOO_NEW = {"transformers": "5.24.0", "sentence-transformers": "6.1.0"}
     [
         ({}, []),
         ({"torch": "2.14.0a0+git12ab"}, []),  # builds from before a release count
-        ({"transformers": "5.0.0rc1"}, [("transformers", "<4.58,>=4.48", "5.0.0rc1")]),
-        ({"sentence-transformers": "6.0.0"}, [("sentence-transformers", "<6,>=5.4", "6.0.0")]),
+        ({"transformers": "4.48.0rc1"}, [("transformers", ">=4.48", "4.48.0rc1")]),
+        ({"sentence-transformers": "5.3.0"}, [("sentence-transformers", ">=5.4", "5.3.0")]),
+        ({"onnx": "2.0.0"}, [("onnx", "<2,>=1.17", "2.0.0")]),
         ({"torch": None}, [("torch", ">=2.4", None)]),
-        ({"optimum-onnx": None}, [("optimum-onnx", "<0.2,>=0.1.0", None)]),
         ({"numpy": None, "pyarrow": None}, []),  # not the exporter's
     ],
     ids=str,
@@ -47,16 +50,36 @@ def test_misfits(changes: dict[str, str | None], misfits: list[tuple[str, str, s
     assert find_misfits(DECLARED, versions.get) == tuple(Misfit(*misfit) for misfit in misfits)
 
 
+def test_what_a_newer_version_saved() -> None:
+    saved = {"transformers": "5.24.0", "sentence-transformers": "6.2.0", "torch": "whatever", "other": "1.0"}
+    assert find_outdated(saved, FITTING.get) == ()
+    outdated = find_outdated(saved, {**FITTING, "sentence-transformers": "5.7.0"}.get)
+    assert outdated == (Misfit("sentence-transformers", ">=6.2.0", "5.7.0"),)
+
+
 def test_the_line_says_which_versions_and_how_to_get_them() -> None:
-    said = describe(find_misfits(DECLARED, {**FITTING, **TOO_NEW, "torch": None}.get))
+    said = describe(find_misfits(DECLARED, {**FITTING, **TOO_OLD, "torch": None}.get))
     assert said.startswith(
-        "this needs transformers<4.58,>=4.48 (installed: 5.24.0), sentence-transformers<6,>=5.4 (installed: 6.1.0), "
-        "torch (not installed): pip install 'torch>=2.4' 'transformers<4.58,>=4.48' 'sentence-transformers<6,>=5.4'"
+        "this needs transformers>=4.48 (installed: 4.47.1), sentence-transformers>=5.4 (installed: 3.4.0), "
+        "torch (not installed): pip install 'torch>=2.4' 'transformers>=4.48' 'sentence-transformers>=5.4'"
     )
     assert "\n" not in said
     assert describe([Misfit("torch", ">=2.4", None), Misfit("onnx", "", None)]) == (
         "this needs torch, onnx, not installed: pip install 'embedrt[export]'"
     )
+
+
+@pytest.mark.skipif(not PYPROJECT.is_file(), reason="pyproject.toml is not beside these tests")
+def test_both_ends_of_the_range_may_stay_as_they_are() -> None:
+    """`pip install 'embedrt[export]'` beside them changes neither: what today's mteb is used with, and the oldest."""
+    extra = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]["export"]
+    wanted = {requirement.name: requirement.specifier for requirement in map(Requirement, extra)}
+    for versions in (
+        {"transformers": "5.24.0", "sentence-transformers": "6.2.0", "torch": "2.13.0"},
+        {"transformers": "4.48.0", "sentence-transformers": "5.4.0", "torch": "2.4.0"},
+    ):
+        assert all(wanted[name].contains(version) for name, version in versions.items()), versions
+    assert "optimum" not in " ".join(wanted)  # its last release wants transformers below 4.58
 
 
 def test_what_is_installed_here_fits() -> None:
@@ -92,11 +115,11 @@ print(sorted(name for name in ("torch", "transformers", "optimum", "sentence_tra
 
 def test_the_command_line_says_so_before_it_imports_any_of_them(tmp_path: object) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", _IMPORTS.format(versions=TOO_NEW)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _IMPORTS.format(versions=TOO_OLD)], capture_output=True, text=True, check=True
     )
     first, *rest = ran.stdout.strip().splitlines()
     assert first.startswith("1 error: this needs transformers")
-    assert "(installed: 5.24.0), sentence-transformers" in first
+    assert "(installed: 4.47.1), sentence-transformers" in first
     assert "pip install 'transformers" in first
     assert "bug" not in first
     assert rest[-1] == "[]"

@@ -82,8 +82,9 @@ def test_a_tokenizer_without_a_padding_token(make_bundle: Callable[..., Path], t
     """Padding is masked, so that any id pads; batches of unequal texts equal the model with its own padding."""
     model = tiny.save_pipeline(tmp_path / "m", family)
     with_padding = load_reference(resolve(model)).model.encode(["fox", "the lazy dog"], batch_size=2)
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        tiny.edit_json(model / name, pad_token=None)
+    tiny.edit_json(model / "tokenizer_config.json", pad_token=None)
+    if (model / "special_tokens_map.json").is_file():  # before transformers 5
+        tiny.edit_json(model / "special_tokens_map.json", pad_token=None)
     export(model, tmp_path / "b", variants=["fp32", "int8"])
     assert any("has no padding token" in note for note in open_bundle(tmp_path / "b").manifest.notes)
     with Embedder(tmp_path / "b", variant="fp32") as embedder:

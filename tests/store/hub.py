@@ -31,7 +31,8 @@ class _Handler(hub._Handler):
         if parts == ["api", "validate-yaml"]:  # of the card; needs no token
             return self._json({"warnings": [], "errors": []})
         if parts == ["api", "repos", "create"]:
-            return self._json({"url": f"{self._here}/{json.loads(body)['name']}"})
+            asked = json.loads(body)
+            return self._json({"url": f"{self._here}/{asked['organization']}/{asked['name']}"})
         if parts[-2:] == ["info", "lfs"] or parts[-1] == "batch":
             return self._json({"objects": [self._place(one) for one in json.loads(body)["objects"]]})
         if parts[4:5] == ["preupload"]:

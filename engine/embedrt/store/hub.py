@@ -135,19 +135,25 @@ def translated(what: str) -> Iterator[None]:
     except errors.HfHubHTTPError as exc:
         cure = "; the token may not: 'hf auth login'" if _status(exc) in ("401", "403") else ""
         raise HubError(f"{what}: the hub answered {_status(exc)}{cure}") from exc
-    except _network_errors() as exc:
+    except network_errors() as exc:
         raise HubError(f"{what}: the hub cannot be reached; check the network or the proxy ({exc})") from exc
     except OSError as exc:  # a full disk
         raise HubError(f"{what}: {exc}") from exc
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
-    """What the client's own HTTP library raises: requests before huggingface_hub 1.0, httpx since."""
-    found: list[type[Exception]] = [ConnectionError]
-    for module, names in (("requests", ("ConnectionError", "Timeout")), ("httpx", ("TransportError",))):
-        if module in sys.modules:
-            found += [getattr(sys.modules[module], name) for name in names]
-    return tuple(found)
+# The client's own HTTP library: requests before huggingface_hub 1.0, httpx since, httpx2 since 2.0.
+_NETWORK_ERRORS = {
+    "requests": ("ConnectionError", "Timeout"),
+    "httpx": ("TransportError",),
+    "httpx2": ("TransportError",),
+}
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """What says that the hub cannot be reached; not all of it is an OSError."""
+    modules = {module: sys.modules[module] for module in _NETWORK_ERRORS if module in sys.modules}
+    own = [getattr(module, error) for name, module in modules.items() for error in _NETWORK_ERRORS[name]]
+    return (ConnectionError, *own)
 
 
 def _status(exc: Any) -> str:
