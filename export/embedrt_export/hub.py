@@ -63,12 +63,13 @@ def open_repository(model: str, revision: str | None, *, show_progress: bool = F
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    unreachable: tuple[type[Exception], ...] = (OSError, *network_errors())
     unasked = Repository(model, revision, None, show_progress)
     try:
         siblings = HfApi().model_info(model, revision=revision).siblings or ()
     except (HfHubHTTPError, HFValidationError) as exc:
         raise _refusal(unasked, exc) from exc
-    except (OSError, *network_errors()):  # no network, or HF_HUB_OFFLINE
+    except unreachable:  # no network, or HF_HUB_OFFLINE
         unasked.fetch(())  # raises where the cache has no such model
         return unasked
     return Repository(model, revision, tuple(sibling.rfilename for sibling in siblings), show_progress)

@@ -150,7 +150,7 @@ _NETWORK_ERRORS = {
 
 
 def network_errors() -> tuple[type[Exception], ...]:
-    """What says that the hub cannot be reached; not all of it is an OSError."""
+    """What says that the hub cannot be reached; not all of it is a ConnectionError, or an OSError."""
     modules = {module: sys.modules[module] for module in _NETWORK_ERRORS if module in sys.modules}
     own = [getattr(module, error) for name, module in modules.items() for error in _NETWORK_ERRORS[name]]
     return (ConnectionError, *own)
