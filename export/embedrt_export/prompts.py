@@ -19,7 +19,7 @@ class Family:
     """What a family's model card says."""
 
     pattern: str  # searched, case-insensitively, in the model's name
-    pooling: str
+    pooling: str | None  # None: more follows it than a plain transformers directory holds
     normalize: bool
     prompts: dict[str, str]
     default_task: str | None
@@ -41,6 +41,67 @@ FAMILIES = (
         {"query": "query: ", "passage": "passage: "},
         None,
         "https://huggingface.co/intfloat/multilingual-e5-large",
+    ),
+    Family(
+        r"nomic-embed-text",
+        "mean", True,
+        {
+            "query": "search_query: ", "document": "search_document: ", "classification": "classification: ",
+            "clustering": "clustering: ",
+        },
+        None,
+        "https://huggingface.co/nomic-ai/nomic-embed-text-v1.5",
+    ),
+    Family(
+        r"modernbert-embed-(base|large)",
+        "mean", True,
+        {"query": "search_query: ", "document": "search_document: "},
+        None,
+        "https://huggingface.co/nomic-ai/modernbert-embed-base",
+    ),
+    Family(
+        r"qwen3-embedding-",
+        "lasttoken", True,
+        {"query": "Instruct: {task}\nQuery:"},  # without a space, unlike E5's; documents raw
+        WEB_SEARCH_TASK,
+        "https://huggingface.co/Qwen/Qwen3-Embedding-0.6B",
+    ),
+    Family(
+        r"embeddinggemma",
+        None, True,  # two Dense modules stand between its mean and its normalization
+        {"query": "task: {task} | query: ", "document": "title: none | text: "},
+        "search result",  # others: question answering, fact checking, classification, clustering, ...
+        "https://ai.google.dev/gemma/docs/embeddinggemma/model_card",
+    ),
+    Family(
+        r"arctic-embed-(m|l)-v2",
+        "cls", True,
+        {"query": "query: "},
+        None,
+        "https://huggingface.co/Snowflake/snowflake-arctic-embed-l-v2.0",
+    ),
+    Family(
+        r"arctic-embed-(xs|s|m|m-long|l)(-v1\.5)?$",
+        "cls", True,
+        {"query": "Represent this sentence for searching relevant passages: "},
+        None,
+        "https://huggingface.co/Snowflake/snowflake-arctic-embed-m-v1.5",
+    ),
+    Family(
+        r"mxbai-embed-large",
+        "cls", True,
+        {"query": "Represent this sentence for searching relevant passages: "},
+        None,
+        "https://huggingface.co/mixedbread-ai/mxbai-embed-large-v1",
+    ),
+    Family(
+        r"gte-((base|large)-en-v1\.5|multilingual-base|modernbert-base)",
+        "cls", True, {}, None, "https://huggingface.co/Alibaba-NLP/gte-modernbert-base",
+    ),
+    Family(r"(^|/)gte-(small|base|large)$", "mean", True, {}, None, "https://huggingface.co/thenlper/gte-base"),
+    Family(
+        r"granite-embedding-(?!reranker).*(english|multilingual)",
+        "cls", True, {}, None, "https://huggingface.co/ibm-granite/granite-embedding-english-r2",
     ),
     Family(r"bge-m3", "cls", True, {}, None, "https://huggingface.co/BAAI/bge-m3"),
     Family(

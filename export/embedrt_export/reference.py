@@ -145,7 +145,7 @@ def _load_plain(source: ModelSource, pooling: str | None, family: Family | None,
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
     if pooling is None:
-        if family is None:
+        if family is None or family.pooling is None:
             raise OptionError(
                 f"{source.name} is a plain transformers model and does not say how to pool; "
                 "give --pooling cls, mean, ... as its card or its authors say"

@@ -90,6 +90,10 @@ CASES = {
     "qwen3, windows": Case(
         "Qwen3", {**_LLAMA, "head_dim": 16, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
     ),
+    "qwen2": Case("Qwen2", _LLAMA),
+    "qwen2, windows": Case(
+        "Qwen2", {**_LLAMA, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2}
+    ),
     "eurobert": Case("EuroBert", {**_LLAMA, "pad_token_id": 0}),
     "gemma3": Case("Gemma3Text", _GEMMA),
     "gemma3, linear": Case("Gemma3Text", {**_GEMMA, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
@@ -165,6 +169,9 @@ def test_a_family_computes_what_pytorch_computes(name: str, tmp_path: Path) -> N
     made = make(CASES[name], tmp_path)
     spec = made.family.spec_of(made.config)
     tensors = made.family.tensors_of(made.config, made.state)
+    in_memory = made.family.tensors_of(made.config, made.model.state_dict())
+    assert tensors.keys() == in_memory.keys()
+    assert all(np.array_equal(tensor, in_memory[to]) for to, tensor in tensors.items())
     for ids in texts():
         assert_close(run(spec, tensors, ids), made.hidden(ids))
 

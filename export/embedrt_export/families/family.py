@@ -11,7 +11,7 @@ import numpy as np
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import SourceError
 from embedrt.tensors import as_array
-from embedrt_export.checkpoint import check_difference, compare_names, modern_name
+from embedrt_export.checkpoint import Difference, check_difference, compare_names, modern_name
 from embedrt_export.families.settings import Config
 from embedrt_export.families.shapes import check_shapes
 from embedrt_export.families.sources import Array, Source, Sources
@@ -29,6 +29,8 @@ class Family:
     sources_of: Callable[[Config], Sources]
     """Where each of the spec's tensors comes from."""
     ignored: tuple[str, ...] = ()  # patterns of names in a checkpoint that are no part of the encoder
+    other_sources_of: Callable[[Config], Sources] | None = None
+    """The same under other names, for checkpoints that have these."""
 
     def tensors_of(self, config: Config, state: Mapping[str, Any], model: str = "the model") -> dict[str, Array]:
         """The spec's tensors in float32 by canonical name, from a checkpoint's by its own; torch's or numpy's, which
@@ -39,12 +41,20 @@ class Family:
         """
         sources = self.sources_of(config)
         prefix = _prefix_of(state, sources["embeddings.word"].names)
-        groups = [set(source.names) for source in sources.values() if source.names]
-        check_difference(model, compare_names(set(state), groups, prefix, self.ignored), len(groups))
+        found = self._compare(state, sources, prefix)
+        if found.missing and self.other_sources_of is not None:
+            others = self.other_sources_of(config)
+            again = self._compare(state, others, prefix)
+            sources, found = (others, again) if len(again.missing) < len(found.missing) else (sources, found)
+        check_difference(model, found, sum(bool(source.names) for source in sources.values()))
         stored = {modern_name(name.removeprefix(f"{prefix}.") if prefix else name): name for name in state}
         tensors = {to: _read(model, source, stored, state) for to, source in sources.items()}
         check_shapes(model, self.spec_of(config), tensors)
         return tensors
+
+    def _compare(self, state: Mapping[str, Any], sources: Sources, prefix: str) -> Difference:
+        groups = [set(source.names) for source in sources.values() if source.names]
+        return compare_names(set(state), groups, prefix, self.ignored)
 
 
 def _prefix_of(stored: Iterable[str], word: tuple[str, ...]) -> str:

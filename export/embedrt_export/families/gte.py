@@ -11,6 +11,7 @@ from embedrt_export.families.family import Family
 from embedrt_export.families.rotary import Rotary, parameters, rotary
 from embedrt_export.families.settings import Config, Settings
 from embedrt_export.families.sources import Sources, constant, linear, norm, numbered, packed, table
+from embedrt_export.families.version_5 import renamed
 
 _NORMS = {"layer_norm": "layer", "rms_norm": "rms"}
 
@@ -67,6 +68,13 @@ def sources_of(config: Config) -> Sources:
     return out
 
 
+def version_5_sources_of(config: Config) -> Sources:
+    """The same, named as transformers 5 does."""
+    s = Settings(str(config["model_type"]), config)
+    layers, beta = int(s.need("num_hidden_layers")), _norm_kind(s) == "layer"
+    return renamed(sources_of(config), layers, attention_bias=True, up_bias=False, down_bias=True, beta=beta)
+
+
 def _head_size(s: Settings) -> int:
     heads = int(s.need("num_attention_heads"))
     return int(s.only("head_dim", s.shared("hidden_size", int(s.need("hidden_size")), heads)))
@@ -85,4 +93,6 @@ def _has_types(s: Settings) -> bool:
     return int(s.get("type_vocab_size", 1)) > 0
 
 
-FAMILY = Family("GTE", ("new", "gte"), ("NewModel", "GteModel"), spec_of, sources_of)
+FAMILY = Family(
+    "GTE", ("new", "gte"), ("NewModel", "GteModel"), spec_of, sources_of, other_sources_of=version_5_sources_of
+)

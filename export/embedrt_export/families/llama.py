@@ -1,4 +1,4 @@
-"""Llama (Touvron et al., 2023, arXiv:2302.13971) and what has its blocks: Mistral, Qwen 3, EuroBERT."""
+"""Llama (Touvron et al., 2023, arXiv:2302.13971) and what has its blocks: Mistral, Qwen 2 and 3, EuroBERT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from embedrt_export.families.rotary import Rotary, parameters, rotary
 from embedrt_export.families.settings import Config, Settings, rms_norm
 from embedrt_export.families.sources import Sources, constant, linear, norm, numbered, table
 
-_WINDOWED = ("mistral", "qwen3")
+_WINDOWED = ("mistral", "qwen2", "qwen3")
+_SWITCHED = ("qwen2", "qwen3")  # use_sliding_window, and windows from a layer on
 
 
 def spec_of(config: Config) -> EncoderSpec:
@@ -49,6 +50,7 @@ def sources_of(config: Config) -> Sources:
     """Where the tensors come from."""
     s = Settings(str(config["model_type"]), config)
     bias, ffn_bias = bool(s.get("attention_bias")), bool(s.get("mlp_bias"))
+    into = bias or s.family == "qwen2"  # which has them there without a setting
     out = {
         "embeddings.word": table("embed_tokens.weight"),
         **norm("final_norm", "norm", bias=False),
@@ -56,9 +58,9 @@ def sources_of(config: Config) -> Sources:
     }
     block = {
         **norm("attention_norm", "input_layernorm", bias=False),
-        **linear("query", "self_attn.q_proj", bias=bias),
-        **linear("key", "self_attn.k_proj", bias=bias),
-        **linear("value", "self_attn.v_proj", bias=bias),
+        **linear("query", "self_attn.q_proj", bias=into),
+        **linear("key", "self_attn.k_proj", bias=into),
+        **linear("value", "self_attn.v_proj", bias=into),
         **linear("attention_output", "self_attn.o_proj", bias=bias),
         **norm("ffn_norm", "post_attention_layernorm", bias=False),
         **linear("ffn_gate", "mlp.gate_proj", bias=ffn_bias),
@@ -75,7 +77,7 @@ def sources_of(config: Config) -> Sources:
 
 def _check_switches(s: Settings) -> None:
     """Biases are where the class has the setting, which it obeys."""
-    s.only("attention_bias", False, *((True,) if s.family != "mistral" else ()))
+    s.only("attention_bias", False, *((True,) if s.family not in ("mistral", "qwen2") else ()))
     s.only("mlp_bias", False, *((True,) if s.family in ("llama", "eurobert") else ()))
     s.only("is_causal", True)  # no class obeys it
 
@@ -83,7 +85,7 @@ def _check_switches(s: Settings) -> None:
 def _kv_heads(s: Settings) -> int:
     """Left out or null: version 4's defaults, by family."""
     heads = int(s.need("num_attention_heads"))
-    return int(s.stated("num_key_value_heads", {"mistral": 8, "qwen3": 32}.get(s.family)) or heads)
+    return int(s.stated("num_key_value_heads", {"mistral": 8, "qwen2": 32, "qwen3": 32}.get(s.family)) or heads)
 
 
 def _head_size(s: Settings) -> int:
@@ -100,7 +102,7 @@ def _windows(s: Settings) -> list[int | None]:
     """Of each block: a token sees itself and as many before it, `sliding_window` together."""
     size, layers = s.stated("sliding_window", 4096), int(s.need("num_hidden_layers"))
     window = None if size is None or s.family not in _WINDOWED else int(size) - 1
-    if s.family != "qwen3":
+    if s.family not in _SWITCHED:
         return [window] * layers
     first = int(s.get("max_window_layers", 28))
     used = bool(s.get("use_sliding_window", False))
@@ -109,4 +111,4 @@ def _windows(s: Settings) -> list[int | None]:
     return [window if used and kind == "sliding_attention" else None for kind in kinds]
 
 
-FAMILY = Family("Llama", ("llama", "mistral", "qwen3", "eurobert"), ("EuroBertModel",), spec_of, sources_of)
+FAMILY = Family("Llama", ("llama", "mistral", "qwen2", "qwen3", "eurobert"), ("EuroBertModel",), spec_of, sources_of)

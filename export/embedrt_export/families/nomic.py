@@ -14,6 +14,7 @@ from embedrt_export.families.family import Family
 from embedrt_export.families.rotary import Rotary, parameters, rotary
 from embedrt_export.families.settings import Config, Settings, layer_norm
 from embedrt_export.families.sources import Sources, constant, linear, norm, numbered, packed, table
+from embedrt_export.families.version_5 import renamed
 
 _GATED = {"swiglu": "silu", "geglu": "gelu"}
 _OFF = {
@@ -97,6 +98,19 @@ def sources_of(config: Config) -> Sources:
     return out
 
 
+def version_5_sources_of(config: Config) -> Sources:
+    """The same, named as transformers 5 does."""
+    sizes = _sizes(Settings("nomic_bert", config))
+    return renamed(
+        sources_of(config),
+        sizes.layers,
+        attention_bias=sizes.attention_bias,
+        up_bias=sizes.up_bias,
+        down_bias=sizes.down_bias,
+        beta=True,
+    )
+
+
 def _sizes(s: Settings) -> _Sizes:
     return _own_sizes(s) if s.get("n_embd") is not None else _version_5_sizes(s)
 
@@ -155,4 +169,6 @@ def _vocab_size(s: Settings) -> int:
     return -(-int(s.need("vocab_size")) // multiple) * multiple
 
 
-FAMILY = Family("NomicBERT", ("nomic_bert",), ("NomicBertModel",), spec_of, sources_of)
+FAMILY = Family(
+    "NomicBERT", ("nomic_bert",), ("NomicBertModel",), spec_of, sources_of, other_sources_of=version_5_sources_of
+)
