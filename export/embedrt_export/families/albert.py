@@ -21,6 +21,7 @@ def spec_of(config: Config) -> EncoderSpec:
     )
     for key, value in (("position_embedding_type", "absolute"), ("pruned_heads", {}), ("down_scale_factor", 1)):
         s.only(key, value)
+    s.only("layers_to_keep", [])
     for key, value in (("gap_size", 0), ("net_structure_type", 0), ("num_memory_blocks", 0)):  # of old checkpoints
         s.only(key, value)
     if size == hidden:  # the class has a projection all the same, of which the spec does not speak

@@ -17,6 +17,8 @@ def spec_of(config: Config) -> EncoderSpec:
     hidden, heads = int(s.need("hidden_size")), int(s.need("num_attention_heads"))
     for key, value in (("position_embedding_type", "absolute"), ("is_decoder", False), ("pruned_heads", {})):
         s.only(key, value)
+    if s.family != "electra":
+        s.ignore("embedding_size")
     every_norm = layer_norm(s.get("layer_norm_eps", 1e-12))
     positions = int(s.need("max_position_embeddings"))
     pad = int(s.get("pad_token_id", 1)) if s.family in _OFFSET else None

@@ -14,7 +14,7 @@ def spec_of(config: Config) -> EncoderSpec:
     s = Settings("distilbert", config)
     hidden, heads = int(s.need("dim")), int(s.need("n_heads"))
     s.only("pruned_heads", {})
-    s.only("sinusoidal_pos_embds", False, True)  # how the table was begun; it is in the checkpoint
+    s.ignore("sinusoidal_pos_embds")  # how the table was begun; it is in the checkpoint
     every_norm, positions = layer_norm(1e-12), int(s.need("max_position_embeddings"))
     spec = EncoderSpec(
         hidden_size=hidden,

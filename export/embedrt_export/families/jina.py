@@ -19,8 +19,7 @@ def spec_of(config: Config) -> EncoderSpec:
     s.only("position_embedding_type", "alibi", default="absolute")
     s.only("is_decoder", False)
     s.only("alibi_scaling", 1)
-    for key in ("hidden_act", "model_max_length"):  # of its head; and of its tokenizer
-        s.get(key)
+    s.ignore("hidden_act", "type_vocab_size")  # the first is its head's
     every_norm = layer_norm(s.get("layer_norm_eps", 1e-12))
     activation = _FFNS[s.only("feed_forward_type", *_FFNS, default="original")]
     ffn = FeedForward(int(s.need("intermediate_size")), activation, gated=True)  # type: ignore[arg-type]
@@ -33,7 +32,6 @@ def spec_of(config: Config) -> EncoderSpec:
         blocks=blocks("post", every_norm, [one] * int(s.need("num_hidden_layers")), ffn),
         final_norm=None,
     )
-    s.get("type_vocab_size")
     s.finish()
     return spec
 

@@ -21,6 +21,7 @@ def spec_of(config: Config) -> EncoderSpec:
     hidden, heads = int(s.need("hidden_size")), int(s.need("num_attention_heads"))
     for key in ("norm_bias", "attention_bias", "mlp_bias"):
         s.only(key, False, True)
+    s.ignore("layer_norm_eps", "position_embedding_type")  # which the published models have from their training
     every_norm = layer_norm(s.get("norm_eps", 1e-5))
     rotaries, head_size = _rotaries(s), s.head_size(heads)
     window = int(s.get("local_attention", 128)) // 2

@@ -118,8 +118,7 @@ def _sizes(s: Settings) -> _Sizes:
 def _own_sizes(s: Settings) -> _Sizes:
     for key, value in _OFF.items():
         s.only(key, value)
-    for key in _NOT_READ:
-        s.get(key)
+    s.ignore(*_NOT_READ)
     hidden, heads = int(s.need("n_embd")), int(s.need("n_head"))
     share = float(s.get("rotary_emb_fraction", 0.0))
     if share <= 0:

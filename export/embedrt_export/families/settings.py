@@ -28,10 +28,12 @@ _NO_EFFECT = re.compile(
     "|".join(
         (
             r"_.*|model_type|architectures|auto_map|transformers_version|name|language|license",
-            r"(torch_)?dtype|tokenizer_class|sentence_transformers|adapters|use_bfloat16",  # numbers are widened
+            r"(torch_)?dtype|use_bfloat16|xla_device",  # numbers are widened
+            r"sentence_transformers|adapters|author|comment|vocab_size_or_config_json_file",
+            r"tokenizer_class|do_lower_case|(model_)?max_(seq_)?len(gth)?|seq_length",  # a tokenizer's
             # training, and heads that an encoder has none of
             r".*drop(out|path)?(_.*)?|.*_pdrop|initiali[sz]er_.*|init_.*|gradient_checkpointing|.*_loss(_.*)?",
-            r"id2label|label2id|num_labels|classifier_.*|problem_type|finetuning_task|summary_.*|pooler_.*",
+            r"id2label|label2id|num_labels|(classifier|clf)_.*|problem_type|finetuning_task|summary_.*|pooler_.*",
             r"decoder_bias|tie_.*|sparse_pred.*|emb_pooler|num_classes|task_specific_params|pretraining_tp|mlm_.*",
             r"repad_logits.*|final_logit_softcapping|directionality|layer_norm_training|token_dropout",
             # ids of tokens with a role: the tokenizer puts them; where a family counts positions with one, it reads it
@@ -99,6 +101,10 @@ class Settings:
             UnsupportedModelError: the spec has none for it.
         """
         return ACTIVATIONS[self.only(key, *ACTIVATIONS, default=default)]
+
+    def ignore(self, *keys: str) -> None:
+        """Settings that the class of this family does not read, whatever other classes do with them."""
+        self._read.update(keys)
 
     def head_size(self, heads: int, key: str = "head_dim") -> int:
         """What `key` says, else the hidden size divided among the heads.
