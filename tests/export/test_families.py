@@ -84,6 +84,13 @@ CASES = {
     "llama 3.1": Case("Llama", {**_LLAMA, "rope_scaling": _LLAMA3}),
     "llama, linear": Case("Llama", {**_LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
     "llama, yarn": Case("Llama", {**_LLAMA, "rope_scaling": _YARN}),
+    "llama, yarn, heads of 64": Case(
+        "Llama",
+        {
+            **_LLAMA, "head_dim": 64,
+            "rope_scaling": {**_YARN, "beta_fast": 4.0, "mscale": 0.7, "mscale_all_dim": 1.2},
+        },
+    ),
     "mistral": Case("Mistral", {**_LLAMA, "sliding_window": 6}),
     "mistral, no window": Case("Mistral", {**_LLAMA, "sliding_window": None}),
     "qwen3": Case("Qwen3", {**_LLAMA, "head_dim": 16, "rope_theta": 1e6}),
