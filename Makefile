@@ -13,6 +13,7 @@ TORCH_FLAGS ?=
 # Two workers: the suite is made for two cores.
 PYTEST_FLAGS ?= -n 2
 BENCH_FLAGS ?=
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)  # make -j alone has no bound
 DIST ?= dist
 LINTED := engine export tests bench demo .ci
 
@@ -55,7 +56,7 @@ bench-server: $(VENV)/.stamp-bench ## The server on MiniLM under load, beside a 
 
 native: ## Build the native module into the package, as it lies here
 	cmake -S engine/native -B build/native -DCMAKE_BUILD_TYPE=Release -DEMBEDRT_WERROR=ON
-	cmake --build build/native --parallel
+	cmake --build build/native --parallel $(CORES)
 	cmake --install build/native --prefix engine
 
 # Python is not instrumented, so the sanitizers' libraries are loaded before it. Tests that need torch are left out.
@@ -78,7 +79,7 @@ sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), a
 # Slow, and only to test: the avx512vnni kernels on a machine without the instructions.
 emulate: $(VENV)/.stamp-dev ## Run the native tests with emulated AVX512 (needs SIMDe, Debian's libsimde-dev)
 	cmake -S engine/native -B build/emulated -DEMBEDRT_EMULATE_AVX512=ON -DEMBEDRT_WERROR=ON
-	cmake --build build/emulated --parallel
+	cmake --build build/emulated --parallel $(CORES)
 	EMBEDRT_TEST_LIBRARY=build/emulated/_native.so $(BIN)/python -m pytest tests/native
 
 bench-kernels: $(VENV)/.stamp-dev ## Verify and time the native kernels, and profile whole calls
