@@ -12,6 +12,8 @@ import pytest
 
 from embedrt.encoder import EncoderSpec
 from embedrt_export.emit import emit
+from embedrt_export.fp16 import to_fp16
+from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8.calibration import Session
 from tests.encoders import LAYER, RMS, VOCAB, make_spec, make_tensors
 from tests.export.encoders import run, session
@@ -125,6 +127,24 @@ def test_every_tensor_of_the_spec_has_its_name_in_the_graph() -> None:
         tensors = make_tensors(spec)
         there = {tensor.name for tensor in emit(spec, tensors).graph.initializer}
         assert set(tensors) <= there
+
+
+@pytest.mark.parametrize("name", ["token types", "Qwen3's", "sandwich", "projection"])
+def test_half_graphs_are_near_the_whole_ones(name: str, tmp_path: Path) -> None:
+    """The CUDA graph too, whose halves ONNX Runtime widens on a CPU."""
+    spec = make_spec(**FEATURES[name])
+    graph = EncoderGraph(emit(spec, make_tensors(spec)), None, {}, (), spec)
+    folders = [tmp_path / name for name in ("whole", "cpu", "cuda")]
+    for folder in folders:
+        folder.mkdir()
+    on_cpu, on_cuda, report = to_fp16(graph, texts())
+    whole, *halves = (
+        np.concatenate(run(session(model, folder), texts()))
+        for model, folder in zip((graph.model, on_cpu, on_cuda), folders, strict=True)
+    )
+    assert report["products_kept_float32_on_cuda"] == []
+    for half in halves:
+        assert 0 < np.abs(half - whole).max() < 0.02 * np.abs(whole).max()  # half rounds by 5e-4 of a number
 
 
 def test_a_row_that_is_padding_alone_has_no_nan(tmp_path: Path) -> None:

@@ -105,15 +105,17 @@ def test_repeated_blocks_have_one_fold_and_a_last_norm_of_their_own(calibration:
     np.testing.assert_array_equal(there["layers.0.ffn_norm.restore"], there["embeddings.projection.restore"])
 
 
-def test_attention_that_reads_what_is_not_normed(calibration: Any, tmp_path: Path) -> None:
-    spec = make_spec(block={"norms": "pre"}, final_norm=LAYER)
+@pytest.mark.parametrize(("norms", "folded"), [("pre", ["embeddings.norm"]), ("sandwich", [])])
+def test_attention_that_reads_what_is_not_normed(
+    calibration: Any, tmp_path: Path, norms: str, folded: list[str]
+) -> None:
+    spec = make_spec(block={"norms": norms}, final_norm=LAYER)
     spec = replace(spec, blocks=(replace(spec.blocks[0], attention_is_normed=False), spec.blocks[1]))
-    assert makers(spec) == {"embeddings.norm": 0, "layers.1.attention_norm": 1}
+    assert makers(spec) == {**dict.fromkeys(folded, 0), "layers.1.attention_norm": 1}
     graph = make(spec)
     model, _report = to_int8(graph, calibration, recipe=QUICK)
     check(graph, model, tmp_path)
-    restored = [name for name in tensors_of(model) if name.endswith(".restore")]
-    assert restored == ["embeddings.norm.restore"]
+    assert [name for name in tensors_of(model) if name.endswith(".restore")] == [f"{name}.restore" for name in folded]
 
 
 def test_nothing_is_folded_into_sums_or_for_readers_that_differ() -> None:

@@ -125,6 +125,8 @@ def _maker(spec: EncoderSpec, index: int) -> str:
     block = spec.blocks[index]
     if block.norms != "post" and block.attention_is_normed:
         return f"layers.{block.weights}.attention_norm"
+    if block.norms == "sandwich":  # a norm stands between the product's bias, where the shift would be, and the sum
+        return ""
     if index:
         before = spec.blocks[index - 1]
         return f"layers.{before.weights}.ffn_norm" if before.norms == "post" else ""
