@@ -25,8 +25,8 @@ With T tokens, H = `hidden_size`, and weights (K, N) that rows are multiplied wi
     x = norm(x, final_norm)                                             where the spec has one
 
 A bias that the file does not have is zero. Layer norms have .gamma and .beta (zero where missing), RMS norms .gamma
-alone: a family that scales by 1 + gamma says so in its numbers, not here. Files of int8 fold their norms and have a few tensors
-more: `embedrt_export.int8.emitted`; an RMS norm may have a .beta there.
+alone: a family that scales by 1 + gamma says so in its numbers, not here. int8's files have folded norms and more
+tensors, see `embedrt_export.int8.emitted`; an RMS norm may have a .beta there.
 
 Distances are key minus query. `attention.distance_bias` (heads, 2 D + 1) has the biases of the distances -D to D, those
 further away have the bias of the end (T5's and MPNet's buckets, written out); `attention.slopes` (heads,) times minus
