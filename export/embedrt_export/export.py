@@ -39,6 +39,7 @@ from embedrt_export.calibration import read_calibration
 from embedrt_export.emit.encoder import emit_encoder
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import RECIPES
+from embedrt_export.int8.calibration import POOLED_TOKENS
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.reference import Reference, load_reference
@@ -156,7 +157,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
         root=root,
         graph=graph,
         calibration=_calibration_ids(root, manifest, prompt, request),
-        first_token=manifest.pipeline.pooling == ("cls",),
+        token=POOLED_TOKENS.get(manifest.pipeline.pooling),
         int8=RECIPES[request.int8_recipe],
     )
     made = {}

@@ -24,7 +24,7 @@ class Job:
     root: Path  # the staged bundle
     graph: EncoderGraph
     calibration: list[list[int]]  # token ids, special tokens and the model's own prompt included
-    first_token: bool  # whether a text's vector is its first token's state
+    token: int | None  # whose state is a text's vector: 0 the first, -1 the last; None: the mean of all
     int8: Int8Recipe
 
 
@@ -46,7 +46,7 @@ def _make_int8(job: Job, advance: Callable[[int], None]) -> Variant:
     model, recipe = to_int8(
         job.graph,
         job.calibration,
-        first_token=job.first_token,
+        token=job.token,
         recipe=job.int8,
         progress=lambda _: advance(1),
     )

@@ -190,12 +190,12 @@ def test_the_model_cards_recipe_and_the_cls_recipe_are_two_spaces(tmp_path: Path
 
 def test_int8_is_calibrated_as_the_model_will_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind the default prompt, and measured at the first token where that is the pooling."""
-    asked: list[tuple[list[list[int]], bool]] = []
+    asked: list[tuple[list[list[int]], int | None]] = []
     original = VARIANTS_MODULE.to_int8
 
-    def recording(graph: Any, calibration: list[list[int]], *, first_token: bool, **rest: Any) -> Any:
-        asked.append((calibration, first_token))
-        return original(graph, calibration, first_token=first_token, **rest)
+    def recording(graph: Any, calibration: list[list[int]], *, token: int | None, **rest: Any) -> Any:
+        asked.append((calibration, token))
+        return original(graph, calibration, token=token, **rest)
 
     monkeypatch.setattr(VARIANTS_MODULE, "to_int8", recording)
     for pooling, prompts in (("cls", {"all": "the lazy dog: "}), ("mean", {"other": "the lazy dog: "})):
@@ -207,7 +207,7 @@ def test_int8_is_calibrated_as_the_model_will_be_used(tmp_path: Path, monkeypatc
     (with_prompt, first), (without, every) = asked
     assert all(ids[: len(prefix)] == prefix for ids in with_prompt)
     assert not any(ids[: len(prefix)] == prefix for ids in without)
-    assert (first, every) == (True, False)
+    assert (first, every) == (0, None)
 
 
 def _cls_by_hand(model: Path, texts: list[str]) -> Any:

@@ -129,7 +129,9 @@ def test_the_last_norms_error_is_taken_off_in_a_beta_that_rms_norms_have_not(cal
     spec = make_spec(block={"norms": "pre", "norm": RMS}, final_norm=RMS)
     assert "final_norm.beta" not in make_tensors(spec)
     model, _report = to_int8(make(spec), calibration, recipe=QUICK)
-    assert np.abs(tensors_of(model)["final_norm.beta"]).max() > 1e-5
+    there = tensors_of(model)
+    assert np.abs(there["final_norm.beta"]).max() > 1e-5
+    assert np.abs(there["layers.0.attention_norm.beta"]).max() > 1e-2  # and their folds have a shift as layer norms' do
 
 
 def test_a_second_row_makes_the_worst_rows_of_a_table_the_best() -> None:

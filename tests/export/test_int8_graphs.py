@@ -46,19 +46,19 @@ def test_int8_is_near_fp32_and_alone_equals_in_a_batch(
     assert report["measured"][0]["cosine_min"] > 0.999
 
 
-@pytest.mark.parametrize("first_token", [False, True])
+@pytest.mark.parametrize("token", [None, 0, -1])
 @pytest.mark.parametrize("kind", ["roberta", "mpnet"])
 def test_int8_has_the_mean_error_of_its_vectors_taken_off(
-    graphs: Any, calibration: Any, kind: str, first_token: bool
+    graphs: Any, calibration: Any, kind: str, token: int | None
 ) -> None:
     graph = graphs[kind][1]
     seen = [ids for index, ids in enumerate(calibration) if index % 5]
-    exact = pooled(Session(graph.model), seen, first_token=first_token)
+    exact = pooled(Session(graph.model), seen, token=token)
     shifts = []
     for correct in (False, True):
         recipe = replace(QUICK, output_correction=correct)
-        model, _report = to_int8(graph, calibration, first_token=first_token, recipe=recipe)
-        errors = pooled(Session(model), seen, first_token=first_token) - exact
+        model, _report = to_int8(graph, calibration, token=token, recipe=recipe)
+        errors = pooled(Session(model), seen, token=token) - exact
         shifts.append(np.linalg.norm(errors.mean(axis=0)))
     assert shifts[0] > 1e-4
     assert shifts[1] < shifts[0] / 100

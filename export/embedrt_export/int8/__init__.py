@@ -43,14 +43,14 @@ def to_int8(
     graph: EncoderGraph,
     calibration: Sequence[Sequence[int]],
     *,
-    first_token: bool = False,
+    token: int | None = None,
     recipe: Int8Recipe = DEFAULT,
     progress: Progress | None = None,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The int8 graph, and a report: settings, local errors, products kept float32 and what was measured.
 
     `calibration` holds the token ids of each text, special tokens and the model's own prompt included, none empty.
-    Vectors are measured as means of a text's states, or with `first_token` as its first state.
+    Vectors are measured as means of a text's states, or as the state of its `token`, 0 or -1.
 
     Raises:
         ExportError: there are fewer than 10 calibration texts.
@@ -65,7 +65,7 @@ def to_int8(
     by_value = collect(graph.model, dict.fromkeys(values.values(), recipe.gptq), seen)
     stats = {product: by_value[value] for product, value in values.items()}
     emit, errors = _prepare(graph, stats, recipe, say, token=calibration[0][0])
-    measure = _Measure(graph, seen, held_out, first_token)
+    measure = _Measure(graph, seen, held_out, token)
     model, report = _widen(measure, emit, errors, recipe, say)
     return model, {"settings": asdict(recipe), **report}
 
@@ -134,9 +134,9 @@ class _Measure:
     """Pooled vectors of an int8 graph against those of the fp32 graph."""
 
     def __init__(
-        self, graph: EncoderGraph, seen: Sequence[Sequence[int]], held_out: Sequence[Sequence[int]], first_token: bool
+        self, graph: EncoderGraph, seen: Sequence[Sequence[int]], held_out: Sequence[Sequence[int]], token: int | None
     ) -> None:
-        self._texts, self._num_seen, self._first_token = [*seen, *held_out], len(seen), first_token
+        self._texts, self._num_seen, self._token = [*seen, *held_out], len(seen), token
         self._reference = self._pooled(graph.model)
         self._center = corpus_center(self._reference)
         self.gates = gate_set("int8", mean_pairwise_cosine(self._reference))
@@ -151,7 +151,7 @@ class _Measure:
         return compare(self._reference[held_out], vectors[held_out], center=self._center)
 
     def _pooled(self, model: onnx.ModelProto) -> Array:
-        return pooled(Session(model), self._texts, first_token=self._first_token)
+        return pooled(Session(model), self._texts, token=self._token)
 
 
 def _widen(

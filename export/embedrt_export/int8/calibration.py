@@ -22,6 +22,8 @@ Ids = Sequence[int]
 
 BATCH_TOKENS = 1024  # rows of every product's input that are in memory at once
 
+POOLED_TOKENS: dict[tuple[str, ...], int] = {("cls",): 0, ("lasttoken",): -1}
+"""Pooling modes of a bundle -> the token whose state is the vector; the mean stands for all others."""
 SAMPLE_ROWS = 16  # kept of every batch
 MAX_SAMPLE = 512  # rows that folds are chosen and products measured on
 
@@ -120,14 +122,14 @@ def collect(model: onnx.ModelProto, values: dict[str, bool], sequences: Sequence
     return stats
 
 
-def pooled(session: Session, sequences: Sequence[Ids], *, first_token: bool = False) -> Array:
-    """The mean of each text's states, or with `first_token` the first one: (N, H), not normalized, in order."""
+def pooled(session: Session, sequences: Sequence[Ids], *, token: int | None = None) -> Array:
+    """The mean of each text's states, or that of its `token`, 0 or -1: (N, H), not normalized, in order."""
     vectors: list[Array] = []
     numbered = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for batch in batches([sequences[i] for i in numbered]):
         outputs, _mask = session.run(batch)
         hidden = next(iter(outputs.values()))  # of equal lengths, so nothing is padding
-        vectors.append(hidden[:, 0] if first_token else hidden.mean(axis=1))
+        vectors.append(hidden.mean(axis=1) if token is None else hidden[:, token])
     result = np.empty((len(sequences), vectors[0].shape[1]), np.float32)
     result[numbered] = np.concatenate(vectors)
     return result

@@ -10,7 +10,7 @@ lie in what makes a value and in what reads it, so that nothing of them is compu
     rows8_activation(g)         r = max(max g, 0.17 (255 - z) / z) / (255 - z) q = rint(g / r) + z, saturating u8
                                 z: the recipe's `activation_zero`
 
-    norm(x, name)   {name}.gamma and .beta give the folded value; RMS norms may have a .beta here, added after gamma
+    norm(x, name)   {name}.gamma and .beta give the folded value; RMS norms have a .beta here too, after gamma
 
     attention(z):   q, r = rows8(z)
                     Q, K, V = product(L.query, q, r, 128), and so L.key, L.value
@@ -177,11 +177,6 @@ class _Weights:
         return self._tensors[name] if name in self._tensors else np.zeros(self.weight(role).shape[1], np.float32)
 
 
-def _norm_recipe(block: Block, recipe: Int8Recipe) -> Int8Recipe:
-    """RMS norms have no bias that a shift could lie in."""
-    return recipe if block.norm.kind == "layer" else replace(recipe, shift=False)
-
-
 def _attention(
     block: Block, source: _Weights, seen: Mapping[str, InputStats], recipe: Int8Recipe, *, is_free: bool
 ) -> tuple[dict[str, Linear], Fold, Fold]:
@@ -190,11 +185,7 @@ def _attention(
     weights = {part: source.weight(part) for part in parts}
     biases = {part: source.bias(part) for part in parts}
     width = len(weights["query"])
-    into = (
-        choose_fold(seen["qkv"], list(weights.values()), _norm_recipe(block, recipe))
-        if is_free
-        else Fold.identity(width)
-    )
+    into = choose_fold(seen["qkv"], list(weights.values()), recipe) if is_free else Fold.identity(width)
     output = source.weight("attention_output")
     heads = _heads_of_key(block.attention)
     read = InputStats.merged([seen["attention_output"].channels(group) for group in heads])
@@ -230,7 +221,7 @@ def _ffn(
     if not forward.gated and forward.activation in _IMPORTANCE:
         inputs = seen["ffn_up"].sample @ weights["ffn_up"] + biases["ffn_up"]
         importance = neuron_importance(inputs, down, _IMPORTANCE[forward.activation])
-    middle = choose_fold(seen["ffn_up"], list(weights.values()), _norm_recipe(block, recipe), importance)
+    middle = choose_fold(seen["ffn_up"], list(weights.values()), recipe, importance)
     inner, main, outliers = _neurons(forward, seen["ffn_down"], down, recipe)
     linears: dict[str, Linear] = {}
     for part in firsts:
