@@ -62,10 +62,16 @@ def v_measure(labels: Sequence[object], clusters: Sequence[object]) -> float:
     """Harmonic mean of homogeneity and completeness, 0 to 1 (Rosenberg and Hirschberg, 2007; beta 1)."""
     _, label = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     _, cluster = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    if not len(label):
+    return v_measure_of(label, cluster)
+
+
+def v_measure_of(labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> float:
+    """As `v_measure`, of numbers from 0 (N,)."""
+    if not len(labels):
         return 0.0
-    counts = np.zeros((label.max() + 1, cluster.max() + 1))
-    np.add.at(counts, (label, cluster), 1)
+    shape = (int(labels.max()) + 1, int(clusters.max()) + 1)
+    cells = np.bincount(labels * shape[1] + clusters, minlength=shape[0] * shape[1])
+    counts = cells.reshape(shape).astype(np.float64)
     of_labels, of_clusters = _entropy(counts.sum(axis=1)), _entropy(counts.sum(axis=0))
     shared = of_labels + of_clusters - _entropy(counts.ravel())  # mutual information
     homogeneity = shared / of_labels if of_labels else 1.0

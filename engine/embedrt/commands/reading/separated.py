@@ -52,6 +52,26 @@ def read_tsv(stream: io.BufferedReader, name: str, how: How) -> Iterator[Record]
     return _read(stream, name, how, Dialect(how.delimiter or "\t", how.quoting or "none"))
 
 
+def read_fields(
+    stream: io.BufferedReader, name: str, how: How, delimiter: str, quoting: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Line and fields of each record of a file whose first line is data; blank lines are none.
+
+    Args:
+        delimiter, quoting: where `how` says none.
+
+    Raises:
+        FileFormatError: the file breaks its own rules, or a field cannot be decoded.
+    """
+    dialect = Dialect(how.delimiter or delimiter, how.quoting or quoting)
+    for line, fields in _fields_of(read_lines(stream, name, how.encoding), name, dialect):
+        for field_ in fields:
+            if not field_.isascii() and (problem := _broken(field_, "a column", how.encoding or "utf-8")):
+                raise FileFormatError(f"{name}, line {line}: {problem}")
+        if fields:
+            yield line, fields
+
+
 def _read(stream: io.BufferedReader, name: str, how: How, dialect: Dialect) -> Iterator[Record]:
     lines = read_lines(stream, name, how.encoding)
     first = next(lines, None)
