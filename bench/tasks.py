@@ -2,8 +2,8 @@
 
 STS-B in eleven languages and KorSTS (test sets; Spearman), Tatoeba in 21 languages (F1 of mining by margin, and how
 often the nearest is right), XQuAD in 12 (nDCG@10 of paragraphs for questions). Every score has its bootstrap interval,
-and int8 and bf16 the interval of their difference to fp32 on the same items; of several languages it is the mean over all
-items.
+and int8 and bf16 the interval of their difference to fp32 on the same items; of several languages it is the mean over
+all items.
 
 Texts that are compared with their like get the bundle's prompt for queries, if it has one, as E5's card says. Tasks
 whose data is not there are left out. Results are written after each task, so that a run that ends early has them.

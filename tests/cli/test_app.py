@@ -18,7 +18,7 @@ from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError
 
 OVER_FILES = ("dedup", "mine")  # commands that ask something of a whole file
-COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", *OVER_FILES, "bench", "help")
+COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", *OVER_FILES, "eval", "bench", "help")
 
 
 def run_python(code: str) -> str:
@@ -181,17 +181,17 @@ def test_help_is_a_command_too(cli):
 # One thing has one spelling; those in brackets are taken still, and not shown.
 SPELLINGS = {
     "--variant": ("info", "embed", "similarity", "search", *OVER_FILES),
-    "--variants": ("export", "verify", "bench"),
-    "--executor": ("verify", "info", "embed", "similarity", "search", *OVER_FILES),
+    "--variants": ("export", "verify", "bench", "eval"),
+    "--executor": ("verify", "info", "embed", "similarity", "search", *OVER_FILES, "eval"),
     "--executors": ("bench",),
     "--texts": ("verify", "similarity", "bench"),
-    "--json": ("verify", "info", "similarity", "search", "bench", *OVER_FILES),
+    "--json": ("verify", "info", "similarity", "search", "bench", *OVER_FILES, "eval"),
     "--column": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES),
-    "--encoding": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES),
+    "--encoding": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES, "eval"),
     "--plot": ("similarity", "bench"),
-    "--prompt": ("embed", "similarity", "search", *OVER_FILES),
+    "--prompt": ("embed", "similarity", "search", *OVER_FILES, "eval"),
     "--keep": ("embed", "search", "mine"),
-    "--quiet": ("export", "verify", "embed", "search", "bench", *OVER_FILES),
+    "--quiet": ("export", "verify", "embed", "search", "bench", *OVER_FILES, "eval"),
     "--force": ("export", "embed", *OVER_FILES),
 }
 FORMERLY = {("bench", "--variant"), ("bench", "--executor"), ("verify", "--variant"), ("similarity", "--file")}
