@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 
 from bench.machine import available_cpus, describe_machine
 from bench.paths import DATA, REPO
-from embedrt import Embedder, EmbedrtError
+from embedrt import Embedder, EmbedrtError, open_bundle
+from embedrt._schema import decode
 from embedrt.commands.eval_files import PAIR_COLUMNS, Reading, read_bitext, read_pairs, read_squad
 from embedrt.evaluation.compare import MetricResult, Score, TaskResult, compare
 from embedrt.evaluation.tasks import Metric, Prompts, Task
 from embedrt.progress import NullProgress
 
 VARIANTS = ("fp32", "int8", "bf16")
-STSB = ("en", "de", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh")
+STSB = ("en", "ko", "de", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh")
 TATOEBA = (
     "kor", "jpn", "cmn", "tha", "vie", "ind", "hin", "ara", "tur", "rus", "ukr", "pol", "ces", "deu", "nld", "fra",
     "spa", "ita", "por", "ell", "hun",
@@ -79,25 +80,34 @@ def pooled(metrics: Sequence[Metric]) -> Metric:
     return Metric(metrics[0].name, int(bounds[-1]), over)
 
 
-def tasks(languages: str) -> Iterator[Task]:
-    """Those whose data is there; `languages` "en" or "all"."""
-    wanted = STSB if languages == "all" else ("en",)
-    for language in wanted:
-        path = DATA / "stsb_multi_mt" / f"stsb-{language}-test.csv"
+@dataclass(frozen=True)
+class Languages:
+    """Of each kind of data."""
+
+    stsb: tuple[str, ...] = STSB  # and "ko": KorSTS
+    tatoeba: tuple[str, ...] = TATOEBA
+    xquad: tuple[str, ...] = XQUAD
+
+
+ENGLISH = Languages(("en",), (), ("en",))
+
+
+def tasks(languages: Languages) -> Iterator[Task]:
+    """Those whose data is there."""
+    for language in languages.stsb:
+        path, columns = DATA / "stsb_multi_mt" / f"stsb-{language}-test.csv", ("1", "2", "3")
+        if language == "ko":
+            path, columns = DATA / "korsts_kornli" / "KorSTS" / "sts-test.tsv", PAIR_COLUMNS
         if path.is_file():
-            yield _named(f"STS-B {language}", read_pairs(path, ("1", "2", "3"), Reading()))
-    korean = DATA / "korsts_kornli" / "KorSTS" / "sts-test.tsv"
-    if languages == "all" and korean.is_file():
-        yield _named("KorSTS", read_pairs(korean, PAIR_COLUMNS, Reading()))
-    folder = DATA / "tatoeba_v1"
-    if languages == "all" and folder.is_dir():
-        stems = {name: folder / f"tatoeba.{name}-eng" for name in TATOEBA}
-        found = [
-            _named(name, read_bitext(Path(f"{stem}.{name}"), Path(f"{stem}.eng"), Reading()))
-            for name, stem in stems.items()
-        ]
-        yield Pooled("Tatoeba", found)
-    paths = {name: DATA / "xquad" / f"xquad.{name}.json" for name in (XQUAD if languages == "all" else ("en",))}
+            yield _named("KorSTS" if language == "ko" else f"STS-B {language}", read_pairs(path, columns, Reading()))
+    bitexts = []
+    for name in languages.tatoeba:
+        texts, english = (DATA / "tatoeba_v1" / f"tatoeba.{name}-eng.{end}" for end in (name, "eng"))
+        if texts.is_file():
+            bitexts.append(_named(name, read_bitext(texts, english, Reading())))
+    if bitexts:
+        yield Pooled("Tatoeba", bitexts)
+    paths = {name: DATA / "xquad" / f"xquad.{name}.json" for name in languages.xquad}
     squads = [_named(name, read_squad(path)) for name, path in paths.items() if path.is_file()]
     if squads:
         yield Pooled("XQuAD", squads)
@@ -161,22 +171,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; writes tasks.json and tasks.md."""
     parser = argparse.ArgumentParser(prog="python -m bench.tasks", description=__doc__)
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help='with ":en" behind it: English only')
+    for kind, names in asdict(Languages()).items():
+        parser.add_argument(f"--{kind}", type=_listed, default=names, metavar="LIST", help=f"of {', '.join(names)}")
+    parser.add_argument("--resume", action="store_true", help="keep what the folder's tasks.json has")
     parser.add_argument("--out", type=Path, default=REPO / "bench" / "results" / "local", help="folder of the results")
     given = parser.parse_args(arguments)
     threads = len(available_cpus())
     given.out.mkdir(parents=True, exist_ok=True)
-    found: list[tuple[str, TaskResult]] = []
+    found = _read(given.out) if given.resume else []
     for path in given.bundles:
         name, _, languages = str(path).partition(":")
-        for task in tasks(languages or "all"):
+        for task in tasks(ENGLISH if languages == "en" else Languages(given.stsb, given.tatoeba, given.xquad)):
+            model = open_bundle(name).manifest.source.model.rpartition("/")[2]
+            if any((model, task.name, task.size) == (kept, done.name, done.size) for kept, done in found):
+                continue
             models = open_all(Path(name), threads)
-            model = models[0].bundle.manifest.source.model.rpartition("/")[2]
             result = compare(models, [task], prompts_of(models[0]), NullProgress())
             found.append((model, result.tasks[0]))
             print(_row(model, task.name, result.tasks[0].metrics[0]), flush=True)
             _write(given.out, found, threads)
     print(f"\n{describe_machine(threads).cpu}, {date.today()}\n\n{table(found)}")
     return 0
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _read(folder: Path) -> list[tuple[str, TaskResult]]:
+    results = json.loads((folder / "tasks.json").read_text())["results"]
+    return [(one.pop("model"), decode(TaskResult, one)) for one in results]
 
 
 def _write(folder: Path, found: Sequence[tuple[str, TaskResult]], threads: int) -> None:
