@@ -147,3 +147,42 @@ def test_a_kept_column_may_not_be_called_as_a_place(cli, lookup_bundle, tmp_path
     assert "pieces have a column 'start'" in cli.fails(
         "embed", lookup_bundle, path, "-o", tmp_path / "o.jsonl", *options
     )
+
+
+@pytest.fixture
+def database(tmp_path):
+    pytest.importorskip("lancedb")
+    return tmp_path / "texts.db"
+
+
+def database_hits(cli, *args):
+    return json.loads(cli.ok("search", *args, "--json").stdout)["answers"][0]["hits"]
+
+
+def test_a_database_of_pieces_stays_one(cli, lookup_bundle, corpus, database):
+    index = ("index", lookup_bundle, corpus, database)
+    first = cli.ok(*index, "--id", "id", "--long", "pieces", "--piece-tokens", "12", "--piece-overlap", "0")
+    found = database_hits(cli, database, "bread and paper", "-k", "3")
+    hit = next(hit for hit in found if hit["columns"]["text_row"] == 1)
+    assert hit["id"] == f"n1#{hit['columns']['start']}"
+    assert hit["text"] == LONG[hit["columns"]["start"] : hit["columns"]["end"]]
+    assert "nothing changed" in cli.ok(*index).stderr, "without --long it is made as it was"
+    with corpus.open("a") as stream:
+        stream.write(json.dumps({"id": "n4", "text": LONG}) + "\n")
+    again = cli.ok(*index).stderr
+    with Embedder(lookup_bundle, num_threads=1) as embedder:
+        count = len(embedder.split(LONG, tokens=12, overlap=0, kind="document"))
+    assert f"{count + 3} rows" in first.stderr
+    assert f"{2 * count + 3} rows; {count} added, 0 texts embedded" in again
+    assert "holds pieces-12-0-1, this would add windows" in cli.fails(*index, "--long", "windows", code=2)
+
+
+def test_a_database_of_windows(cli, lookup_bundle, corpus, database):
+    index = ("index", lookup_bundle, corpus, database)
+    assert "cut" not in cli.ok(*index, "--long", "windows").stderr
+    assert "nothing changed" in cli.ok(*index).stderr
+    score = database_hits(cli, database, LONG, "-k", "1")[0]["score"]
+    with Embedder(lookup_bundle, num_threads=1) as embedder, pytest.warns(UserWarning, match="cut"):
+        query, document = embedder.encode_query(LONG), embedder.encode_document(LONG, on_overflow="windows")
+    assert score == pytest.approx(float(query @ document), abs=1e-5)
+    assert "exclude each other" in cli.fails(*index, "--long", "windows", "--on-overflow", "error", code=2)

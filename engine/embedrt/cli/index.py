@@ -11,9 +11,12 @@ import click
 
 from embedrt.cli import options as o
 from embedrt.cli.base import counted, make_command
+from embedrt.cli.long_texts import long_options, piece_size
 
 if TYPE_CHECKING:
+    from embedrt.commands.source import TextSource
     from embedrt.databases import Description, Indexed, IndexOptions
+    from embedrt.embedder import Embedder
 
 APPROXIMATIONS = ("exact", "hnsw", "ivf-pq", "int8", "binary")
 TOKENIZERS = ("none", "ngram", "icu", "simple")
@@ -45,6 +48,7 @@ TOKENIZERS = ("none", "ngram", "icu", "simple")
 @click.option("--truncate-dim", type=click.IntRange(min=1), help="Keep so many dimensions, normalized anew.")
 @click.option("--on-overflow", type=click.Choice(("truncate", "error")), default="truncate", show_default=True,
               help="What to do with texts over the model's limit.")  # fmt: skip
+@long_options
 @click.option("--no-delete", is_flag=True, help="Leave rows that the corpus does not have.")
 @click.option("--rebuild", is_flag=True, help="Embed the whole corpus anew, into a new table.")
 @o.api_key_option
@@ -52,7 +56,7 @@ TOKENIZERS = ("none", "ngram", "icu", "simple")
 @o.engine_options
 @o.quiet_option
 def command(bundle: Path, corpus: str, url: str, **given: Any) -> None:
-    """Make the table DB hold what CORPUS (.txt, .jsonl, .csv, .tsv, .parquet) does, one row per record.
+    """Make the table DB hold what CORPUS (.txt, .jsonl, .csv, .tsv, .parquet) does, one row per record (or per piece).
 
     DB is a folder, by LanceDB; or qdrant://HOST:PORT/COLLECTION; or postgresql://USER@HOST/DATABASE?table=NAME, with
     pgvector. Only texts that the table does not hold are embedded; rows that the corpus has no more are deleted. After
@@ -69,9 +73,11 @@ def command(bundle: Path, corpus: str, url: str, **given: Any) -> None:
     try:
         table = None if given["rebuild"] else database.describe()
         ids, keep = _columns(given, table)
+        options = _as_the_table(options, ids, table)
         entries = entries_of(source, ids, keep)
         with Embedder(bundle, **o.engine(_as_made(given, table))) as embedder:
-            options = _as_the_table(options, ids, table)
+            if options.long not in (None, "windows"):
+                entries = dataclasses.replace(entries, source=_pieces(entries.source, embedder, options))
             done = index(embedder, database, entries, options, progress=_progress(given["quiet"]))
             limit = embedder.max_tokens
     except KeyboardInterrupt:
@@ -90,10 +96,14 @@ def _options(given: dict[str, Any]) -> IndexOptions:
     """
     if given["prompt"] is not None and given["prompt_name"] is not None:
         raise click.UsageError("--prompt and --prompt-name exclude each other")
+    if given["long"] and given["on_overflow"] == "error":
+        raise click.UsageError("--long and --on-overflow error exclude each other")
+    size = piece_size(given)
     from embedrt.databases import IndexOptions
 
+    long = given["long"] if size is None else size.name
     names = ("prompt", "prompt_name", "truncate_dim", "on_overflow", "approximate", "words", "rebuild")
-    return IndexOptions(delete=not given["no_delete"], **{name: given[name] for name in names})
+    return IndexOptions(delete=not given["no_delete"], long=long, **{name: given[name] for name in names})
 
 
 def _as_the_table(options: IndexOptions, ids: str | None, table: Description | None) -> IndexOptions:
@@ -104,16 +114,31 @@ def _as_the_table(options: IndexOptions, ids: str | None, table: Description | N
     recipe = table.recipe
     if options.prompt is None and options.prompt_name is None:
         options = dataclasses.replace(options, prompt=recipe.prompt, prompt_name=recipe.prompt_name)
+    if options.long is None and options.on_overflow != "error":
+        options = dataclasses.replace(options, long=recipe.long)
     if options.truncate_dim is None:
         options = dataclasses.replace(options, truncate_dim=recipe.truncate_dim)
     return options
+
+
+def _pieces(source: TextSource, embedder: Embedder, options: IndexOptions) -> TextSource:
+    """The pieces of the corpus' texts, as the options say."""
+    from embedrt.commands.encoding import EncodeRequest
+    from embedrt.commands.piece_source import PieceSize, pieces_of
+
+    request = EncodeRequest("document", prompt=options.prompt, prompt_name=options.prompt_name)
+    return pieces_of(source, embedder, request, PieceSize.named(options.long or ""))
 
 
 def _columns(given: dict[str, Any], table: Description | None) -> tuple[str | None, Any]:
     """--id and --keep: those of the table where none are given."""
     if table is None:
         return given["ids"], given["keep"]
-    return given["ids"] or table.recipe.ids, given["keep"] or tuple(table.recipe.columns)
+    from embedrt.commands.piece_source import PLACES
+
+    own = PLACES if (table.recipe.long or "windows") != "windows" else ()
+    columns = tuple(name for name in table.recipe.columns if name not in own)
+    return given["ids"] or table.recipe.ids, given["keep"] or columns
 
 
 def _as_made(given: dict[str, Any], table: Description | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from embedrt.commands.kept import json_object
+from embedrt.commands.piece_source import START, PieceSource
 from embedrt.commands.reading.formats import FORMATS
 from embedrt.commands.reading.records import How, KeptNames, Record
 from embedrt.commands.source import TextSource
@@ -33,6 +34,8 @@ class SourceEntries:
         row_id = None if self.ids is None else _id_text(kept.get(self.ids))
         if self.ids is not None and self.keep != "all" and self.ids not in self.keep:
             kept.pop(self.ids, None)
+        if row_id is not None and isinstance(self.source, PieceSource):
+            row_id = f"{row_id}#{kept[START]}"  # pieces of a record are told apart by where they begin
         place = f"{self.source.name}, {self.source.unit} {record.line}"
         return Entry(self.source.text_of(record), row_id, kept, place)
 

@@ -21,7 +21,8 @@ from embedrt.pieces import DEFAULT_OVERLAP, DEFAULT_TOKENS
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder
 
-PLACES = ("text_row", "start", "end")  # what a piece keeps: its record in the file, from 0, and its characters there
+START = "start"
+PLACES = ("text_row", START, "end")  # what a piece keeps: its record in the file, from 0, and its characters there
 _SPLITTER = 1  # raised when texts are cut elsewhere than before
 
 Spans = list[tuple[int, int]]
@@ -38,6 +39,12 @@ class PieceSize:
     def name(self) -> str:
         """For folders and keys."""
         return f"pieces-{self.tokens}-{self.overlap}-{_SPLITTER}"
+
+    @classmethod
+    def named(cls, name: str) -> PieceSize:
+        """The size that has this name."""
+        tokens, overlap = map(int, name.split("-")[1:3])
+        return cls(tokens, overlap)
 
 
 class PieceTable:

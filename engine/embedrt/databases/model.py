@@ -58,6 +58,7 @@ class Recipe:
     prompt: str | None = None  # of documents
     prompt_name: str | None = None
     truncate_dim: int | None = None
+    long: str | None = None  # what became of texts over the limit: None (cut), "windows", or the size of pieces
     ids: str | None = None  # the corpus' column that rows are known by; None: their texts
     columns: dict[str, Type] = field(default_factory=dict)
     format: int = FORMAT

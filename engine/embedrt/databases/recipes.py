@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 def recipe_of(
-    embedder: Embedder, prompt: str | None, prompt_name: str | None, truncate_dim: int | None, ids: str | None
+    embedder: Embedder,
+    prompt: str | None,
+    prompt_name: str | None,
+    truncate_dim: int | None,
+    ids: str | None,
+    long: str | None = None,
 ) -> Recipe:
     """The recipe of documents as this embedder makes them; without columns."""
     manifest = embedder.bundle.manifest
-    keywords = _keywords(prompt, prompt_name, truncate_dim)
+    keywords = _keywords(prompt, prompt_name, truncate_dim, long)
     return Recipe(
         identity=embedder.identify(**keywords),
         bundle=_reference(embedder.bundle),
@@ -34,6 +39,7 @@ def recipe_of(
         prompt=prompt,
         prompt_name=prompt_name,
         truncate_dim=truncate_dim,
+        long=long,
         ids=ids,
     )
 
@@ -63,11 +69,14 @@ def read_recipe(text: str | bytes, name: str) -> Recipe:
 
 def keywords_of(recipe: Recipe) -> dict[str, Any]:
     """Keywords of Embedder.encode_stream and Embedder.identify for the table's documents."""
-    return _keywords(recipe.prompt, recipe.prompt_name, recipe.truncate_dim)
+    return _keywords(recipe.prompt, recipe.prompt_name, recipe.truncate_dim, recipe.long)
 
 
-def _keywords(prompt: str | None, prompt_name: str | None, truncate_dim: int | None) -> dict[str, Any]:
+def _keywords(
+    prompt: str | None, prompt_name: str | None, truncate_dim: int | None, long: str | None
+) -> dict[str, Any]:
     given = {"prompt": prompt, "prompt_name": prompt_name, "truncate_dim": truncate_dim}
+    given["on_overflow"] = "windows" if long == "windows" else None
     return {"kind": "document", **{name: value for name, value in given.items() if value is not None}}
 
 
@@ -85,8 +94,11 @@ def refuse_other(wanted: Recipe, there: Recipe, name: str) -> None:
 
     Raises:
         IdentityError: the vectors would be of another identity.
-        OptionError: rows would be known by something else.
+        OptionError: rows would be known by something else, or be other parts of texts.
     """
+    if wanted.long != there.long:
+        was, now = (recipe.long or "whole texts" for recipe in (there, wanted))
+        raise OptionError(f"{name} holds {was}, this would add {now}; --rebuild makes it anew")
     if wanted.identity != there.identity:
         raise IdentityError(
             f"{name} holds vectors of identity {there.identity} ({_made(there)}), and this would add {wanted.identity} "
@@ -103,7 +115,7 @@ def check_identity(embedder: Embedder, there: Recipe, name: str) -> None:
     Raises:
         IdentityError: the embedder would give documents another identity.
     """
-    given = recipe_of(embedder, there.prompt, there.prompt_name, there.truncate_dim, there.ids)
+    given = recipe_of(embedder, there.prompt, there.prompt_name, there.truncate_dim, there.ids, there.long)
     if given.identity != there.identity:
         raise IdentityError(
             f"{name} holds vectors of identity {there.identity} ({_made(there)}); {given.bundle} gives "

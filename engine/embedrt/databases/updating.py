@@ -41,6 +41,7 @@ class IndexOptions:
     prompt_name: str | None = None
     truncate_dim: int | None = None
     on_overflow: Literal["truncate", "error"] = "truncate"
+    long: str | None = None  # "windows", in place of `on_overflow`; or how the entries, which are pieces, were cut
     ids: str | None = None  # what the entries' ids are called; None: rows are known by their texts
     approximate: str | None = None  # "exact", or an index of the database's
     words: str | None = None  # "none", or a tokenizer of the database's
@@ -147,7 +148,9 @@ class _Run:
     def run(self) -> Indexed:
         options = self._options
         _check_offered(self._database, options)
-        recipe = recipe_of(self._embedder, options.prompt, options.prompt_name, options.truncate_dim, options.ids)
+        recipe = recipe_of(
+            self._embedder, options.prompt, options.prompt_name, options.truncate_dim, options.ids, options.long
+        )
         table = None if options.rebuild else self._database.describe()
         if table is not None:
             refuse_other(recipe, table.recipe, self._database.name)
@@ -224,7 +227,7 @@ class _Run:
                     pending.append((row, entry))
                     yield entry.text
 
-        keywords: dict[str, Any] = {**keywords_of(recipe), "on_overflow": self._options.on_overflow}
+        keywords: dict[str, Any] = {"on_overflow": self._options.on_overflow, **keywords_of(recipe)}
         blocks = self._embedder.encode_stream(texts(), block_size=_BLOCK_TEXTS, **keywords)
         for block in _told_with_places(blocks, pending):
             taken = [pending.popleft() for _ in range(block.num_texts)]
