@@ -191,6 +191,7 @@ def test_other_files_that_are_none(cli, lookup_bundle, tmp_path):
     path.write_text("one\n")
     other.write_text("one\ntwo\n")
     assert "has 1 texts and" in cli.fails("eval", lookup_bundle, "--bitext", path, other)
+    assert "a.txt has no columns: give .csv" in cli.fails("eval", lookup_bundle, "--pairs", path)
     assert "is not JSON as SQuAD has it" in cli.fails("eval", lookup_bundle, "--squad", path)
     labels = tmp_path / "labels.csv"
     labels.write_text("text,label\na,x\nb,x\n")

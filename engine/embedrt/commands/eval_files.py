@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from embedrt.commands.kept import json_object
-from embedrt.commands.reading.formats import is_known
+from embedrt.commands.reading.formats import format_of, is_known
 from embedrt.commands.reading.records import How, Record, no_column
 from embedrt.commands.reading.separated import read_fields
 from embedrt.commands.source import TextSource, open_source
@@ -36,7 +36,10 @@ class Reading:
     def open(self, path: Path, column: str | None, keep: Any = ()) -> TextSource:
         """The source at `path`; one whose suffix says nothing has plain lines."""
         how = How(column, self.encoding, keep=keep, keep_option="a column")
-        source = open_source(path, None if is_known(path) else "txt", how=how)
+        plain = not is_known(path) or format_of(path) == "txt"
+        if plain and (column is not None or keep):
+            raise FileFormatError(f"{path} has no columns: give .csv, .tsv, .jsonl, .json or .parquet")
+        source = open_source(path, "txt" if plain else None, how=how)
         if source.format in _SEPARATED:  # the other files of a call have neither
             source = replace(source, how=replace(how, delimiter=self.delimiter, quoting=self.quoting))
         return source
