@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import random
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def test_windows_cover_the_text(num_tokens: int) -> None:
     windows = spread(num_tokens, 48)
     assert windows[0][0] == 0
     assert windows[-1][1] == num_tokens
-    for (_, end), (start, _) in itertools.pairwise(windows):
+    for (_, end), (start, _) in pairwise(windows):
         assert end - start >= 48 // 8
     assert {b - a for a, b in windows} == {windows[0][1]}
     assert windows[0][1] <= 48
@@ -139,6 +140,21 @@ def test_pieces_cover_the_text_and_end_with_sentences(embedder: Embedder, text: 
     if text is not UNBROKEN:
         assert all(text[a:b].endswith((".", "?", "。")) for a, b in spans)
     assert embedder.encode_windows(text, tokens=30, overlap=0)[1].start == spans[1][0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pieces_of_any_text_fit_cover_and_advance(embedder: Embedder, seed: int) -> None:
+    draw = random.Random(seed)
+    letters = "abc .,!?。！\n가나다ไทยกขค漢字0123é\u0301ﬁ😀\u200bßİ\x00"
+    text = "".join(draw.choices(letters, weights=[draw.random() ** 3 for _ in letters], k=draw.choice([30, 600])))
+    tokens = draw.randint(10, 40)
+    spans = embedder.split(text, tokens=tokens, overlap=draw.choice([0, 3, 200]))
+    assert all(count <= tokens for count in embedder.count_tokens([text[a:b] for a, b in spans]))
+    covered = {place for a, b in spans for place in range(a, b)}
+    assert not "".join(char for k, char in enumerate(text) if k not in covered).strip()
+    for (a, b), (c, d) in pairwise(spans):
+        assert a < c
+        assert b < d
 
 
 @pytest.mark.parametrize("context", ["none", "late"])

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from embedrt import OptionError
-from embedrt.pieces import Context, Span, checked_rule, cut_text, packed, plan_contexts, tokens_of
+from embedrt.pieces import Context, Span, checked_rule, cut_text, packed, plan_contexts, tokens_of, without_contained
 from embedrt.sentences import sentence_ends
 
 
@@ -91,6 +91,11 @@ def test_every_piece_has_one_context_that_holds_it_with_neighbours(seed: int) ->
 
 def test_a_text_that_fits_is_one_context() -> None:
     assert plan_contexts([Span(0, 3), Span(2, 5)], 5, 5) == [Context(Span(0, 5), Span(0, 2))]
+
+
+def test_what_lies_within_a_neighbour_is_left_out() -> None:
+    spans = [Span(0, 4), Span(3, 4), Span(4, 5), Span(4, 9), Span(8, 9), Span(8, 12)]
+    assert without_contained(spans) == [(0, 4), (4, 9), (8, 12)]
 
 
 def test_tokens_of_a_span_are_those_that_end_in_it() -> None:

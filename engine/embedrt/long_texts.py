@@ -21,10 +21,11 @@ from embedrt.pieces import (
     Span,
     checked_rule,
     cut_text,
+    without_contained,
 )
 from embedrt.results import TextPiece
 from embedrt.sentences import Splitter
-from embedrt.tokenization import check_text
+from embedrt.tokenization import TextTokenizer, WholeText, check_text
 
 _LEAST_ROOM = 8  # tokens of a text in a piece; less is no text to compare
 
@@ -139,16 +140,24 @@ def _split(encoding: Encoding, text: str, prompt: str, rule: PieceRule) -> Split
             f"pieces of {limit} tokens leave {max(room, 0)} for the text, because prompt and special tokens take "
             f"{taken}; tokens must be at least {taken + _LEAST_ROOM}"
         )
-    spans = cut_text(text, whole.ends, room, rule.overlap, rule.sentences)
-    inner = tokenizer.whole([text[a:b] for a, b in spans], prompt)
+    return Split(whole, without_contained(_fitting(tokenizer, text, whole, prompt, limit, rule)))
+
+
+def _fitting(
+    tokenizer: TextTokenizer, text: str, whole: WholeText, prompt: str, limit: int, rule: PieceRule
+) -> list[Span]:
+    """Pieces within the limit also when they are tokenized by themselves: cut within a word, they have other tokens."""
+    spans = cut_text(text, whole.ends, whole.room(limit), rule.overlap, rule.sentences)
+    if len(spans) < 2:
+        return spans
     found: list[Span] = []
-    for span, piece in zip(spans, inner, strict=True):
-        if len(piece.ids) <= room:
+    for span, piece in zip(spans, tokenizer.whole([text[a:b] for a, b in spans], prompt), strict=True):
+        if len(piece.ids) <= piece.room(limit):
             found.append(span)
-        else:  # cut within a word, it has other tokens by itself
-            again = cut_text(text[slice(*span)], piece.ends, room, rule.overlap, rule.sentences)
+        else:
+            again = _fitting(tokenizer, text[slice(*span)], piece, prompt, limit, rule)
             found += [Span(span.start + a, span.start + b) for a, b in again]
-    return Split(whole, found)
+    return found
 
 
 def _alone(

@@ -126,6 +126,17 @@ def _stripped(text: str, start: int, end: int) -> Span:
     return Span(start + left, max(start + left, start + len(inner.rstrip())))
 
 
+def without_contained(spans: Sequence[Span]) -> list[Span]:
+    """Spans in order of their starts, without those that lie within a neighbour."""
+    kept: list[Span] = []
+    for span in spans:
+        while kept and kept[-1].start >= span.start and kept[-1].end <= span.end:
+            kept.pop()
+        if not kept or span.end > kept[-1].end:
+            kept.append(span)
+    return kept
+
+
 def tokens_of(ends: Sequence[int], span: Span) -> Span:
     """The tokens whose last character lies in a span of characters; one at least, where there are any."""
     first, last = bisect_right(ends, span.start), bisect_right(ends, span.end)
