@@ -41,6 +41,11 @@ def test_without_any_space_it_is_cut_behind_tokens() -> None:
 def test_tokens_that_share_a_character_stay_together() -> None:
     ends = [1, 1, 1, 2, 2, 2, 3, 3, 3]  # three bytes of each character
     assert cut_text("가나다", ends, 3, 0, sentence_ends) == [(0, 1), (1, 2), (2, 3)]
+    assert cut_text("가나다", ends, 4, 0, sentence_ends) == [(0, 1), (1, 2), (2, 3)]
+    assert cut_text("가나다", ends, 7, 0, sentence_ends) == [(0, 2), (2, 3)]
+    assert cut_text("가나다", ends, 2, 0, sentence_ends) == [(0, 1), (1, 2), (2, 3)], (
+        "one character has more than there is room"
+    )
 
 
 def test_overlap_is_whole_sentences_that_fit_into_it() -> None:

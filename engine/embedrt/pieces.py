@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -93,9 +93,21 @@ def _parts(
         for start, end in pairwise([0, *ends]):
             yield from _parts(text, Span(span.start + start, span.start + end), levels[1:], size, token_ends, room)
     else:
-        first, last = bisect_right(token_ends, span.start), bisect_right(token_ends, span.end)
-        cuts = sorted({token_ends[k + room - 1] for k in range(first, last - room, room)} - {span.start, span.end})
+        cuts = _cuts_behind_tokens(span, token_ends, room)
         yield from (Span(a, b) for a, b in pairwise([span.start, *cuts, span.end]))
+
+
+def _cuts_behind_tokens(span: Span, token_ends: Sequence[int], room: int) -> Iterator[int]:
+    """Places within a span, `room` tokens apart or less: tokens of one character are not parted."""
+    first, last = bisect_right(token_ends, span.start), bisect_right(token_ends, span.end)
+    while last - first > room:
+        cut = token_ends[first + room - 1]
+        if bisect_right(token_ends, cut) - first > room and (others := bisect_left(token_ends, cut)) > first:
+            cut = token_ends[others - 1]
+        if cut >= span.end:
+            return
+        yield cut
+        first = bisect_right(token_ends, cut)
 
 
 def packed(sizes: Sequence[int], room: int, overlap: int) -> list[Span]:
