@@ -18,7 +18,7 @@ class Truncation:
     """One text that was cut."""
 
     index: int  # position in the caller's input
-    num_tokens: int  # before cutting, prompt and special tokens included
+    num_tokens: int  # before cutting, prompt and special tokens included; of a very long text at least so many
     limit: int
 
 
@@ -45,7 +45,7 @@ class EncodeResult:
     """The outcome of one call."""
 
     embeddings: Any  # as `encode` returns them
-    num_tokens: tuple[int, ...]  # per text, before cutting, prompt and special tokens included
+    num_tokens: tuple[int, ...]  # per text, before cutting, prompt and special tokens included; see `Truncation`
     truncated: tuple[Truncation, ...]
     identity: str
 
@@ -58,7 +58,7 @@ class EncodedBlock:
     num_texts: int  # texts read for it, skipped ones included
     indices: tuple[int, ...]  # position in the stream of each row
     embeddings: NDArray[Any]  # (len(indices), D)
-    num_tokens: tuple[int, ...]  # per row, before cutting
+    num_tokens: tuple[int, ...]  # per row, before cutting; see `Truncation`
     truncated: tuple[Truncation, ...]
     skipped: tuple[SkippedText, ...]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,16 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from embedrt.cutting import prove
 from embedrt.errors import BundleFormatError, InputError, InputTypeError, NoTokensError, TokenIdError
 
 _WINDOW_OVERLAP = 8  # windows share a part of this many with the next
 _MISSING = ("NAType", "NaTType")  # pandas.NA and pandas.NaT
+_CALL_CHARACTERS = 65_536  # tokenized by one call: its outcome becomes Python's in a millisecond or two, under the GIL
+_PART_CHARACTERS = 8_192  # of a long text at least, or as many as `_CHARACTERS_PER_TOKEN` says
+_CHARACTERS_PER_TOKEN = 32
+_SPARE_TOKENS = 64  # beyond the limit, before what is left of a text is passed over
+_CHECKED_CHARACTERS = 1 << 20  # encoded at once to find surrogates: a millisecond
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,20 @@ class TokenizedTexts:
 
     token_ids: tuple[NDArray[np.int32], ...]  # each (n_i,), n_i <= max_tokens
     num_tokens: tuple[int, ...]  # before cutting
+    at_least: frozenset[int] = frozenset()  # positions of texts that were not tokenized whole: they may have more
+
+    def count(self, position: int) -> str:
+        """A text's tokens in words."""
+        return f"{self.num_tokens[position]}{' or more' * (position in self.at_least)}"
+
+
+class UnbrokenTextError(Exception):
+    """A part of a text that can only be tokenized at once is longer than the caller wants."""
+
+    def __init__(self, position: int, characters: int) -> None:
+        super().__init__(position, characters)
+        self.position = position
+        self.characters = characters
 
 
 @dataclass(frozen=True)
@@ -83,10 +104,12 @@ def check_text(text: object, index: int | None) -> str:
         text = _plain_string(text, index)
     if not text.isascii():
         try:
-            text.encode()
+            begin = 0
+            for begin in range(0, len(text), _CHECKED_CHARACTERS):
+                text[begin : begin + _CHECKED_CHARACTERS].encode()
         except UnicodeEncodeError as exc:
             raise InputError(
-                f"has a lone surrogate at character {exc.start} and is no valid Unicode; "
+                f"has a lone surrogate at character {begin + exc.start} and is no valid Unicode; "
                 "repair it with text.encode('utf-8', 'replace').decode()",
                 index=index,
             ) from exc
@@ -123,7 +146,9 @@ class TextTokenizer:
         self._tokenizer: Any = tokenizer
         self.max_tokens = max_tokens
         self.num_rows = num_rows
-        self._prefix, self._suffix = self._special_tokens()
+        self._surrounded = self._special_tokens()
+        self._prefix, self._suffix = self._surrounded or ([], [])
+        self._cuts = cache(partial(prove, tokenizer))  # tried when the first long text comes
 
     def limited(self, max_tokens: int) -> TextTokenizer:
         """The same tokenizer with another limit."""
@@ -133,16 +158,98 @@ class TextTokenizer:
         other.max_tokens = max_tokens
         return other
 
-    def __call__(self, texts: Sequence[str], *, cut: bool = True) -> TokenizedTexts:
-        """Token ids of checked texts; releases the GIL. Without `cut`, those over the limit stay whole."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
-        every = [encoding.ids for encoding in encodings]
-        kept = map(self.cut, every) if cut else (np.array(ids, dtype=np.int32) for ids in every)
-        return TokenizedTexts(tuple(kept), tuple(map(len, every)))
+    def __call__(
+        self, texts: Sequence[str], *, cut: bool = True, keep_end: bool = False, longest_part: int | None = None
+    ) -> TokenizedTexts:
+        """Token ids of checked texts; releases the GIL.
+
+        Of a text much longer than the limit no more is tokenized than is kept, where the tokenizer is known to give
+        the same ids then (see `embedrt.cutting`).
+
+        Args:
+            texts: prompts included.
+            cut: without it, texts over the limit stay whole.
+            keep_end: of texts that are cut, keep the end.
+            longest_part: characters that may be tokenized at once.
+
+        Raises:
+            UnbrokenTextError: a text has a longer stretch without a place to cut it.
+        """
+        every: list[list[int]] = []
+        at_least: set[int] = set()
+        for part in self._calls(texts):
+            if cut and len(part) == 1 and self.is_long(texts[part[0]]):
+                ids, more = self._enough_ids(texts[part[0]], part[0], keep_end, longest_part)
+                every.append(ids)
+                at_least.update(part if more else ())
+            else:
+                every += self._whole_ids([texts[k] for k in part])
+        rows = [self.cut(ids, keep_end=keep_end) if cut else np.array(ids, dtype=np.int32) for ids in every]
+        return TokenizedTexts(tuple(rows), tuple(map(len, every)), frozenset(at_least))
+
+    def is_long(self, text: str) -> bool:
+        """Whether it has so many characters that it is tokenized part by part."""
+        return len(text) > self.part_characters
+
+    @property
+    def part_characters(self) -> int:
+        """Of the parts that long texts are tokenized in."""
+        return max(_PART_CHARACTERS, _CHARACTERS_PER_TOKEN * self.max_tokens)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of checked texts, not cut."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        return [ids for part in self._calls(texts) for ids in self._whole_ids([texts[k] for k in part])]
+
+    def _whole_ids(self, texts: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+
+    def _calls(self, texts: Sequence[str]) -> Iterator[range]:
+        """Positions of texts to tokenize by one call; a long one by itself."""
+        size = self.part_characters
+        begin = characters = 0
+        for k, text in enumerate(texts):
+            characters += len(text)
+            if k > begin and (characters > _CALL_CHARACTERS or len(text) > size):
+                yield range(begin, k)
+                begin, characters = k, len(text)
+            if len(text) > size:
+                yield range(k, k + 1)
+                begin, characters = k + 1, 0
+        if begin < len(texts):
+            yield range(begin, len(texts))
+
+    def spans(
+        self, text: str, *, from_end: bool = False, size: int | None = None, longest: int | None = None
+    ) -> Iterator[slice] | None:
+        """Parts of the text whose ids, special tokens aside, make those of the whole; None: it must stay whole.
+
+        A part with more than `longest` characters is the last, and need not be all that is left.
+        """
+        cuts = self._cuts()
+        if cuts is None or self._surrounded is None:
+            return None
+        walk = cuts.spans_from_end if from_end else cuts.spans
+        return walk(text, size or self.part_characters, longest)
+
+    def _enough_ids(self, text: str, position: int, keep_end: bool, longest_part: int | None) -> tuple[list[int], bool]:
+        """Ids of a long text, as many as decide what is kept of it; and whether there may be more."""
+        spans = self.spans(text, from_end=keep_end, longest=longest_part)
+        if spans is None:
+            _check_part(text, position, longest_part)
+            return self._whole_ids([text])[0], False
+        found: list[list[int]] = []
+        missing, more = self.max_tokens + _SPARE_TOKENS, False
+        for span in spans:
+            more = missing <= 0
+            if more:
+                break
+            part = text[span]
+            _check_part(part, position, longest_part)
+            (encoding,) = self._tokenizer.encode_batch_fast([part], add_special_tokens=False)
+            found.append(encoding.ids)
+            missing -= len(found[-1])
+        ids = [i for part_ids in (reversed(found) if keep_end else found) for i in part_ids]
+        return self._prefix + ids + self._suffix, more
 
     def prompt_tokens(self, prompt: str) -> int:
         """Tokens that a prompt takes in front of a text: all of its own but the closing special token."""
@@ -210,15 +317,33 @@ class TextTokenizer:
         rows = zip(found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True)
         return [TokenPiece(i, token, bool(mark), begin, end) for i, token, mark, (begin, end) in rows]
 
+    def special_pieces(self) -> tuple[list[TokenPiece], list[TokenPiece]]:
+        """The special tokens before and after every text."""
+        before, after = (
+            [TokenPiece(i, self._tokenizer.id_to_token(i), True, 0, 0) for i in ids]
+            for ids in (self._prefix, self._suffix)
+        )
+        return before, after
+
+    def decode_all(self, rows: Sequence[Sequence[int]], *, skip_special: bool = True) -> list[str]:
+        """The texts of several lists of token ids; releases the GIL."""
+        found: list[str] = self._tokenizer.decode_batch(list(map(list, rows)), skip_special_tokens=skip_special)
+        return found
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of token ids."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
 
-    def _special_tokens(self) -> tuple[list[int], list[int]]:
+    def _special_tokens(self) -> tuple[list[int], list[int]] | None:
         """The special tokens before and after a text: what surrounds the bare ids of a probe text."""
         bare = self._tokenizer.encode("a", add_special_tokens=False).ids
         whole: list[int] = self._tokenizer.encode("a").ids
         for start in range(len(whole) - len(bare), -1, -1):
             if whole[start : start + len(bare)] == bare:
                 return whole[:start], whole[start + len(bare) :]
-        return [], []
+        return None
+
+
+def _check_part(part: str, position: int, longest: int | None) -> None:
+    if longest is not None and len(part) > longest:
+        raise UnbrokenTextError(position, len(part))

@@ -115,7 +115,7 @@ class WindowRunner:
             for position, count in enumerate(tokenized.num_tokens):
                 if count > self.tokenizer.max_tokens:
                     limit = self.tokenizer.max_tokens
-                    fail(TokenLimitError, position, f"has {count} tokens, the model takes {limit}")
+                    fail(TokenLimitError, position, f"has {tokenized.count(position)} tokens, the model takes {limit}")
         for position, ids in enumerate(tokenized.token_ids):
             try:
                 self.tokenizer.check(ids)
