@@ -17,7 +17,7 @@ import uvicorn
 from embedrt.server.app import api_routes, make_app, make_service
 from embedrt.server.engine import ModelEngine
 from embedrt.server.models import open_bundles
-from embedrt.server.protocol import HttpProtocol
+from embedrt.server.run import bounded_protocol
 from embedrt.server.service import Service
 from embedrt.server.settings import Settings
 
@@ -58,7 +58,7 @@ def serving(*bundles: Path | str, ready: bool = True, **settings: Any) -> Iterat
     failures: list[str] = []
     config = uvicorn.Config(
         make_app(service, open_bundles(chosen.bundles), failures.append),
-        http=HttpProtocol,
+        http=bounded_protocol(chosen),
         ws="none",
         log_config=None,
         access_log=False,

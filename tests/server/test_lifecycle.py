@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -25,9 +27,9 @@ from tests.server.serving import wait_until
 
 
 class Process:
-    """`embedrt serve` as a user starts it, logging JSON into a file."""
+    """`embedrt serve` as a user starts it, logging JSON into a file; `files` is its `ulimit -n`."""
 
-    def __init__(self, log: Path, *arguments: object) -> None:
+    def __init__(self, log: Path, *arguments: object, files: int | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -37,7 +39,10 @@ class Process:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDRT_TEST_")}  # the tests' own
         with log.open("w") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, *command, "--log-format", "json"], stderr=stream, env=environment
+                [sys.executable, *command, "--log-format", "json"],
+                stderr=stream,
+                env=environment,
+                preexec_fn=files and partial(resource.setrlimit, resource.RLIMIT_NOFILE, (files, files)),
             )
 
     def ready(self) -> bool:
@@ -54,8 +59,8 @@ class Process:
 
 
 @contextmanager
-def process(tmp_path: Path, *arguments: object) -> Iterator[Process]:
-    made = Process(tmp_path / "log", *arguments)
+def process(tmp_path: Path, *arguments: object, files: int | None = None) -> Iterator[Process]:
+    made = Process(tmp_path / "log", *arguments, files=files)
     try:
         wait_until(made.ready, 60)
         yield made

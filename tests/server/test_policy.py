@@ -98,6 +98,81 @@ def test_a_shorter_request_passes_a_longer_one_that_came_a_little_earlier():
     assert owners(drained(queue)) == [{2}, {1}, {3}]
 
 
+def test_clients_take_turns_whatever_each_has_sent():
+    queue = BatchQueue(LIMITS)
+    for number in range(1, 11):
+        queue.add(number, [60], now=0.0, client="many")
+    queue.next_batch()
+    queue.add(100, [60], now=5.0, client="few")
+    queue.add(101, [60], now=5.0, client="few")
+    assert owners([queue.next_batch() for _ in range(5)]) == [{100}, {2}, {101}, {3}, {4}]
+
+
+def test_a_client_that_comes_back_has_saved_nothing_up():
+    queue = BatchQueue(LIMITS)
+    queue.add(1, [60], now=0.0, client="first")
+    queue.next_batch()
+    for number in range(2, 12):
+        queue.add(number, [60], now=1.0, client="other")
+    for _ in range(5):
+        queue.next_batch()
+    for number in range(20, 26):
+        queue.add(number, [60], now=2.0, client="first")
+    assert [min(owner) < 20 for owner in owners([queue.next_batch() for _ in range(6)])].count(True) == 3
+
+
+def test_what_fills_anothers_batch_is_counted_for_its_client():
+    queue = BatchQueue(LIMITS)
+    queue.add(1, [30], now=0.0, client="one")
+    queue.add(2, [30], now=0.1, client="two")
+    queue.add(3, [60], now=0.2, client="two")
+    queue.add(4, [60], now=0.3, client="three")
+    assert owners(drained(queue)) == [{1, 2}, {4}, {3}]
+
+
+def test_bulk_of_several_clients_takes_turns_too():
+    queue = BatchQueue(LIMITS)
+    queue.add(1, [60] * 20, now=0.0, client="one")
+    queue.next_batch()
+    queue.add(2, [60] * 3, now=9.0, client="two")
+    assert owners([queue.next_batch() for _ in range(6)]) == [{2}, {1}, {2}, {1}, {2}, {1}]
+
+
+def test_no_client_fills_the_queue():
+    queue = BatchQueue(LIMITS)
+    for number in range(1, 16):
+        queue.add(number, [50], now=0.0, client="many")
+    with pytest.raises(QueueFullError, match="a client may have three times what it leaves for others"):
+        queue.add(16, [50], now=0.0, client="many")
+    assert queue.waiting_tokens == 750
+    queue.add(100, [50], now=0.0, client="few")
+    assert queue.drop(1)
+    assert queue.waiting_tokens == 750
+    queue.add(101, [10], now=0.0, client="few")
+
+
+def test_a_request_as_large_as_the_queue_keeps_no_other_client_out():
+    queue = BatchQueue(LIMITS)
+    queue.add(1, [60] * 30, now=0.0, client="one")
+    queue.add(2, [60] * 3, now=0.0, client="two")
+    for client in ("one", "two"):
+        with pytest.raises(QueueFullError):
+            queue.add(3, [60] * 3, now=0.0, client=client)
+    with pytest.raises(QueueFullError):
+        queue.add(3, [60] * 30, now=0.0, client="three")
+
+
+def test_nothing_is_kept_of_clients_that_have_gone():
+    queue = BatchQueue(LIMITS)
+    for number in range(1, 200):
+        queue.add(number, [50], now=0.0, client=number)
+        queue.next_batch()
+    queue.add(200, [50], now=0.0, deadline=1.0, client="late")
+    assert queue.expire(2.0) == [200]
+    assert not queue._interactive.lines
+    assert not queue._interactive.shares._held
+
+
 def test_nobody_is_passed_forever():
     queue = BatchQueue(LIMITS)
     queue.add(1, [60], now=0.0, seconds_per_token=0.01)

@@ -27,6 +27,7 @@ from tests.server.serving import serving
 @dataclass
 class Request:
     held: int = 0
+    client: str = ""
 
 
 def test_a_request_alone_is_let_in_and_others_wait_for_room() -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import click
 
 from embedrt.cli.base import make_command
-from embedrt.server.settings import DEFAULTS, NAMES, Settings
+from embedrt.server.settings import DEFAULTS, NAMES, SECRET, Settings
 
 
 def _options(function: Callable[..., None]) -> Callable[..., None]:
     """One flag per setting; a flag that is not given is None, so that the other sources count."""
     for name in reversed(NAMES):
-        if name == "bundles":
+        if name == "bundles" or name in SECRET:  # a command line is seen by everybody on the machine
             continue
         entry = Settings.__dataclass_fields__[name]
         default, flag = getattr(DEFAULTS, name), name.replace("_", "-")

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,9 +28,13 @@ from embedrt.server.metrics import CONTENT_TYPE, Metrics
 from embedrt.server.models import Models, NamedBundle
 from embedrt.server.openai import OpenAIApi
 from embedrt.server.pages import page_routes
+from embedrt.server.pool import Pool
+from embedrt.server.rates import Meters, parse_rates
 from embedrt.server.service import Service
 from embedrt.server.settings import Settings
+from embedrt.server.shares import Shares
 from embedrt.server.tei import TeiApi
+from embedrt.server.tokens import TokensApi
 from embedrt.server.traces import Traces
 
 _TOKENIZATION_WORKERS = 4  # a small request finds one free while a large one is tokenized
@@ -55,13 +58,14 @@ def make_service(settings: Settings) -> Service:
         settings=settings,
         models=models,
         background=background,
-        budget=ByteBudget(int(settings.inflight_mb * 1e6)),
+        budget=ByteBudget(int(settings.inflight_mb * 1e6), shared=True),
         metrics=metrics,
         keys=ApiKeys(settings.api_keys, settings.api_key_file),
         health=Health(models, settings.stall_timeout_s, background),
         inputs=InputReader(settings.token_ids),
-        pool=ThreadPoolExecutor(_TOKENIZATION_WORKERS, thread_name_prefix="embedrt-tokenize"),
-        tokenization_workers=_TOKENIZATION_WORKERS,
+        pool=Pool(_TOKENIZATION_WORKERS),
+        meters=Meters(parse_rates(settings.rates), settings.workers),
+        requests=Shares(settings.connections),
         traces=Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None,
     )
 
@@ -76,6 +80,7 @@ def api_routes(service: Service) -> list[BaseRoute]:
     return [
         *OpenAIApi(service).routes(),
         *TeiApi(service).routes(),
+        *TokensApi(service).routes(),
         *service.health.routes(),
         Route("/metrics", metrics, methods=["GET"]),
         *(page_routes() if service.settings.playground else ()),
@@ -104,7 +109,7 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(service.models.stop)
-            service.pool.shutdown(cancel_futures=True)
+            service.pool.stop()
             if service.traces is not None:
                 await asyncio.to_thread(service.traces.stop)
 

@@ -16,6 +16,7 @@ from embedrt.server.call import Call, call_of
 from embedrt.server.counting import count_json
 from embedrt.server.errors import ServeError
 from embedrt.server.explain import parse
+from embedrt.server.pool import Pool
 from embedrt.server.settings import Settings
 from embedrt.server.sizes import size_of_values
 
@@ -30,7 +31,7 @@ _DRAINED_BODIES = 8  # of the largest size; so much of one that is too large is 
 _DRAIN_S = 5.0  # and for no longer
 
 
-async def read_json(request: Request, shape: type[S], settings: Settings, budget: ByteBudget) -> S:
+async def read_json(request: Request, shape: type[S], settings: Settings, budget: ByteBudget, pool: Pool) -> S:
     """The request's body as `shape`.
 
     Raises:
@@ -40,18 +41,24 @@ async def read_json(request: Request, shape: type[S], settings: Settings, budget
     check_content_type(request.headers)
     encoding = _encoding(request.headers)
     limit = int(settings.body_mb * 1e6)
-    body = await _read(request, call, budget, limit, settings.body_timeout_s)
+    chunks = await _read(request, call, budget, limit, settings)
     if encoding:
-        body = await _decompress(body, encoding, call, budget, limit)
+        chunks = await _decompress(chunks, encoding, call, budget, limit)
+    size = sum(map(len, chunks))
     with call.timed("parse"):
-        if len(body) <= SMALL_BYTES:
-            budget.hold(call, size_of_values(len(body), body.count(b",") + body.count(b"["), plain=_is_plain(body)))
+        if size <= SMALL_BYTES:
+            body = b"".join(chunks)
+            budget.hold(call, size_of_values(size, body.count(b",") + body.count(b"["), plain=_is_plain(body)))
             return parse(body, shape)
-        budget.hold(call, await asyncio.to_thread(_becomes, body, settings))
-        return await asyncio.to_thread(parse, body, shape)
+        budget.hold(call, size)  # the pieces and the whole, for a moment
+        body = await pool.run(call.client, b"".join, chunks)
+        chunks.clear()
+        budget.free(call, size)
+        budget.hold(call, await pool.run(call.client, _becomes, body, settings))
+        return await pool.run(call.client, parse, body, shape)
 
 
-def _becomes(body: bytearray, settings: Settings) -> int:
+def _becomes(body: bytes, settings: Settings) -> int:
     """Bytes of what a large body becomes, once it is known that it does not hold millions of values."""
     counted = count_json(body)
     found = max(counted.strings, counted.brackets)
@@ -67,7 +74,7 @@ def _becomes(body: bytearray, settings: Settings) -> int:
     return size_of_values(len(body), counted.values, plain=_is_plain(body))
 
 
-def _is_plain(body: bytearray) -> bool:
+def _is_plain(body: bytes) -> bool:
     return body.isascii() and b"\\u" not in body
 
 
@@ -110,25 +117,39 @@ def _encoding(headers: Headers) -> str:
     return given
 
 
-async def _read(request: Request, call: Call, budget: ByteBudget, limit: int, timeout_s: float) -> bytearray:
+async def _read(request: Request, call: Call, budget: ByteBudget, limit: int, settings: Settings) -> list[bytes]:
+    """The body in pieces, as it came: one that grows would be moved again and again."""
     said = request.headers.get("content-length", "")
-    body = bytearray()
+    chunks: list[bytes] = []
+    size = 0
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(settings.body_timeout_s):
             if said.isdigit() and int(said) > limit:
                 raise await _too_large(request, limit, int(said))
-            async for chunk in request.stream():
-                budget.hold(call, len(chunk))
-                body += chunk
-                if len(body) > limit:
-                    raise await _too_large(request, limit, len(body))
+            if said.isdigit():  # all of it at once: many that come side by side would else refuse each other halfway
+                budget.hold(call, int(said))
+            stream = request.stream()
+            while True:
+                async with asyncio.timeout(settings.idle_timeout_s):
+                    chunk = await anext(stream, None)
+                if chunk is None:
+                    break
+                if not said.isdigit():
+                    budget.hold(call, len(chunk))
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise await _too_large(request, limit, size)
     except TimeoutError:
         raise ServeError(
-            "slow_body", f"the body did not come within {timeout_s:g} s", headers={"Connection": "close"}
+            "slow_body",
+            f"the body did not come within {settings.body_timeout_s:g} s, or nothing of it for "
+            f"{settings.idle_timeout_s:g} s",
+            headers={"Connection": "close"},
         ) from None
     except ClientDisconnect:
         raise ServeError("gone", "the client left while sending") from None
-    return body
+    return chunks
 
 
 async def _too_large(request: Request, limit: int, size: int) -> ServeError:
@@ -160,24 +181,27 @@ async def _drain(request: Request, limit: int) -> bool:
     return False
 
 
-async def _decompress(packed: bytearray, encoding: str, call: Call, budget: ByteBudget, limit: int) -> bytearray:
+async def _decompress(packed: list[bytes], encoding: str, call: Call, budget: ByteBudget, limit: int) -> list[bytes]:
     """What is in a gzip or zlib body, in slices with the event loop let in between; never more than `limit` bytes."""
-    body = bytearray()
-    rest: bytes = bytes(packed)
+    body: list[bytes] = []
+    size = 0
     decoder = zlib.decompressobj(_ZLIB_OR_GZIP)
     try:
-        while rest:
-            part = decoder.decompress(rest, _SLICE_BYTES)
-            budget.hold(call, len(part))
-            body += part
-            if len(body) > limit:
-                raise ServeError(
-                    "too_large", f"the body may have {limit} bytes, this has more when it is decompressed; split it"
-                )
-            rest = decoder.unconsumed_tail
-            if decoder.eof and decoder.unused_data:  # gzip files may be several, one after the other
-                rest, decoder = decoder.unused_data, zlib.decompressobj(_ZLIB_OR_GZIP)
-            await asyncio.sleep(0)
+        for chunk in packed:
+            rest = chunk
+            while rest:
+                if decoder.eof:  # gzip files may be several, one after the other
+                    decoder = zlib.decompressobj(_ZLIB_OR_GZIP)
+                part = decoder.decompress(rest, _SLICE_BYTES)
+                size += len(part)
+                budget.hold(call, len(part))
+                body.append(part)
+                if size > limit:
+                    raise ServeError(
+                        "too_large", f"the body may have {limit} bytes, this has more when it is decompressed; split it"
+                    )
+                rest = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+                await asyncio.sleep(0)
     except zlib.error as exc:
         raise ServeError("malformed", f"the body is not {encoding}, as Content-Encoding says: {exc}") from exc
     if not decoder.eof:

@@ -5,20 +5,32 @@ from __future__ import annotations
 from typing import Protocol
 
 from embedrt.server.errors import ServeError
+from embedrt.server.shares import Shares
 
 
 class Holder(Protocol):
     """A request with an account of its own."""
 
     held: int
+    client: str
 
 
 class ByteBudget:
-    """Bodies, what they become when they are read, and the rows of their answers. Used from the event loop only."""
+    """Bodies, what they become when they are read, and the rows of their answers. Used from the event loop only.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        limit: bytes of all requests together.
+        shared: no client gets all of it.
+    """
+
+    def __init__(self, limit: int, *, shared: bool = False) -> None:
         self._limit = limit
-        self._held = 0
+        self._shared = shared
+        self._shares = Shares(limit)
+
+    @property
+    def _held(self) -> int:
+        return self._shares.total
 
     def hold(self, holder: Holder, size: int) -> None:
         """Count `size` more bytes for a request.
@@ -28,13 +40,28 @@ class ByteBudget:
         """
         others = self._held - holder.held
         if others and self._held + size > self._limit:
-            raise ServeError("overloaded", f"requests that hold {self._held} bytes are being worked on, this one needs "
-                             f"{size} more and the limit (inflight_mb) is {self._limit}; try again in 1 s",
-                             headers={"Retry-After": "1"})  # fmt: skip
-        self._held += size
+            raise _overloaded(
+                f"requests that hold {self._held} bytes are being worked on, this one needs {size} more and the limit "
+                f"(inflight_mb) is {self._limit}"
+            )
+        if others and self._shared and not self._shares.allows(holder.client, size):
+            raise _overloaded(
+                f"your requests hold {self._shares.held(holder.client)} of {self._limit} bytes (inflight_mb), this one "
+                f"needs {size} more, and a client may hold three times what is left for others"
+            )
+        self._shares.take(holder.client, size)
         holder.held += size
+
+    def free(self, holder: Holder, size: int) -> None:
+        """Count so many bytes less for a request."""
+        self._shares.give(holder.client, size)
+        holder.held -= size
 
     def release(self, holder: Holder) -> None:
         """A request has been answered."""
-        self._held -= holder.held
+        self._shares.give(holder.client, holder.held)
         holder.held = 0
+
+
+def _overloaded(message: str) -> ServeError:
+    return ServeError("overloaded", f"{message}; try again in 1 s", headers={"Retry-After": "1"})

@@ -26,6 +26,8 @@ class Call:
     """What is known of a request; log, metrics and headers are written from it."""
 
     request_id: str
+    client: str = ""  # whose shares it takes from: a key's, else an address's
+    key: str = ""  # name of the key that was shown; never the key
     started: float = field(default_factory=time.monotonic)
     model: str = ""
     identity: str = ""
@@ -38,6 +40,7 @@ class Call:
     status: int = 0
     error: str = ""  # kind
     held: int = 0  # bytes, counted by ByteBudget
+    metered_tokens: int = 0  # counted by Meters
 
     def note(self, engine: ModelEngine, answer: Answer) -> None:
         """Remember what an answer holds; a request may get several."""
@@ -48,6 +51,13 @@ class Call:
         for name in ("tokenize", "queue", "compute"):
             self.phases[name] = self.phases.get(name, 0.0) + getattr(answer.phases, name)
 
+    def note_tokens(self, engine: ModelEngine, num_texts: int, num_tokens: int, seconds: float) -> None:
+        """Remember an answer that holds no vectors."""
+        self.model, self.identity, self.device = engine.name, engine.embedder.identity, engine.embedder.device
+        self.num_texts += num_texts
+        self.num_tokens += num_tokens
+        self.phases["tokenize"] = self.phases.get("tokenize", 0.0) + seconds
+
     @contextlib.contextmanager
     def timed(self, phase: str) -> Any:
         """Add what happens inside to a phase."""
@@ -57,9 +67,9 @@ class Call:
 
     def facts(self) -> dict[str, str | int | float]:
         """What log lines and traces say of it: model, counts, and milliseconds per phase."""
-        counted: dict[str, str | int | float] = {}
+        counted: dict[str, str | int | float] = {"client": self.key} if self.key else {}
         if self.model:
-            counted = {
+            counted |= {
                 "model": self.model,
                 "texts": self.num_texts,
                 "tokens": self.num_tokens,

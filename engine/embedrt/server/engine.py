@@ -12,7 +12,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,6 +26,7 @@ from embedrt.results import Truncation
 from embedrt.server.background import Background
 from embedrt.server.errors import ServeError, overloaded, translate
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
+from embedrt.server.pool import Pool
 from embedrt.server.prepare import Prepared, Work, prepare
 from embedrt.server.sizes import Size, size_of_rows, size_of_tokens
 
@@ -98,7 +98,7 @@ class ModelEngine:
         embedder: Embedder,
         limits: QueueLimits,
         *,
-        pool: Executor,
+        pool: Pool,
         turn: AbstractContextManager[object] | None = None,
         listener: BatchListener | None = None,
         background: Background | None = None,
@@ -196,6 +196,7 @@ class ModelEngine:
                     now=now,
                     deadline=work.deadline,
                     lane=self._lane(work.options),
+                    client=work.client,
                     seconds_per_token=self._seconds_per_token,
                 )
             except QueueFullError as exc:

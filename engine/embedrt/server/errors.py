@@ -37,6 +37,7 @@ KINDS = {
     "empty": Kind(400, "invalid_request_error", 400, "Empty"),  # nothing to embed
     "unfit": Kind(400, "invalid_request_error", 413, "Validation"),  # a value that this model or server does not take
     "token_ids": Kind(400, "invalid_request_error", 422, "Tokenizer"),
+    "rate_limited": Kind(429, "rate_limit_error", 429, "Overloaded"),
     "overloaded": Kind(429, "rate_limit_error", 429, "Overloaded"),
     "gone": Kind(499, "client_closed_request", 499, "Backend"),  # for logs and metrics: nobody reads it
     "not_inferred": Kind(500, "server_error", 424, "Backend"),  # the model failed, or is of another sort

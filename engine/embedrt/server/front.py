@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedrt.server.call import Call
+from embedrt.server.door import client_of
 from embedrt.server.errors import ServeError, described
 from embedrt.server.guard import METRICS, PROBES, Guard
 from embedrt.server.logs import LOGGER, log
@@ -38,8 +39,9 @@ class Front:
             return
         scope["path"] = one_spelling(scope["path"])
         headers = dict(scope["headers"])
-        call = scope["embedrt.call"] = Call(_request_id(headers))
-        began = False
+        address = (scope.get("client") or ("",))[0]
+        call = scope["embedrt.call"] = Call(_request_id(headers), client=client_of(address))
+        began = counted = False
 
         async def send_on(message: Message) -> None:
             nonlocal began
@@ -54,7 +56,11 @@ class Front:
             await send(message)
 
         try:
-            self._guard.check(scope, headers)
+            call.key = self._guard.check(scope, headers)
+            if call.key:
+                call.client = f"key {call.key}"
+            if scope["path"] not in PROBES:
+                counted = self._enter(call)
             await self._app(scope, receive, send_on)
         except ServeError as exc:
             await error_response(Request(scope), exc)(scope, receive, send_on)
@@ -66,7 +72,23 @@ class Front:
                 await error_response(Request(scope), failed)(scope, receive, send_on)
         finally:
             self._service.budget.release(call)
+            if counted:
+                self._service.requests.give(call.client, 1)
             self._report(scope, call, headers)
+
+    def _enter(self, call: Call) -> bool:
+        """Count a request among those in work: ServeError, 429, where its client has its share, or its rate."""
+        requests = self._service.requests
+        if not requests.allows(call.client, 1):
+            raise ServeError(
+                "overloaded",
+                f"{requests.held(call.client)} of your requests are in work, of {requests.total} in all; the limit "
+                f"(connections) is {requests.limit}, and a client may have three times what it leaves for others",
+                headers={"Retry-After": "1"},
+            )
+        self._service.meters.take(call.client, call.key, "requests", 1, time.monotonic())
+        requests.take(call.client, 1)
+        return True
 
     def _report(self, scope: Scope, call: Call, headers: dict[bytes, bytes]) -> None:
         route = scope.get("route")

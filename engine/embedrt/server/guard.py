@@ -26,8 +26,8 @@ class Guard:
         # a name of the page's own that resolves to 127.0.0.1 makes this server the page's own origin.
         self._check_host = settings.host in LOOPBACK and not keys.wanted and "*" not in self._hosts
 
-    def check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        """Let the request pass.
+    def check(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
+        """Let the request pass, and tell the name of the key that it shows; "" where it needs none.
 
         Raises:
             ServeError: it shows no key ("unauthorized"), names another host ("wrong_host"), or wants something else
@@ -35,18 +35,18 @@ class Guard:
         """
         path = scope["path"]
         if path in PROBES:
-            return
+            return ""
         if self._metrics_port and (scope.get("server") or ("", 0))[1] == self._metrics_port:
             if path != METRICS:
                 raise ServeError("not_found", f"this port answers {METRICS} and {', '.join(sorted(PROBES))}")
-            return
+            return ""
         if self._check_host and not self._is_ours(headers.get(b"host", b"").decode("latin-1")):
             raise ServeError(
                 "wrong_host",
                 "without API keys this server answers to localhost and to IP addresses only, so that no web page can "
                 "reach it by a name of its own; serve with --allowed-hosts NAME, or with --api-key-file",
             )
-        self._check_key(scope, headers)
+        return self._check_key(scope, headers)
 
     def _is_ours(self, host: str) -> bool:
         """Whether the Host header is an address, a name of the loopback, or one that was allowed."""
@@ -59,18 +59,20 @@ class Guard:
             return False
         return True
 
-    def _check_key(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _check_key(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         path = scope["path"]
         open_page = scope["method"] in ("GET", "HEAD") and (path in _PAGES or path.startswith("/static/"))
         if not self._keys.wanted or open_page:
-            return
+            return ""
         shown = headers.get(b"authorization") or b"Bearer " + headers.get(b"api-key", b"")  # the latter is Azure's
-        if not self._keys.accepts(shown.decode("latin-1")):
+        name = self._keys.accepts(shown.decode("latin-1"))
+        if name is None:
             raise ServeError(
                 "unauthorized",
                 "an API key is needed: Authorization: Bearer KEY, or api-key: KEY",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        return name
 
 
 def host_name(host: str) -> str:

@@ -1,12 +1,15 @@
-"""API keys: any of several, compared in constant time, read again when their file changes."""
+"""API keys: any of several, compared in constant time, read again when their file changes. Names stand for them."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from pathlib import Path
 
 from embedrt.errors import FileFormatError
+
+_NAMED = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):\s*(?P<key>\S.*)")
 
 
 class ApiKeys:
@@ -17,10 +20,10 @@ class ApiKeys:
     """
 
     def __init__(self, keys: tuple[str, ...], file: str) -> None:
-        self._given = tuple(map(_digest, keys))
+        self._given = dict(map(_named, keys))
         self._file = Path(file) if file else None
         self._stamp: tuple[int, int] | None = None
-        self._read: tuple[bytes, ...] = ()
+        self._read: dict[bytes, str] = {}
         if self._file is not None:
             self._reload(self._file)
 
@@ -29,14 +32,15 @@ class ApiKeys:
         """Whether a key must be shown."""
         return bool(self._given) or self._file is not None
 
-    def accepts(self, authorization: str) -> bool:
-        """Whether the header's value, "Bearer KEY", shows one of the keys. Every key is compared, equal or not."""
+    def accepts(self, authorization: str) -> str | None:
+        """The name of the key that the header's value, "Bearer KEY", shows. Every key is compared, equal or not."""
         scheme, _, key = authorization.partition(" ")
         shown = _digest(key.strip())
-        found = False
-        for digest in (*self._given, *self._read):
-            found |= hmac.compare_digest(shown, digest)
-        return found and scheme.lower() == "bearer"
+        found: str | None = None
+        for digest, name in (*self._given.items(), *self._read.items()):
+            if hmac.compare_digest(shown, digest):
+                found = name
+        return found if scheme.lower() == "bearer" else None
 
     def refresh(self) -> bool:
         """Read the file again if it changed; a file that cannot be read leaves the keys as they are, and raises."""
@@ -55,8 +59,8 @@ class ApiKeys:
             raise FileFormatError(f"api_key_file {file} is not UTF-8: {exc}; save it as UTF-8") from exc
         keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not keys:
-            raise FileFormatError(f"api_key_file {file} holds no key; write one per line")
-        self._read, self._stamp = tuple(map(_digest, keys)), stamp
+            raise FileFormatError(f"api_key_file {file} holds no key; write NAME:KEY, one per line")
+        self._read, self._stamp = dict(map(_named, keys)), stamp
 
     @staticmethod
     def _stamp_of(file: Path) -> tuple[int, int] | None:
@@ -65,6 +69,13 @@ class ApiKeys:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size
+
+
+def _named(line: str) -> tuple[bytes, str]:
+    """The digest of "NAME:KEY" and the name; a key without one is called by a part of its digest."""
+    given = _NAMED.fullmatch(line)
+    digest = _digest(given["key"] if given else line)
+    return digest, given["name"] if given else f"key-{digest.hex()[:8]}"
 
 
 def _digest(key: str) -> bytes:

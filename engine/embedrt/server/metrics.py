@@ -66,10 +66,12 @@ class Metrics:
         self._requests = counter("requests", "Requests answered.", "route", "status")
         self._errors = counter("errors", "Requests that got an error, by kind.", "kind")
         self._crashes = counter("background_crashes", "Crashes of the server's own threads and tasks.", "name")
-        self._texts = counter("texts", "Texts embedded.", "model")
-        self._tokens = counter("tokens", "Tokens embedded, without padding.", "model")
+        self._texts = counter("texts", "Texts embedded, tokenized or decoded.", "model")
+        self._tokens = counter("tokens", "Tokens embedded, tokenized or decoded, without padding.", "model")
         self._truncated = counter("truncated_texts", "Texts cut at the model's limit.", "model")
         self._padding = counter("padding_tokens", "Tokens of padding that the executor ran.", "model")
+        self._client_requests = counter("client_requests", "Requests answered, by name of the key.", "client")
+        self._client_tokens = counter("client_tokens", "Tokens of requests, by name of the key.", "client")
         self._duration = histogram("request_seconds", "Time of a request.", _SECONDS, "route")
         self._phase = histogram("phase_seconds", "Time of a request's phases.", _SECONDS, "phase")
         self._batch_tokens = histogram("batch_tokens", "Tokens of a batch, without padding.", _TOKENS, "model")
@@ -97,6 +99,9 @@ class Metrics:
         """A request was answered."""
         self._requests.labels(route, str(call.status)).inc()
         self._duration.labels(route).observe(seconds)
+        if call.key:
+            self._client_requests.labels(call.key).inc()
+            self._client_tokens.labels(call.key).inc(call.num_tokens)
         if call.error:
             self._errors.labels(call.error).inc()
         for phase, spent in call.phases.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from embedrt.server.engine import BatchListener, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
 from embedrt.server.policy import QueueLimits
+from embedrt.server.pool import Pool
 from embedrt.server.settings import Settings
 
 _KINDS: dict[str, Kind] = {"query": "query", "document": "document"}
@@ -127,7 +127,7 @@ class Models:
         self,
         bundles: list[NamedBundle],
         settings: Settings,
-        pool: Executor,
+        pool: Pool,
         listener: BatchListener | None,
         background: Background | None = None,
     ) -> None:

@@ -10,12 +10,11 @@ import msgspec
 from embedrt.server.errors import KINDS
 from embedrt.server.openai import OTHER_PATHS, EmbeddingsRequest
 from embedrt.server.tei import (
-    DecodeRequest,
     EmbedAllRequest,
     EmbedRequest,
     SimilarityRequest,
-    TokenizeRequest,
 )
+from embedrt.server.tokens import DecodeRequest, TokenizeRequest
 from embedrt.version import __version__
 
 

@@ -1,10 +1,11 @@
 """Which waiting texts run next. Pure: token counts and clock values in, batches of items out; no threads, no I/O.
 
-A request is *interactive* when all its texts fit one batch, else *bulk*. Each class is served in the order of
-arrival plus estimated work, so that a short request passes a longer one that came a little earlier, and nobody
-is passed forever. Interactive goes before bulk; while bulk waits, every `bulk_every`-th batch is bulk's. A batch
-holds texts of one class only. So an interactive request waits for the batch that runs, at most one of bulk, and
-for what other interactive requests are ahead of it.
+A request is *interactive* when all its texts fit one batch, else *bulk*. Within each class clients take turns: the one
+goes next for whom least was run, so that a query waits for a batch of each other client and not for all that they have
+sent. Each client's requests go in the order of arrival plus estimated work, so that a short one passes a longer one
+that came a little earlier, and none is passed forever. Interactive goes before bulk; while bulk waits, every
+`bulk_every`-th batch is bulk's. A batch holds texts of one class only. So an interactive request waits for the batch
+that runs, at most one of bulk, and for what other interactive requests are ahead of it.
 
 A batch begins with the longest waiting text of the request whose turn it is, and is filled with the texts nearest
 to it in length, of whatever requests, under the same limits as `embedrt.batching.plan_groups`.
@@ -17,6 +18,8 @@ import math
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+from embedrt.server.shares import Shares
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ class Item:
 class QueueFullError(Exception):
     """The request's class has no room; `waiting_tokens` are before it."""
 
-    def __init__(self, waiting_tokens: int, limit: int) -> None:
-        super().__init__(f"{waiting_tokens} tokens wait already, the queue holds {limit}")
+    def __init__(self, waiting_tokens: int, limit: int, *, shared: bool = False) -> None:
+        own = " and a client may have three times what it leaves for others" * shared
+        super().__init__(
+            f"{waiting_tokens} tokens{' of yours' * shared} wait already, the queue holds {limit} (queue_tokens){own}"
+        )
         self.waiting_tokens = waiting_tokens
         self.limit = limit
 
@@ -52,7 +58,8 @@ class QueueFullError(Exception):
 class _Request:
     """A request's texts that wait, longest first; those in `taken` went with somebody's batch already."""
 
-    key: tuple[float, int]  # order within its class
+    key: tuple[float, int]  # order within its client's line
+    client: Hashable
     deadline: float
     lane: Hashable
     order: list[Item]
@@ -67,21 +74,47 @@ class _Request:
 
 
 @dataclass
+class _Line:
+    """The waiting requests of one client in one class."""
+
+    served: int  # tokens that were run for it, beginning where those were that came before it
+    turns: list[tuple[float, int]] = field(default_factory=list)  # heap of keys; stale ones are skipped
+    requests: int = 0
+
+
+@dataclass
 class _Class:
     """The waiting requests of one class."""
 
+    shares: Shares  # of clients, in tokens
     requests: dict[int, _Request] = field(default_factory=dict)
-    turns: list[tuple[float, int]] = field(default_factory=list)  # heap of keys; stale ones are skipped
+    lines: dict[Hashable, _Line] = field(default_factory=dict)  # of clients that have a request waiting
     shelves: dict[Hashable, dict[int, deque[Item]]] = field(default_factory=dict)  # lane -> length -> items
-    tokens: int = 0
+    served: int = 0  # tokens of the line that was last chosen, as it was chosen: where newcomers begin
+
+    @property
+    def tokens(self) -> int:
+        return self.shares.total
 
     def next_request(self) -> _Request | None:
-        while self.turns:
-            request = self.requests.get(self.turns[0][1])
-            if request is not None:
-                return request
-            heapq.heappop(self.turns)
-        return None
+        """The first in line of the client that had least."""
+        chosen: tuple[int, tuple[float, int]] | None = None
+        for line in self.lines.values():
+            while line.turns[0][1] not in self.requests:
+                heapq.heappop(line.turns)
+            if chosen is None or (line.served, line.turns[0]) < chosen:
+                chosen = line.served, line.turns[0]
+        if chosen is None:
+            return None
+        self.served = chosen[0]
+        return self.requests[chosen[1][1]]
+
+    def put(self, number: int, request: _Request) -> None:
+        self.requests[number] = request
+        line = self.lines.setdefault(request.client, _Line(self.served))
+        line.requests += 1
+        heapq.heappush(line.turns, request.key)
+        self.shares.take(request.client, request.tokens)
 
     def waits(self, item: Item) -> bool:
         request = self.requests.get(item.request)
@@ -103,17 +136,25 @@ class _Class:
         request = self.requests[item.request]
         request.waiting.remove(item.index)
         request.tokens -= item.num_tokens
-        self.tokens -= item.num_tokens
+        self.shares.give(request.client, item.num_tokens)
+        self.lines[request.client].served += item.num_tokens
         if not request.waiting:
-            del self.requests[item.request]
+            self._remove(item.request)
+
+    def _remove(self, number: int) -> _Request:
+        request = self.requests.pop(number)
+        line = self.lines[request.client]
+        line.requests -= 1
+        if not line.requests:
+            del self.lines[request.client]
+        return request
 
     def forget(self, number: int) -> bool:
-        request = self.requests.pop(number, None)
-        if request is None:
+        if number not in self.requests:
             return False
-        self.tokens -= request.tokens
+        request = self._remove(number)
+        self.shares.give(request.client, request.tokens)
         if not self.requests:  # nothing stale outlives an empty class
-            self.turns.clear()
             self.shelves.clear()
         return True
 
@@ -123,8 +164,8 @@ class BatchQueue:
 
     def __init__(self, limits: QueueLimits) -> None:
         self.limits = limits
-        self._interactive = _Class()
-        self._bulk = _Class()
+        self._interactive = _Class(Shares(limits.queue_tokens))
+        self._bulk = _Class(Shares(limits.queue_tokens))
         self._since_bulk = 0  # interactive batches since bulk had one, while bulk waited
 
     @property
@@ -151,6 +192,7 @@ class BatchQueue:
         now: float,
         deadline: float = math.inf,
         lane: Hashable = None,
+        client: Hashable = None,
         seconds_per_token: float = 0.001,
     ) -> None:
         """Let a request wait.
@@ -160,21 +202,25 @@ class BatchQueue:
             num_tokens: of each of its texts, at least one.
             now, deadline: clock values in seconds.
             lane: only texts of equal lanes share a batch.
+            client: whose it is; clients take turns, each with as many tokens.
             seconds_per_token: what a token costs about; turns the request's size into time for its place in line.
 
         Raises:
-            QueueFullError: too many tokens of its class wait.
+            QueueFullError: too many tokens of its class wait, or too many of its client's.
         """
         chosen = self._interactive if self.is_interactive(num_tokens) else self._bulk
         total = sum(num_tokens)
-        if chosen.tokens and chosen.tokens + total > self.limits.queue_tokens:
+        own = chosen.shares.held(client)
+        # One request may be as large as the queue: a client of which nothing waits finds as much room again.
+        room = self.limits.queue_tokens * (1 if own else 2)
+        if chosen.tokens and chosen.tokens + total > room:
             raise QueueFullError(chosen.tokens, self.limits.queue_tokens)
+        if own and not chosen.shares.allows(client, total):
+            raise QueueFullError(chosen.shares.held(client), self.limits.queue_tokens, shared=True)
         items = [Item(request, i, n) for i, n in enumerate(num_tokens)]
         key = (now + total * seconds_per_token, request)
         order = sorted(items, key=lambda item: -item.num_tokens)
-        chosen.requests[request] = _Request(key, deadline, lane, order, set(range(len(items))), total)
-        chosen.tokens += total
-        heapq.heappush(chosen.turns, key)
+        chosen.put(request, _Request(key, client, deadline, lane, order, set(range(len(items))), total))
         shelves = chosen.shelves.setdefault(lane, {})
         for item in items:
             shelves.setdefault(item.num_tokens, deque()).append(item)

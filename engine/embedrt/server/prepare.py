@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +12,15 @@ from numpy.typing import NDArray
 
 from embedrt.errors import TokenLimitError
 from embedrt.options import EncodeOptions
-from embedrt.tokenization import TextTokenizer, check_text
+from embedrt.server.errors import ServeError
+from embedrt.server.pool import Pool
+from embedrt.tokenization import TextTokenizer, UnbrokenTextError, check_text
 
 _SLICE_TEXTS = 256  # texts tokenized at once: a few milliseconds
+_SLICE_CHARACTERS = 65_536  # the same of longer texts
+UNBROKEN_CHARACTERS = 262_144  # of a text without a place to cut it, or the size of the parts if that is more
+_HASHED_CHARACTERS = 1024
+_NO_IDS = np.empty(0, np.int32)
 _HASHED_ON_LOOP = 65_536  # characters or ids, in a fraction of a millisecond
 
 
@@ -29,6 +33,7 @@ class Work:
     truncate: bool = True
     keep_end: bool = False  # of texts that are cut
     deadline: float = math.inf  # time.monotonic()
+    client: str = ""  # who asks
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Prepared:
     seconds: float  # that it took
 
 
-async def prepare(tokenizer: TextTokenizer, pool: Executor, work: Work) -> Prepared:
+async def prepare(tokenizer: TextTokenizer, pool: Pool, work: Work) -> Prepared:
     """Tokenize in slices, so that a small request gets its turn between those of a large one.
 
     Equal inputs are embedded once, as the library does it.
@@ -50,19 +55,32 @@ async def prepare(tokenizer: TextTokenizer, pool: Executor, work: Work) -> Prepa
         InputError: an input cannot be tokenized, or is too long and not to be cut.
     """
     started = time.monotonic()
-    loop = asyncio.get_running_loop()
     if len(work.inputs) <= _SLICE_TEXTS and sum(map(len, work.inputs)) <= _HASHED_ON_LOOP:
         first, row_of = _different(work.inputs)
     else:
-        first, row_of = await loop.run_in_executor(pool, _different, work.inputs)
+        first, row_of = await pool.run(work.client, _different, work.inputs)
     token_ids: list[NDArray[np.int32]] = []
     counts: list[int] = []
-    for k in range(0, len(first), _SLICE_TEXTS):
-        part = first[k : k + _SLICE_TEXTS]
-        ids, lengths = await loop.run_in_executor(pool, _tokenize, tokenizer, work, part)
+    for part in _slices(work.inputs, first, tokenizer.part_characters):
+        ids, lengths = await pool.run(work.client, _tokenize, tokenizer, work, part)
         token_ids += ids
         counts += lengths
     return Prepared(token_ids, row_of, [counts[row] for row in row_of], time.monotonic() - started)
+
+
+def _slices(inputs: Sequence[str | list[int]], indices: Sequence[int], most: int) -> Iterator[list[int]]:
+    """The indices in slices of not too many texts and characters; of each text at most so many are tokenized."""
+    part: list[int] = []
+    characters = 0
+    for i in indices:
+        size = min(len(inputs[i]), most)
+        if part and (len(part) == _SLICE_TEXTS or characters + size > _SLICE_CHARACTERS):
+            yield part
+            part, characters = [], 0
+        part.append(i)
+        characters += size
+    if part:
+        yield part
 
 
 def _different(inputs: Sequence[str | list[int]]) -> tuple[list[int], list[int]]:
@@ -71,33 +89,66 @@ def _different(inputs: Sequence[str | list[int]]) -> tuple[list[int], list[int]]
     first: list[int] = []
     row_of: list[int] = []
     for i, given in enumerate(inputs):
-        row = place.setdefault(tuple(given) if isinstance(given, list) else given, len(place))
+        row = place.setdefault(_key(given), len(place))
         if row == len(first):
             first.append(i)
         row_of.append(row)
     return first, row_of
 
 
+class _Long:
+    """A long text among the keys of a dict: told from others by comparing, and not by a hash over all of it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __hash__(self) -> int:
+        return hash((len(self.text), self.text[:_HASHED_CHARACTERS], self.text[-_HASHED_CHARACTERS:]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Long) and self.text == other.text
+
+
+def _key(given: str | list[int]) -> object:
+    if isinstance(given, list):
+        return tuple(given)
+    return given if len(given) <= 2 * _HASHED_CHARACTERS else _Long(given)
+
+
 def _tokenize(
     tokenizer: TextTokenizer, work: Work, indices: Sequence[int]
 ) -> tuple[list[NDArray[np.int32]], list[int]]:
     """Ids of the inputs at `indices`, cut, and their lengths before that."""
-    texts: dict[int, str] = {}  # by place in `every`
-    every: list[list[int]] = [[] for _ in indices]
+    rows: list[NDArray[np.int32]] = [_NO_IDS] * len(indices)
+    counts = [0] * len(indices)
+    places = [k for k, i in enumerate(indices) if isinstance(work.inputs[i], str)]
+    texts = [work.options.prompt + check_text(work.inputs[indices[k]], indices[k]) for k in places]
+    longest = max(UNBROKEN_CHARACTERS, tokenizer.part_characters)
+    try:
+        done = tokenizer(texts, keep_end=work.keep_end, longest_part=longest)
+    except UnbrokenTextError as exc:
+        raise unbroken(indices[places[exc.position]], exc.characters, longest) from exc
+    for position, k in enumerate(places):
+        rows[k], counts[k] = done.token_ids[position], done.num_tokens[position]
     for k, i in enumerate(indices):
         given = work.inputs[i]
-        if isinstance(given, str):
-            texts[k] = work.options.prompt + check_text(given, i)
-        else:
-            every[k] = tokenizer.with_special(given)
-    if texts:
-        for k, ids in zip(texts, tokenizer.ids(list(texts.values())), strict=True):
-            every[k] = ids
-    if not work.truncate:
-        for i, ids in zip(indices, every, strict=True):
-            if len(ids) > tokenizer.max_tokens:
-                raise TokenLimitError(f"has {len(ids)} tokens, the model takes {tokenizer.max_tokens}", index=i)
-    rows = [tokenizer.cut(ids, keep_end=work.keep_end) for ids in every]
-    for i, row in zip(indices, rows, strict=True):
-        tokenizer.check(row, i)  # here, so that no other request shares a batch with what cannot be run
-    return rows, [len(ids) for ids in every]
+        if isinstance(given, list):
+            ids = tokenizer.with_special(given)
+            rows[k], counts[k] = tokenizer.cut(ids, keep_end=work.keep_end), len(ids)
+    more = {places[position] for position in done.at_least}
+    for k, i in enumerate(indices):
+        if not work.truncate and counts[k] > tokenizer.max_tokens:
+            many = f"{counts[k]}{' or more' * (k in more)}"
+            raise TokenLimitError(f"has {many} tokens, the model takes {tokenizer.max_tokens}", index=i)
+        tokenizer.check(rows[k], i)  # here, so that no other request shares a batch with what cannot be run
+    return rows, counts
+
+
+def unbroken(index: int, characters: int, limit: int) -> ServeError:
+    """The error for a text with a stretch that would have to be tokenized at once and is too long for that."""
+    return ServeError(
+        "too_large",
+        f"text {index}: {characters} characters have no single space or newline between letters or digits where a text "
+        f"can be cut, and the limit (unbroken_characters) is {limit}; split the text",
+        param=f"input[{index}]",
+    )

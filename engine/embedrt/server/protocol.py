@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
+
+from embedrt.server.wire import BoundedProtocol, TooMuchError, Wire
 
 _OFFER = (b"upgrade", b"http2-settings")  # headers, and names in Connection, that offer another protocol
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(BoundedProtocol):
     """HTTP/1.1 that passes over offers of other protocols, as RFC 9110 (7.8) allows.
 
     Java's HttpClient, `curl --http2` and Ktor send `Upgrade: h2c` with their requests. The parser takes such a head for
@@ -21,18 +21,19 @@ class HttpProtocol(HttpToolsProtocol):
     fresh parser, and the body and what follows after it, in whatever pieces they come.
     """
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None, *, wire: Wire
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop, wire=wire)
         self._offered = False  # the parser is at a head that offers another protocol
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the client."""
-        self._unset_keepalive_if_required()
+    def _parse(self, part: bytes) -> None:
         try:
-            self._feed(data)
-        except httptools.HttpParserError:
-            self.logger.log(logging.INFO, "a request that is not HTTP")
-            self.send_400_response("Invalid HTTP request received.")
+            self._feed(part)
+        except httptools.HttpParserError as exc:
+            if isinstance(exc.__context__, TooMuchError):  # out of one of the callbacks
+                raise exc.__context__ from None
+            raise TooMuchError(400, "Invalid HTTP request received.") from None
 
     def _feed(self, data: bytes) -> None:
         try:

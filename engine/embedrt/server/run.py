@@ -7,16 +7,21 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import cast
 
 import uvicorn
 
 from embedrt.errors import OptionError
 from embedrt.server.app import make_app, make_service
+from embedrt.server.door import Door
+from embedrt.server.files import allow_files, room_for_connections
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
 from embedrt.server.protocol import HttpProtocol
 from embedrt.server.settings import LOOPBACK, Settings
 from embedrt.server.tls import check_certificate
+from embedrt.server.wire import Wire, WireLimits
 from embedrt.server.workers import Supervisor
 
 _BACKLOG = 2048
@@ -64,8 +69,21 @@ def announce(settings: Settings, listener: socket.socket) -> None:
         log("open to the network without API keys: set api_key_file, or host 127.0.0.1", level=30, host=settings.host)
 
 
+def bounded_protocol(settings: Settings) -> type[asyncio.Protocol]:
+    """What makes the protocol of each connection; all of them share one account."""
+    limits = WireLimits(
+        head_s=settings.header_timeout_s,
+        stall_s=settings.idle_timeout_s,
+        answer_s=settings.answer_timeout_s,
+        drain_bytes=int(settings.body_mb * 1e6),
+    )
+    wire = Wire(limits, lambda: Door(room_for_connections(settings.connections)))
+    return cast("type[asyncio.Protocol]", partial(HttpProtocol, wire=wire))
+
+
 def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedBundle]) -> int:
     """Serve until told to stop; the exit code: 0, or 1 when a model could not be loaded."""
+    allow_files(settings.connections)
     service = make_service(settings)
     sockets = [listener]
     if settings.metrics_port:  # each worker has one of its own, and any answers for all
@@ -80,7 +98,7 @@ def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedB
     config = uvicorn.Config(
         make_app(service, bundles, fail),
         loop="auto",
-        http=HttpProtocol,
+        http=bounded_protocol(settings),
         ws="none",
         lifespan="on",
         log_config=None,

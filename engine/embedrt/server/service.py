@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -25,9 +24,12 @@ from embedrt.server.inputs import InputReader
 from embedrt.server.keys import ApiKeys
 from embedrt.server.metrics import Metrics
 from embedrt.server.models import Models
+from embedrt.server.pool import Pool
 from embedrt.server.prepare import Work
+from embedrt.server.rates import Meters
 from embedrt.server.settings import Settings
-from embedrt.server.sizes import FLOAT_BYTES, SizeLimits
+from embedrt.server.shares import Shares
+from embedrt.server.sizes import FLOAT_BYTES, Size, SizeLimits
 from embedrt.server.traces import Traces
 
 T = TypeVar("T")
@@ -45,17 +47,18 @@ class Service:
     keys: ApiKeys
     health: Health
     inputs: InputReader
-    pool: ThreadPoolExecutor  # where texts are tokenized
-    tokenization_workers: int
+    pool: Pool  # where bodies are read and texts tokenized
+    meters: Meters
+    requests: Shares  # in work
     traces: Traces | None = None
 
-    async def off_loop(self, function: Callable[[], T]) -> T:
+    async def off_loop(self, request: Request, function: Callable[[], T]) -> T:
         """What `function` gives, from the pool."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, function)
+        return await self.pool.run(call_of(request).client, function)
 
     async def read(self, request: Request, shape: type[S]) -> S:
         """The request's body as `shape`; ServeError says what is wrong with it."""
-        return await read_json(request, shape, self.settings, self.budget)
+        return await read_json(request, shape, self.settings, self.budget, self.pool)
 
     async def embed(
         self, request: Request, engine: ModelEngine, work: Work, number_bytes: float = FLOAT_BYTES
@@ -72,29 +75,31 @@ class Service:
         self.check_count(work.inputs)
         call = call_of(request)
         call.num_characters += sum(map(len, work.inputs))
+        work = replace(work, client=call.client)
 
         async def embedded() -> Answer:
             prepared = await engine.prepare(work)
-            size = engine.size(prepared, work.options, number_bytes)
-            self._limits.check(size)
-            self.budget.hold(call, size.held)
+            self.admit(request, engine.size(prepared, work.options, number_bytes))
             return await engine.run(prepared, work)
 
         answer = await while_wanted(request, work.deadline, embedded())
         call.note(engine, answer)
         return answer
 
-    async def while_wanted(self, request: Request, function: Callable[[], T]) -> T:
-        """What `function` gives, from the pool, under the request's deadline."""
-        return await while_wanted(request, self.deadline(request), self.off_loop(function))
+    def admit(self, request: Request, size: Size) -> None:
+        """Let a request become so large: ServeError, 413 or 429, where it may not.
+
+        A request that is admitted again, as it grows, tells all of its tokens and its answer, and what it holds anew.
+        """
+        call = call_of(request)
+        SizeLimits(self.settings.request_tokens, int(self.settings.answer_mb * 1e6)).check(size)
+        self.meters.take(call.client, call.key, "tokens", size.tokens - call.metered_tokens, time.monotonic())
+        call.metered_tokens = size.tokens
+        self.budget.hold(call, size.held)
 
     async def sized(self, request: Request, function: Callable[[], T]) -> T:
         """What `function` gives, from the pool where it may take long because the request is large."""
-        return function() if call_of(request).held <= SMALL_BYTES else await self.off_loop(function)
-
-    @property
-    def _limits(self) -> SizeLimits:
-        return SizeLimits(self.settings.request_tokens, int(self.settings.answer_mb * 1e6))
+        return function() if call_of(request).held <= SMALL_BYTES else await self.off_loop(request, function)
 
     def deadline(self, request: Request) -> float:
         """When the request is of no use anymore."""

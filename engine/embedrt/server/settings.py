@@ -49,6 +49,16 @@ class Settings:
     )
     request_timeout_s: float = _setting(300.0, "time of a request that says no X-Request-Timeout", minimum=0.001)
     body_timeout_s: float = _setting(30.0, "time in which a request's body must have come", minimum=0.001)
+    header_timeout_s: float = _setting(10.0, "time in which a request's headers must have come", minimum=0.001)
+    idle_timeout_s: float = _setting(
+        10.0, "time between two pieces of a body, and in which a client must go on reading its answer", minimum=0.001
+    )
+    answer_timeout_s: float = _setting(
+        120.0, "time in which a client that reads slowly must have its answer", minimum=0.001
+    )
+    connections: int = _setting(
+        1024, "connections of a process; idle ones are closed for new ones, else those get 503", minimum=4
+    )
     stall_timeout_s: float = _setting(
         60.0, "an executor that takes longer for one batch turns readiness off", minimum=0.001
     )
@@ -59,8 +69,11 @@ class Settings:
     token_ids: str = _setting(
         "refuse", "what token ids of clients mean: the model's own, or OpenAI's, which become texts", choices=TOKEN_IDS
     )
-    api_keys: tuple[str, ...] = _setting((), "keys of which clients must show one")
-    api_key_file: str = _setting("", "file with one key a line; read again when it changes")
+    api_keys: tuple[str, ...] = _setting((), "keys of which clients must show one, KEY or NAME:KEY; no flag")
+    api_key_file: str = _setting("", "file with NAME:KEY, one a line; read again when it changes")
+    rates: tuple[str, ...] = _setting(
+        (), "what clients may ask for, NAME=N requests/minute or NAME=N tokens/day; NAME is a key's, or *"
+    )
     allowed_hosts: tuple[str, ...] = _setting(
         (), "names in Host that are answered besides localhost, when listening there without keys; * for all"
     )

@@ -1,8 +1,7 @@
-"""text-embeddings-inference's API: /embed, /embed_all, /similarity, /tokenize, /decode, /info, and POST / as /embed."""
+"""text-embeddings-inference's API: /embed, /embed_all, /similarity, /info, and POST / as /embed; see also `tokens`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -12,19 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
-from embedrt.server.answers import as_matrix, between, respond, to_json, write_rows, write_tokens
+from embedrt.server.answers import as_matrix, between, respond, write_rows, write_tokens
 from embedrt.server.call import call_of
 from embedrt.server.engine import ModelEngine
-from embedrt.server.errors import ServeError, translate
-from embedrt.server.inputs import Inputs, TokenId, check_ids, split
+from embedrt.server.errors import ServeError
+from embedrt.server.inputs import Inputs
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response, resolve
-from embedrt.tokenization import TokenPiece, check_text
 from embedrt.version import __version__
-
-_TOKENIZED_CHARACTERS = 262_144  # a character may be a token, of which each takes about 400 bytes until it is written
 
 Direction = Literal["left", "right", "Left", "Right"]
 Dimensions = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -75,23 +70,6 @@ class SimilarityRequest(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
-class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Inputs of /tokenize."""
-
-    inputs: str | list[str]
-    add_special_tokens: bool = True
-    prompt_name: str | None = None
-    model: str | None = None
-
-
-class DecodeRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Token ids of one text or of several."""
-
-    ids: list[TokenId | list[TokenId]]
-    skip_special_tokens: bool = True
-    model: str | None = None
-
-
 def _vector(_: int, row: Any) -> object:
     return row
 
@@ -113,8 +91,6 @@ class TeiApi:
             Route("/invocations", self.embed, methods=["POST"]),  # SageMaker's
             Route("/embed_all", self.embed_all, methods=["POST"]),
             Route("/similarity", self.similarity, methods=["POST"]),
-            Route("/tokenize", self.tokenize, methods=["POST"]),
-            Route("/decode", self.decode, methods=["POST"]),
             Route("/info", self.info, methods=["GET"]),
             *(Route(path, self.other_models, methods=["POST"]) for path in OTHER_MODELS),
         ]
@@ -174,54 +150,6 @@ class TeiApi:
             scores = engine.embedder.similarity(vectors[:1], vectors[1:])[0]
             return json_response(np.ascontiguousarray(scores))
 
-    async def tokenize(self, request: Request) -> Response:
-        """The tokens of each text, not cut."""
-        body = await self._service.read(request, TokenizeRequest)
-        engine, kind = self._service.models.find(body.model)
-        prompt = resolve(engine, kind=kind, prompt_name=body.prompt_name).prompt
-        texts = split(body.inputs, "inputs", mixed=False)
-        self._service.check_count(texts)
-        characters = sum(map(len, texts)) + len(prompt) * len(texts)
-        if characters > _TOKENIZED_CHARACTERS:
-            raise ServeError("too_large", f"/tokenize takes {_TOKENIZED_CHARACTERS} characters at once, prompts "
-                             f"included, these are {characters}; split them", param="inputs")  # fmt: skip
-        try:
-            for i, text in enumerate(texts):
-                check_text(text, i)
-        except EmbedrtError as exc:
-            raise translate(exc) from exc
-
-        def pieces() -> list[Any]:
-            tokenizer = engine.embedder.tokenizer
-            return [
-                [
-                    _token(piece, prompt + text)
-                    for piece in tokenizer.pieces(prompt + text, special=body.add_special_tokens)
-                ]
-                for text in texts
-            ]
-
-        return await self._written(request, pieces)
-
-    async def decode(self, request: Request) -> Response:
-        """The text of token ids."""
-        body = await self._service.read(request, DecodeRequest)
-        engine, _ = self._service.models.find(body.model)
-        lists = split(body.ids, "ids", mixed=False)
-        self._service.check_count(lists)
-        check_ids(lists, engine, "", "ids", single=isinstance(body.ids[0], int))
-
-        def texts() -> list[str]:
-            tokenizer = engine.embedder.tokenizer
-            return [tokenizer.decode(ids, skip_special=body.skip_special_tokens) for ids in lists]
-
-        return await self._written(request, texts)
-
-    async def _written(self, request: Request, work: Callable[[], object]) -> Response:
-        """What `work` gives, as JSON: both made off the loop, and of no use once the request's time is over."""
-        content = await self._service.while_wanted(request, lambda: to_json(work()))
-        return Response(content, media_type="application/json")
-
     async def other_models(self, request: Request) -> Response:
         """What only models of other sorts can do: TEI's 424."""
         path = request.scope["path"]
@@ -244,7 +172,7 @@ class TeiApi:
                 "max_batch_requests": None,
                 "max_client_batch_size": settings.request_texts,
                 "auto_truncate": settings.truncate,
-                "tokenization_workers": self._service.tokenization_workers,
+                "tokenization_workers": self._service.pool.workers,
                 "version": __version__,
                 "sha": None,
                 "docker_label": None,
@@ -257,22 +185,6 @@ class TeiApi:
                 "models": self._service.models.names,
             }
         )
-
-
-def _token(piece: TokenPiece, text: str) -> dict[str, object]:
-    """A token as TEI gives it: the slice of the text that it stands for; a special token stands for none.
-
-    `token`, the vocabulary's spelling, is an addition.
-    """
-    slice_ = None if piece.special else slice(piece.start, piece.stop)
-    return {
-        "id": piece.id,
-        "text": piece.text if slice_ is None else text[slice_],
-        "special": piece.special,
-        "start": slice_.start if slice_ else None,
-        "stop": slice_.stop if slice_ else None,
-        "token": piece.text,
-    }
 
 
 def _normalizes(engine: ModelEngine) -> bool:
