@@ -1,15 +1,17 @@
 """What one client can send to hurt a server, and what a server suffers from it: memory, and waits of others.
 
-`python -m tests.server.attacks BUNDLE` prints both for every attack.
+`python -m tests.server.attacks BUNDLE [NAMES]` prints both for every attack, or for those with such a name.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
 import select
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -62,7 +64,7 @@ ATTACKS = {
     "four other texts of 4 MB": Attack(
         "/embed", lambda: _field("inputs", json.dumps([f"{i} the water " * 300_000 for i in range(4)]))
     ),
-    "2,000 texts of 15,000": Attack("/embed", lambda: _field("inputs", _texts(2000, 15_000))),
+    "200 texts of 150,000": Attack("/embed", lambda: _field("inputs", _texts(200, 150_000))),
     "similarity of 1 million": Attack("/similarity", _similar),
     "decode 8 million ids": Attack("/decode", lambda: _field("ids", "[" + ",".join(["101"] * 8_000_000) + "]")),
     "decode 1 million ids": Attack("/decode", lambda: _field("ids", "[" + ",".join(["101"] * 1_000_000) + "]")),
@@ -177,11 +179,106 @@ def highest(process: psutil.Process) -> Iterator[list[int]]:
         found[0] = max(found[0], int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024)
 
 
+def crowd(pid: int, port: int, many: str, few: str, seconds: float = 8.0) -> tuple[float, float]:
+    """64 connections of one-batch requests, and another client's single queries beside them.
+
+    Args:
+        pid, port: of the server.
+        many, few: the two clients' headers.
+        seconds: how long.
+
+    Returns:
+        The 99th percentile of a query's seconds, and of what the server computed meanwhile.
+    """
+    texts = [f"{k} " + "the water is light " * 6 for k in range(8)]
+    batch = post("/embed", json.dumps({"inputs": texts}).encode(), many).replace(b"Connection: close\r\n", b"")
+    query = post("/embed", b'{"inputs":"what is water"}', few)
+    times: list[float] = []
+    computed: list[float] = []
+    command = [sys.executable, "-m", "tests.server.attacks", "--crowd", str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as attackers:
+        assert attackers.stdin is not None
+        attackers.stdin.write(batch)
+        attackers.stdin.close()
+        time.sleep(2.0)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            began, before = time.monotonic(), computed_s(pid)
+            assert ask(port, query)[0] == 200
+            times.append(time.monotonic() - began)
+            computed.append(computed_s(pid) - before)
+            time.sleep(0.02)
+        attackers.kill()
+    return statistics.quantiles(times, n=100)[98], statistics.quantiles(computed, n=100)[98]
+
+
+async def _crowd(port: int, request: bytes, count: int = 64) -> None:
+    """Send the request again and again over so many connections, until killed."""
+
+    async def again() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+        while True:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+
+    await asyncio.gather(*(again() for _ in range(count)))
+
+
+def mute(pid: int, port: int, count: int = 20, seconds: float = 25.0) -> tuple[float, float]:
+    """Clients that ask for much and read nothing: by how many MB memory grew, and how much of it is left in the end."""
+    process = psutil.Process(pid)
+    before = process.memory_info().rss
+    request = post("/embed_all", _field("inputs", json.dumps(["the water of a stone is light and in it"] * 550)))
+    with highest(process) as peak, contextlib.ExitStack() as stack:
+        for _ in range(count):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", port))
+            sock.sendall(request)
+        time.sleep(seconds)
+    return (peak[0] - before) / 1e6, (process.memory_info().rss - before) / 1e6
+
+
+def long_head(port: int) -> tuple[float, int]:
+    """100 MB of one header: the longest wait for `/health/live` meanwhile in seconds, and the bytes that were taken."""
+    sent = 0
+    waits = []
+    with socket.create_connection(("127.0.0.1", port)) as sock, contextlib.suppress(OSError):
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
+        while sent < 100_000_000:
+            sent += sock.send(b"a" * 1_000_000)
+            if sent % 10_000_000 < 1_000_000:
+                began = time.monotonic()
+                ask(port, LIVE)
+                waits.append(time.monotonic() - began)
+    return max(waits, default=0.0), sent
+
+
+def others(bundle: str, folder: Path) -> None:
+    """Print what attacks do that are no single request."""
+    from tests.server.test_lifecycle import process
+
+    keys = folder / "keys"
+    keys.write_text("many:first\nfew:second\nmany:first\n")
+    named = ("Authorization: Bearer first", "Authorization: Bearer second")
+    with process(folder, bundle, "--api-key-file", keys) as server:
+        wall, computed = crowd(server.process.pid, server.port, *named)
+        print(f"a query beside a crowd, p99: {wall * 1e3:.0f} ms ({computed * 1e3:.0f} computed)", flush=True)
+    with process(folder, bundle) as server:
+        wait, sent = long_head(server.port)
+        print(f"100 MB of a header: live {wait * 1e3:.0f} ms, {sent / 1e6:.0f} MB were taken", flush=True)
+        grown, left = mute(server.process.pid, server.port)
+        print(f"20 clients that read nothing: +{grown:.0f} MB, {left:.0f} left after 25 s", flush=True)
+
+
 def main(bundle: str, *names: str) -> None:
     """Print a row per attack, alone and 64 at once."""
     from tests.server.test_lifecycle import process
 
     with tempfile.TemporaryDirectory() as folder:
+        if not names or "others" in names:
+            others(bundle, Path(folder))
         for name, attack in ATTACKS.items():
             if names and not any(part in name for part in names):
                 continue
@@ -201,5 +298,7 @@ def main(bundle: str, *names: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--watch":
         watch(int(sys.argv[2]), int(sys.argv[3]))
+    elif sys.argv[1] == "--crowd":
+        asyncio.run(_crowd(int(sys.argv[2]), sys.stdin.buffer.read()))
     else:
         main(*sys.argv[1:])

@@ -8,19 +8,16 @@ import hashlib
 import json
 import logging
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
 
 from embedrt.server.pool import Pool
-from tests.server.attacks import ask, post
+from tests.server.attacks import crowd
 from tests.server.serving import Gate, Served, serving, wait_until
 from tests.server.test_lifecycle import process
 
@@ -174,33 +171,5 @@ def test_a_crowd_of_one_client_delays_others_little(tmp_path: Path, file: Path):
     if not bundle.is_dir():
         pytest.skip("make demo makes the bundle that this test serves")
     with process(tmp_path, bundle, "--api-key-file", file) as server:
-        crowded, computed = crowd(server.process.pid, server.port)
+        crowded, computed = crowd(server.process.pid, server.port, MANY, FEW)
     assert min(crowded, computed) < 0.12, (crowded, computed)
-
-
-def crowd(pid: int, port: int, seconds: float = 8.0) -> tuple[float, float]:
-    """The 99th percentile of a query's time beside a crowd, and of what the server computed meanwhile."""
-    end = time.monotonic() + seconds
-    batch = post(
-        "/embed", json.dumps({"inputs": [f"{k} " + "the water is light " * 6 for k in range(8)]}).encode(), MANY
-    )
-
-    def one(_: int) -> None:
-        while time.monotonic() < end:
-            ask(port, batch)
-
-    times: list[float] = []
-    computed: list[float] = []
-    process_ = psutil.Process(pid)
-    with ThreadPoolExecutor(64) as pool, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        done = [pool.submit(one, k) for k in range(64)]
-        time.sleep(1.0)
-        while time.monotonic() < end:
-            began, before = time.monotonic(), sum(process_.cpu_times()[:2])
-            assert client.post("/embed", json={"inputs": "what is water"}, headers=key(FEW)).status_code == 200
-            times.append(time.monotonic() - began)
-            computed.append(sum(process_.cpu_times()[:2]) - before)
-            time.sleep(0.02)
-        for future in done:
-            future.result()
-    return statistics.quantiles(times, n=100)[98], statistics.quantiles(computed, n=100)[98]
