@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, FeedForward, Norm
-from embedrt.executors.library import NativeEncoder, Running, load_library
+from embedrt.executors.library import NativeEncoder, load_library
+from embedrt.executors.structs import Running
 from tests.encoders import make_tensors
 
 LAYER, RMS = Norm("layer", 1e-5), Norm("rms", 1e-6)

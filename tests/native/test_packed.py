@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -116,6 +117,21 @@ def test_other_weights_and_another_module_make_it_anew(bundle: Bundle, tmp_path:
     inode = path.stat().st_ino
     run(bundle)
     assert path.stat().st_ino != inode
+
+
+def test_another_encoder_has_another_key(bundle: Bundle) -> None:
+    """Q's factor is packed into its weight."""
+    spec = native.encoder_of(bundle, "int8")
+    attention = dataclasses.replace(spec.blocks[0].attention, scale=0.5)
+    other = dataclasses.replace(
+        spec, blocks=(dataclasses.replace(spec.blocks[0], attention=attention), *spec.blocks[1:])
+    )
+    bundles = (
+        dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, encoder=one))
+        for one in (None, spec, other)
+    )
+    keys = [packed.packed_file(one, "int8", "avx2", library.LIBRARY).key for one in bundles]
+    assert len(set(keys)) == 3
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

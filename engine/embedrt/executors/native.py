@@ -11,13 +11,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import BF16, Bundle
+from embedrt.bundle import BF16, Bundle, TensorEntry
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import ExecutorError, OptionError, UnsupportedByNativeError
 from embedrt.executors import TokenBatch, Want
-from embedrt.executors.library import NativeEncoder, Running, available_isas, load_library
+from embedrt.executors.library import NativeEncoder, available_isas, load_library
 from embedrt.executors.mapped import Mapped, map_tensors
 from embedrt.executors.packed import PackedFile, data_size, packed_file
+from embedrt.executors.structs import Running
 from embedrt.executors.trust import UntrustedError
 from embedrt.format1 import check_complete, encoder_of_format_1
 from embedrt.machine import available_threads
@@ -29,6 +30,7 @@ PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX
 
 _CENTRE = 128  # zero point of rows of both signs
 _FIRST_ACTIVATION_ZERO = 16  # of bundles from before the recipe said it
+_COPY = ".of."  # in the name of a tensor that is another's equal
 _TRUST_CURE = "'chmod go-w' it, or take a folder of your own"
 
 
@@ -67,7 +69,7 @@ class NativeExecutor:
         self._variant = variant
         self._num_threads = num_threads
         self.packed_reason = "packed at every load"
-        mapped = map_tensors(bundle, bundle.variant(variant).tensors)  # the embeddings are read where they are mapped
+        mapped = map_tensors(bundle, _own(bundle.variant(variant).tensors))  # the embeddings are read where they are
         if bundle.manifest.encoder is None:
             check_complete(bundle.manifest.architecture, mapped.arrays)
         load = partial(_load, self._library, spec, running, mapped)
@@ -185,6 +187,11 @@ def _running(bundle: Bundle, variant: str, num_threads: int, available: int | No
         activation_zero=zero,
         isa=isa,
     )
+
+
+def _own(entries: tuple[TensorEntry, ...]) -> tuple[TensorEntry, ...]:
+    """Without the other names that graphs have for weights of repeated blocks (`Builder.product` of the exporter)."""
+    return tuple(entry for entry in entries if _COPY not in entry.name)
 
 
 class _Load(Protocol):

@@ -112,7 +112,9 @@ class PackedFile:
 def packed_file(bundle: Bundle, variant: str, isa: str, library: Path, folder: Path | None = None) -> PackedFile:
     """The file for `variant` on `isa` as the native module at `library` packs it; in `folder`, else in the bundle's."""
     entry = bundle.variant(variant)
-    parts = (sha256_of(library), isa, asdict(bundle.manifest.architecture), asdict(entry))
+    encoder = bundle.manifest.encoder
+    said = asdict(bundle.manifest.architecture), None if encoder is None else asdict(encoder)
+    parts = (sha256_of(library), isa, *said, asdict(entry))
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if folder is None:
         return PackedFile(bundle.root / FOLDER / f"{variant}-{isa}.bin", key)
