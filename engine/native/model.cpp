@@ -5,22 +5,13 @@
 #include <map>
 #include <stdexcept>
 
-#include "pack.h"
 #include "refusal.h"
-#include "tensors.h"
+#include "weights.h"
 
 namespace embedrt {
 namespace {
 
-constexpr int MAX_WIDTH = 32768;  // 255 * 128 * K must fit in 31 bits
 constexpr int LEAST_HEAD = 32, MOST_HEAD = 256;
-
-int multiple_of_16(const std::string& what, int64_t value) {
-    if (value < 16 || value > MAX_WIDTH || value % 16 != 0)
-        throw Refusal(what + " is " + std::to_string(value) + ", the kernels take multiples of 16 up to " +
-                      std::to_string(MAX_WIDTH));
-    return static_cast<int>(value);
-}
 
 // Whether an activation's rows lie around a small zero point: it is over -0.17, and nothing is multiplied to it.
 bool is_lopsided(const embedrt_feed_forward& ffn) { return ffn.gated == 0 && ffn.activation != EMBEDRT_SILU; }
@@ -40,16 +31,18 @@ class Loader {
    public:
     Loader(const embedrt_config& config, const Tensors& tensors, PackedBefore before, const Kernels& kernels,
            Pool& pool)
-        : config_(config), tensors_(tensors), before_(before), kernels_(kernels), packer_(kernels),
-          pool_(pool) {}
+        : config_(config), tensors_(tensors), before_(before), kernels_(kernels), packer_(kernels), pool_(pool),
+          weights_(tensors, kernels, packer_, multiple_of_16("the hidden size", config.hidden_size)) {
+        model_.hidden = config.hidden_size;
+    }
 
     Model load() {
         read_config();
         read_embeddings();
         read_blocks();
-        read_norm(model_.final_norm, "final_norm", config_.final_norm, model_.hidden);
+        weights_.norm(model_.final_norm, "final_norm", config_.final_norm, model_.hidden);
         if (tensors_.find("output_norm.gamma") != nullptr)
-            read_norm(model_.output_norm, "output_norm", config_.blocks[config_.num_blocks - 1].norm, model_.hidden);
+            weights_.norm(model_.output_norm, "output_norm", config_.blocks[config_.num_blocks - 1].norm, model_.hidden);
         tensors_.check_all_read();
         finish();
         return std::move(model_);
@@ -71,7 +64,6 @@ class Loader {
     }
 
     void read_config() {
-        model_.hidden = multiple_of_16("the hidden size", config_.hidden_size);
         if (config_.num_blocks < 1 || config_.num_blocks > 1000) throw Refusal("there are no layers");
         if (config_.bfloat16 != 0 && kernels_.product_bf16 == nullptr)
             throw Refusal(std::string("products in bfloat16 need a processor with AVX512-BF16; this is ") + kernels_.name);
@@ -98,9 +90,9 @@ class Loader {
             Tensors::check(type, EMBEDRT_FLOAT32, type.rows, size);
             model_.type = static_cast<const float*>(type.data);
         }
-        read_norm(model_.embeddings_norm, "embeddings.norm", numbers.norm, size);
+        weights_.norm(model_.embeddings_norm, "embeddings.norm", numbers.norm, size);
         if (size == model_.hidden) return;
-        single(model_.projection, "embeddings.projection", size, model_.hidden, CENTRE);
+        weights_.product(model_.projection, "embeddings.projection", size, model_.hidden, CENTRE);
         const float* restore = tensors_.floats("embeddings.projection.restore", 1, model_.hidden, true);
         packer_.vector(model_.projection_restore, restore, model_.hidden, 1.0f);
     }
@@ -143,7 +135,7 @@ class Loader {
             const auto [found, fresh] = first.insert({numbers.weights, i});
             if (fresh) {
                 Weights& mine = model_.weights.emplace_back();
-                read_weights(mine, model_.blocks[i], numbers, "layers." + std::to_string(numbers.weights) + ".");
+                weights_.block(mine, model_.blocks[i], numbers, "layers." + std::to_string(numbers.weights) + ".");
                 weights[i] = &mine;
             } else if (pack_alike(numbers, config_.blocks[found->second])) {
                 weights[i] = weights[found->second];
@@ -230,118 +222,13 @@ class Loader {
         return static_cast<int>(model_.biases.size() - 1);
     }
 
-    void read_weights(Weights& weights, const Block& block, const embedrt_block& numbers, const std::string& name) {
-        const Looks& looks = block.looks;
-        const int hidden = model_.hidden;
-        const embedrt_norm& head_norm = numbers.attention.head_norm;
-        const bool normed = head_norm.kind != EMBEDRT_NO_NORM;
-        const float factor = query_factor(numbers.attention.scale);
-        packer_.matrix(weights.qkv, hidden, qkv_sources(name, looks, normed ? 1.0f : factor), CENTRE, float_kind());
-        read_norm(weights.query_norm, name + "query_norm", head_norm, looks.head_size, factor);
-        read_norm(weights.key_norm, name + "key_norm", head_norm, looks.head_size);
-        single(weights.output, name + "attention_output", looks.queries(), hidden, CENTRE);
-        read_ffn(weights, block, numbers.feed_forward, name);
-        if (numbers.norm.kind == EMBEDRT_NO_NORM) throw Refusal("a block has no norms");
-        if (numbers.norms == EMBEDRT_POST || numbers.attention_is_normed != 0)
-            read_norm(weights.attention_norm, name + "attention_norm", numbers.norm, hidden);
-        read_norm(weights.ffn_norm, name + "ffn_norm", numbers.norm, hidden);
-        if (numbers.norms != EMBEDRT_SANDWICH) return;
-        read_norm(weights.attention_after_norm, name + "attention_after_norm", numbers.norm, hidden);
-        read_norm(weights.ffn_after_norm, name + "ffn_after_norm", numbers.norm, hidden);
-    }
-
-    // Q, K and V, each of its own tensors, or side by side in one.
-    std::vector<Source> qkv_sources(const std::string& name, const Looks& looks, float factor) const {
-        const int hidden = model_.hidden, width = looks.width();
-        const struct {
-            const char* name;
-            int first, columns;
-            float factor;
-        } parts[] = {{"query", 0, looks.queries(), factor},
-                     {"key", looks.queries(), looks.keys(), 1.0f},
-                     {"value", looks.queries() + looks.keys(), looks.keys(), 1.0f}};
-        const bool one_bias = tensors_.find(name + "qkv.bias") != nullptr;
-        const bool one_weight = tensors_.find(name + "qkv.weight") != nullptr;
-        const float* biases = one_bias ? tensors_.floats(name + "qkv.bias", 1, width) : nullptr;
-        const float* weight = one_weight ? tensors_.floats(name + "qkv.weight", hidden, width) : nullptr;
-        std::vector<Source> sources;
-        for (const auto& part : parts) {
-            const float* bias = one_bias ? biases + part.first
-                                         : tensors_.floats(name + part.name + ".bias", 1, part.columns, true);
-            sources.push_back(one_weight ? Source{weight + part.first, nullptr, bias, part.columns, part.factor, width}
-                                         : source(name + part.name, hidden, part.columns, bias, part.factor));
-        }
-        return same_kind(std::move(sources));
-    }
-
-    // What products become that the file has in float32: half the work in bfloat16, and far nearer than 8 bits.
-    Kind float_kind() const { return kernels_.product_bf16 ? Kind::bfloat16 : Kind::float32; }
-
-    void read_ffn(Weights& weights, const Block& block, const embedrt_feed_forward& numbers, const std::string& name) {
-        const int hidden = model_.hidden;
-        const int main = multiple_of_16("the FFN's width (" + name + "ffn_up)",
-                                        tensors_.get(name + "ffn_up.weight").columns);
-        const std::string outlying = name + "ffn_up_outlier";
-        int count = 0;
-        if (const embedrt_tensor* weight = tensors_.find(outlying + ".weight")) {
-            count = multiple_of_16("the number of outlying neurons (" + outlying + ")", weight->columns);
-            const float* few = tensors_.floats(name + "ffn_down_outlier.weight", count, hidden);
-            const float* bias = tensors_.floats(name + "ffn_down.bias", 1, hidden, true);
-            packer_.matrix(weights.few, count, {Source{few, nullptr, bias, hidden, 1.0f}}, 0);
-        }
-        if (main + count != numbers.size)
-            throw Refusal("tensor " + name + "ffn_up.weight has " + std::to_string(main) + " columns, wanted " +
-                          std::to_string(numbers.size - count));
-        const auto neurons = [&](const std::string& what) {
-            std::vector<Source> sources = {with_bias(name + what, hidden, main)};
-            if (count > 0) sources.push_back(with_bias(name + what + "_outlier", hidden, count));
-            return sources;
-        };
-        std::vector<Source> up = neurons("ffn_up"), gate = numbers.gated != 0 ? neurons("ffn_gate") : std::vector<Source>();
-        for (const auto* sources : {&up, &gate})
-            for (const Source& one : *sources)
-                if ((one.scale == nullptr) != (up.front().scale == nullptr)) refuse_mixture();
-        packer_.matrix(weights.up, hidden, std::move(up), CENTRE, float_kind(), std::move(gate));
-        single(weights.down, name + "ffn_down", main, hidden, block.down_zero);
-    }
-
-    Source source(const std::string& name, int k, int n, const float* bias, float factor = 1.0f) const {
-        const embedrt_tensor& weight = tensors_.get(name + ".weight");
-        const float* scale = tensors_.floats(name + ".scale", 1, n, true);
-        Tensors::check(weight, scale ? EMBEDRT_INT8 : EMBEDRT_FLOAT32, k, n);
-        return {weight.data, scale, bias, n, factor};
-    }
-    Source with_bias(const std::string& name, int k, int n) const {
-        return source(name, k, n, tensors_.floats(name + ".bias", 1, n, true));
-    }
-    void single(Matrix& matrix, const std::string& name, int k, int n, int zero) {
-        packer_.matrix(matrix, k, {with_bias(name, k, n)}, zero, float_kind());
-    }
-    [[noreturn]] static void refuse_mixture() {
-        throw Refusal("weights that read the same rows are partly int8 and partly float32");
-    }
-    static std::vector<Source> same_kind(std::vector<Source> sources) {
-        for (const Source& one : sources)
-            if ((one.scale == nullptr) != (sources.front().scale == nullptr)) refuse_mixture();
-        return sources;
-    }
-    void read_norm(Norm& norm, const std::string& name, const embedrt_norm& numbers, int width, float factor = 1.0f) {
-        norm.kind = numbers.kind;
-        norm.epsilon = numbers.epsilon;
-        norm.width = width;
-        if (!norm) return;
-        if (norm.kind < 0 || norm.kind > EMBEDRT_RMS_NORM) throw Refusal("there is no such norm for " + name);
-        packer_.vector(norm.gamma, tensors_.floats(name + ".gamma", 1, width), width, 1.0f, factor);
-        packer_.vector(norm.beta, tensors_.floats(name + ".beta", 1, width, true), width, 0.0f, factor);
-        packer_.vector(norm.restore, tensors_.floats(name + ".restore", 1, width, true), width, 1.0f);
-    }
-
     const embedrt_config& config_;
     const Tensors& tensors_;
     PackedBefore before_;
     const Kernels& kernels_;
     Packer packer_;
     Pool& pool_;
+    WeightReader weights_;
     Model model_;
 };
 
