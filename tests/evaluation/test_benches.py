@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from bench.long_texts import Question, Rows, judge, table
 from bench.tasks import pooled
+
 from embedrt.evaluation.estimate import mean_of
 from embedrt.evaluation.tasks import Metric
 
