@@ -62,9 +62,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deberta": Architecture(variants=("fp32",)),
     **dict.fromkeys(
         (
-            "albert", "bloom", "data2vec-text", "deberta-v2", "electra", "esm", "gemma", "gemma2",
-            "gemma3_text", "ibert", "megatron-bert", "modernbert", "mpnet", "rembert", "roformer", "splinter",
-            "squeezebert",
+            "albert", "bloom", "data2vec-text", "deberta-v2", "electra", "ernie", "esm", "eurobert", "gemma", "gemma2",
+            "gemma3_text", "gpt_neox", "ibert", "megatron-bert", "modernbert", "mpnet", "olmo2", "phi3", "rembert",
+            "roberta-prelayernorm", "roformer", "smollm3", "splinter", "squeezebert", "xlm-roberta-xl",
         ),
         _TRACED,
     ),

@@ -76,8 +76,10 @@ def write_pipeline(model: Any, root: Path) -> Pipeline:
 def write_tokenizer(model: Any, path: Path) -> None:
     """tokenizer.json as the pipeline uses it: lower-casing in its normalizer, no truncation, no padding.
 
+    Decoders' tokenizers pad on the left, so that a batch's last tokens are one column: texts are ragged here.
+
     Raises:
-        UnsupportedModelError: the tokenizer has no fast form, or cuts or pads on the left.
+        UnsupportedModelError: the tokenizer has no fast form, or cuts on the left.
     """
     tokenizer = model.tokenizer
     if not getattr(tokenizer, "is_fast", False):
@@ -85,11 +87,10 @@ def write_tokenizer(model: Any, path: Path) -> None:
             f"{type(tokenizer).__name__} has no fast form (tokenizer.json); pip install tokenizers sentencepiece "
             "and save it once with transformers' AutoTokenizer(use_fast=True)"
         )
-    for side in ("truncation_side", "padding_side"):
-        if getattr(tokenizer, side, "right") != "right":
-            raise UnsupportedModelError(
-                f"the tokenizer has {side}={getattr(tokenizer, side)!r}; only right is supported"
-            )
+    if getattr(tokenizer, "truncation_side", "right") != "right":
+        raise UnsupportedModelError(
+            f"the tokenizer has truncation_side={tokenizer.truncation_side!r}; only right is supported"
+        )
     data = json.loads(tokenizer.backend_tokenizer.to_str())
     data["truncation"] = data["padding"] = None
     path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")

@@ -21,7 +21,10 @@ from embedrt_export.requirements import find_outdated, installed_version
 from embedrt_export.source import ModelSource, resolve
 
 # Their position ids begin at pad_token_id + 1, and those below are never used.
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+_OFFSET_POSITIONS = (
+    "roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "ibert",
+    "esm",
+)  # fmt: skip
 _BATCH_TEXTS = 16
 
 

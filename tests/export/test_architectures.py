@@ -23,9 +23,11 @@ from embedrt_export.architectures import (
 from embedrt_export.graph import FUSED_ACTIVATIONS, build_fp32
 from embedrt_export.reference import load_reference
 from embedrt_export.source import resolve
+from embedrt_export.tracing import trace
 from tests import tiny
-from tests.export.encoders import make_encoder
+from tests.export.encoders import make_encoder, run, run_pytorch
 from tests.export.exporting import export
+from tests.sessions import open_session
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 EXPORT_MODULE = sys.modules["embedrt_export.export"]
@@ -45,28 +47,54 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "deberta": ("Deberta", _DISENTANGLED),
     "deberta-v2": ("DebertaV2", {**_DISENTANGLED, "position_buckets": 16, "share_att_key": True}),
     "electra": ("Electra", _NARROW),
+    "ernie": ("Ernie", _BERT),
     "esm": ("Esm", _BERT),
+    "eurobert": ("EuroBert", {**_BERT, "num_key_value_heads": 2}),
     "gemma": ("Gemma", _GEMMA),
     "gemma2": ("Gemma2", _GEMMA),
     "gemma3_text": ("Gemma3Text", {**_GEMMA, "use_bidirectional_attention": True}),
+    "gpt_neox": ("GPTNeoX", _BERT),
     "ibert": ("IBert", _BERT),
     "megatron-bert": ("MegatronBert", _BERT),
+    "olmo2": ("Olmo2", {**_BERT, "num_key_value_heads": 1}),
+    "phi3": ("Phi3", {**_BERT, "num_key_value_heads": 1}),
     "rembert": ("RemBert", {**_BERT, "input_embedding_size": 32}),
     "roberta": ("Roberta", {**_BERT, "pad_token_id": 1}),
+    "roberta-prelayernorm": ("RobertaPreLayerNorm", {**_BERT, "pad_token_id": 1}),
     "roformer": ("RoFormer", _BERT),
+    "smollm3": ("SmolLM3", {**_BERT, "num_key_value_heads": 1}),
     "splinter": ("Splinter", _BERT),
     "squeezebert": ("SqueezeBert", {**_BERT, "embedding_size": 64}),
+    "xlm-roberta-xl": ("XLMRobertaXL", {**_BERT, "pad_token_id": 1}),
 }
 
 
-def _save(folder: Path, kind: str) -> Path:
+def _make(kind: str) -> Any:
     name, config = TINY[kind]
+    if not hasattr(transformers, f"{name}Model"):
+        pytest.skip(f"transformers {transformers.__version__} has no {name}")
     torch.manual_seed(0)
     model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**config))
     tiny.spread(model)
-    model.eval().save_pretrained(folder)
+    return model.eval()
+
+
+def _save(folder: Path, kind: str) -> Path:
+    _make(kind).save_pretrained(folder)
     tiny._typeless_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_every_architecture_is_traced_for_all_lengths(tmp_path: Path, kind: str) -> None:
+    """Texts alone by PyTorch, and padded by ONNX Runtime, shorter and longer than those that were traced."""
+    encoder = _make(kind)
+    trace(encoder, tmp_path / "model.onnx")
+    graph = open_session(str(tmp_path / "model.onnx"))
+    for lengths in ([1], [40], [3, 17, 1]):
+        texts = [np.random.default_rng(length).integers(5, 400, length).tolist() for length in lengths]
+        for got, want in zip(run(graph, texts), run_pytorch(encoder, texts), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-5 * float(abs(want).max()))
 
 
 @pytest.mark.slow  # twenty exports; those of tests.tiny's families are made in the quick tests

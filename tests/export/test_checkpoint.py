@@ -15,7 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from embedrt import Embedder, SourceError, open_bundle
-from embedrt_export.checkpoint import Difference, compare_names, find_checkpoint, tensor_names
+from embedrt_export.checkpoint import Difference, check_complete, compare_names, find_checkpoint, tensor_names
 from embedrt_export.reference import load_reference
 from embedrt_export.source import resolve, sha256_of_weights
 from tests import tiny
@@ -210,3 +210,16 @@ def test_the_bundles_identity_is_its_weights_and_not_its_name(tmp_path: Path) ->
         with Embedder(tmp_path / name) as embedder:
             identities.add(embedder.identity)
     assert len(identities) == 1
+
+
+@pytest.mark.skipif(not hasattr(transformers, "NomicBertModel"), reason="this transformers converts no checkpoints")
+def test_checkpoints_that_transformers_converts_are_read_by_their_own_names(tmp_path: Path) -> None:
+    """NomicBERT's have one weight for queries, keys and values, and other names than the class."""
+    shape = {**tiny._SHAPE, "vocab_size": 400, "max_position_embeddings": 64}
+    transformers.NomicBertModel(transformers.NomicBertConfig(**shape)).save_pretrained(tmp_path)
+    encoder = transformers.NomicBertModel.from_pretrained(tmp_path)
+    stored = tensor_names(find_checkpoint(tmp_path))
+    assert "encoder.layers.0.attn.Wqkv.weight" in stored
+    check_complete("m", encoder, stored)
+    with pytest.raises(SourceError, match="lacks 1 of"):
+        check_complete("m", encoder, stored - {"encoder.layers.0.attn.Wqkv.weight"})
