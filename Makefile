@@ -17,7 +17,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)  # make -j alone has no
 DIST ?= dist
 LINTED := engine export tests bench demo .ci
 
-.PHONY: help venv install demo test test-slow check format bench bench-quick bench-server bench-kernels native sanitize \
+.PHONY: help venv install demo test test-oldest test-slow check format bench bench-quick bench-server bench-kernels native sanitize \
         emulate dist lock clean
 
 help: ## Show the targets
@@ -35,6 +35,14 @@ test: $(VENV)/.stamp-dev ## Run the tests
 
 test-slow: $(VENV)/.stamp-dev ## Run the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -m slow
+
+# An environment of its own, which sees the sources through a .pth file.
+test-oldest: constraints-oldest.txt ## Run the exporter's tests with the oldest libraries that it works with
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet $(TORCH_FLAGS) "$$(grep -E '^torch==' constraints-oldest.txt)"
+	.venv-oldest/bin/python -m pip install --quiet --requirement constraints-oldest.txt
+	printf '%s\n' "$(CURDIR)/engine" "$(CURDIR)/export" > .venv-oldest/lib/python3.11/site-packages/embedrt_sources.pth
+	.venv-oldest/bin/python -m pytest tests/export/test_tracing.py tests/export/test_graphs.py tests/export/test_export.py
 
 check: $(VENV)/.stamp-dev ## Lint, check the format and the types
 	$(BIN)/ruff check $(LINTED)
