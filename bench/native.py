@@ -1,6 +1,6 @@
 """The native executor by itself: each kernel verified and timed, whole calls and where their time goes, calls at once.
 
-    python -m bench.native [--threads 2] [--isa auto] [--shapes large,mini] [--rounds 9]
+    python -m bench.native [--threads 2] [--isa auto] [--shapes large,mini] [--rounds 9] [--families all]
 
 Weights are seeded (only their sizes matter for speed). Kernels are compared with their numpy twins before they are
 timed. Shares are of the machine's own peak for exact int8 products on as many threads, measured in the same run.
@@ -19,10 +19,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tests.native import door, made, twin
+from tests.native import door, made, specs, twin
 
+from bench.families import FAMILIES, operations
 from bench.peaks import Peaks, higher, measure_peaks
 from embedrt.executors import TokenBatch
+from embedrt.executors.library import NativeEncoder
 from embedrt.executors.native import NativeExecutor, available_isas, load_library
 
 SHAPES = {
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--isa", default="auto")
     parser.add_argument("--shapes", default="large,mini")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--families", default="", help="of bench.families, separated by commas, or 'all': these alone")
     given = parser.parse_args()
     isa = given.isa
     if isa == "auto":
@@ -60,6 +63,11 @@ def main() -> None:
     cpus = sorted(os.sched_getaffinity(0))
     # twice, because whatever else runs makes a peak too low and a share too high
     one, all_threads = (higher(measure_peaks(some), measure_peaks(some)) for some in (cpus[:1], cpus[: given.threads]))
+    if given.families:
+        print(f"{isa}, {given.threads} threads; share of time per part")
+        for name in FAMILIES if given.families == "all" else given.families.split(","):
+            _family(name, isa, given.threads, given.rounds, all_threads)
+        return
     for name in given.shapes.split(","):
         shape = SHAPES[name]
         print(f"\n{name}: {shape.layers} layers of {shape.hidden}, FFN {shape.ffn}, {isa}, one thread, {ROWS} rows")
@@ -111,26 +119,35 @@ def _calls(name: str, isa: str, threads: int, rounds: int, peaks: Peaks) -> None
                 executor,
                 made.random_batch([tokens] * texts, shape.vocabulary),
                 f"{texts}x{tokens}",
-                shape,
+                2 * shape.layers * (4 * shape.hidden**2 + 2 * shape.hidden * shape.ffn),
                 rounds,
                 peaks,
             )
         executor.close()
 
 
+def _family(name: str, isa: str, threads: int, rounds: int, peaks: Peaks) -> None:
+    spec = FAMILIES[name]
+    encoder = specs.load(spec, specs.int8_tensors(spec), isa=isa, threads=threads)
+    for texts, tokens in ((1, 128), (8, 128), (2, 512)):
+        batch = made.random_batch([tokens] * texts, spec.vocab_size)
+        _call(encoder, batch, f"{name} {texts}x{tokens}", operations(spec), rounds, peaks)
+
+
 def _call(
-    executor: NativeExecutor, batch: TokenBatch, label: str, shape: made.Shape, rounds: int, peaks: Peaks
+    executor: NativeExecutor | NativeEncoder, batch: TokenBatch, label: str, operations: int, rounds: int, peaks: Peaks
 ) -> None:
+    """`operations`: of the products, per token."""
     executor.run(batch)
     before = executor.profile()
     times = [_seconds(lambda: executor.run(batch)) for _ in range(rounds)]
     spent = {step: seconds - before[step] for step, seconds in executor.profile().items()}
     total, median, tokens = sum(spent.values()), statistics.median(times), len(batch.token_ids)
-    gops = 2 * tokens * shape.layers * (4 * shape.hidden**2 + 2 * shape.hidden * shape.ffn) / median / 1e9
+    gops = tokens * operations / median / 1e9
     shares = ", ".join(
         f"{step} {100 * seconds / total:.0f}%" for step, seconds in spent.items() if seconds > total / 200
     )
-    print(f"  {label:7} {tokens / median:8.0f} tokens/s {gops:6.0f} GOPS {_share(gops, peaks)}  {shares}", flush=True)
+    print(f"  {label:16} {tokens / median:8.0f} tokens/s {gops:6.0f} GOPS {_share(gops, peaks)}  {shares}", flush=True)
 
 
 def _at_once(name: str, isa: str, threads: int, rounds: int) -> None:

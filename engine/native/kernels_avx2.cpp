@@ -126,9 +126,9 @@ struct Int8 {
         const __m256i ones = _mm256_set1_epi16(1);
         for (int e = 0; e < count; e++, overflow++) {
             const int8_t* weights = panel + static_cast<size_t>(overflow->four) * COLUMNS * K_UNIT;
-            int32_t left;
-            __builtin_memcpy(&left, overflow->left, sizeof left);
-            const __m256i x = _mm256_set1_epi32(left);
+            int32_t remainder;
+            __builtin_memcpy(&remainder, overflow->remainder, sizeof remainder);
+            const __m256i x = _mm256_set1_epi32(remainder);
             for (int j = 0; j < 2; j++) {
                 const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + 32 * j));
                 const __m256i pairs = OPERANDS == Operands::unsigned_rows ? _mm256_maddubs_epi16(x, w)

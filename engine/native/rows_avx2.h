@@ -9,7 +9,7 @@
 // What four elements of a row leave over: four more bytes that meet the same weights.
 struct Overflow {
     int32_t four;
-    uint8_t left[4];
+    uint8_t remainder[4];
 };
 
 // A quantized row begins with this; a byte for each element follows, then the overflows.
@@ -45,9 +45,9 @@ class QuantizedRow {
             over = _mm_subs_epu16(pairs, _mm_set1_epi16(256));
         }
         // the pair's second byte leaves it over
-        const __m128i left = _mm_slli_epi16(over, 8);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes_ + i), _mm_sub_epi8(bytes, left));
-        if (__builtin_expect(!_mm_testz_si128(left, left), 0)) keep(i / 4, left);
+        const __m128i remainder = _mm_slli_epi16(over, 8);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes_ + i), _mm_sub_epi8(bytes, remainder));
+        if (__builtin_expect(!_mm_testz_si128(remainder, remainder), 0)) keep(i / 4, remainder);
     }
 
     inline void finish() {
@@ -72,17 +72,17 @@ class QuantizedRow {
         for (int i = 0; i < width; i++) out[i] = static_cast<float>(number(bytes[i]) - (is_signed ? 0 : zero));
         const auto* overflow = reinterpret_cast<const Overflow*>(bytes + width);
         for (int e = 0; e < head->overflows; e++, overflow++)
-            for (int j = 0; j < 4; j++) out[4 * overflow->four + j] += static_cast<float>(number(overflow->left[j]));
+            for (int j = 0; j < 4; j++) out[4 * overflow->four + j] += static_cast<float>(number(overflow->remainder[j]));
     }
 
    private:
     // Those of four fours that have something left.
-    inline void keep(int four, __m128i left) {
+    inline void keep(int four, __m128i remainder) {
         int32_t bytes[4];
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), left);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), remainder);
         for (int i = 0; i < 4; i++) {
             next_->four = four + i;
-            __builtin_memcpy(next_->left, bytes + i, sizeof bytes[i]);
+            __builtin_memcpy(next_->remainder, bytes + i, sizeof bytes[i]);
             next_ += bytes[i] != 0;
         }
     }

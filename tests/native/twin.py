@@ -56,7 +56,7 @@ def quantize(x: Floats, zero: int) -> tuple[NDArray[np.int64], Floats]:
     return np.clip(np.rint(x / scale), -zero, 255 - zero).astype(np.int64), scale.astype(np.float64)
 
 
-def left_of(x: Floats) -> Floats:
+def remainder_of(x: Floats) -> Floats:
     """What rows around 128 leave of x."""
     rows, scale = quantize(x, 128)
     return np.asarray(x, np.float32) - rows * scale

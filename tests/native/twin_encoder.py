@@ -89,7 +89,7 @@ class Twin:
         finished = spec.head_norm is not None or spec.rotary is not None
         if self.first_value_twice and f"{name}.value.scale" in self.tensors:
             value = twin.bfloat16(v[:1]) if self.narrow and not finished else v[:1]
-            v[:1] = value + self._multiply(f"{name}.value", twin.left_of(x[:1]))
+            v[:1] = value + self._multiply(f"{name}.value", twin.remainder_of(x[:1]))
         split = {"query": self._heads(q, spec), "key": self._heads(k, spec)}
         for part, heads in split.items():
             if spec.head_norm:
