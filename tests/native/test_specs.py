@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from embedrt.errors import ExecutorError, UnsupportedByNativeError
 from embedrt.executors import TokenBatch
 from tests.native import door, made, specs
 from tests.native.specs import SPECS
@@ -101,3 +102,47 @@ def test_bits_depend_on_nothing_but_the_text(
         np.testing.assert_array_equal(several.run(shuffled), np.concatenate([alone[i] for i in order]))
         np.testing.assert_array_equal(several.run(batch, "first"), np.stack([rows[0] for rows in alone]))
         np.testing.assert_array_equal(several.run(batch, "last"), np.stack([rows[-1] for rows in alone]))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_tensors_that_are_missing_or_misshapen_are_refused_by_name(native_isas: dict[str, bool], name: str) -> None:
+    """But for what is zero or one where a file does not have it."""
+    spec, batch = SPECS[name], made.random_batch([9], specs.VOCABULARY)
+    tensors = specs.int8_tensors(spec)
+    for key, value in tensors.items():
+        without = {other: array for other, array in tensors.items() if other != key}
+        if key.endswith((".bias", ".beta", ".restore")):
+            assert np.isfinite(specs.load(spec, without, isa="auto").run(batch)).all(), key
+        else:
+            with pytest.raises(UnsupportedByNativeError):
+                specs.load(spec, without, isa="auto")
+        longer = np.concatenate([value, value[-1:]])
+        if key != "embeddings.token_type":  # the first row is read, of however many
+            with pytest.raises(UnsupportedByNativeError):
+                specs.load(spec, {**tensors, key: longer}, isa="auto")
+        with pytest.raises(UnsupportedByNativeError, match=r"nothing reads these .*: layers\.9\.more"):
+            specs.load(spec, {**tensors, "layers.9.more": value}, isa="auto")
+
+
+def test_rows_of_what_is_left_of_tokens_must_be_there(native_isas: dict[str, bool]) -> None:
+    spec = SPECS["mpnet"]
+    tensors = specs.int8_tensors(spec)
+    for row in (-1, 8):
+        tensors["embeddings.word_rest.row"][5] = row
+        with pytest.raises(UnsupportedByNativeError, match=f"names row {row} of 8"):
+            specs.load(spec, tensors, isa="auto")
+
+
+def test_blocks_of_different_numbers_have_no_weights_in_common(native_isas: dict[str, bool]) -> None:
+    spec = SPECS["albert"]
+    other = replace(spec.blocks[0], attention=replace(spec.blocks[0].attention, scale=1.0))
+    with pytest.raises(UnsupportedByNativeError, match="different numbers share the weights of layer 0"):
+        specs.load(replace(spec, blocks=(*spec.blocks[:2], other)), specs.int8_tensors(spec), isa="auto")
+
+
+def test_texts_longer_than_the_spec_allows_are_refused(native_isas: dict[str, bool]) -> None:
+    spec = SPECS["qwen3"]
+    encoder = specs.load(spec, specs.int8_tensors(spec), isa="auto")
+    encoder.run(made.random_batch([specs.POSITIONS], specs.VOCABULARY))
+    with pytest.raises(ExecutorError, match="301 tokens, the model has positions for 300"):
+        encoder.run(made.random_batch([specs.POSITIONS + 1], specs.VOCABULARY))
