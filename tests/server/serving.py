@@ -58,7 +58,7 @@ def serving(*bundles: Path | str, ready: bool = True, **settings: Any) -> Iterat
     failures: list[str] = []
     config = uvicorn.Config(
         make_app(service, open_bundles(chosen.bundles), failures.append),
-        http=bounded_protocol(chosen),
+        http=bounded_protocol(service),
         ws="none",
         log_config=None,
         access_log=False,

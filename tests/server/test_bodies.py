@@ -62,7 +62,7 @@ def test_what_a_compressed_body_becomes_is_bounded(lookup_bundle: Path):
         bomb = gzip.compress(b" " * 200_000_000, 6)
         assert len(bomb) < 1e6
         assert server.post("/embed", bomb, Content_Encoding="gzip").status_code == 413
-        wait_until(lambda: server.service.budget._held == 0)  # released once the answer is out
+        wait_until(lambda: server.service.budget.held == 0)  # released once the answer is out
         assert server.post("/embed", {"inputs": "a"}).status_code == 200
 
 

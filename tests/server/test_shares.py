@@ -54,13 +54,13 @@ def test_nine_stalled_uploads_leave_room_for_others(shared: Served):
         for _ in range(9):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(shared))))
             sock.sendall(head + b'{"inputs":"')
-        wait_until(lambda: shared.service.budget._held > 100e6)
+        wait_until(lambda: shared.service.budget.held > 100e6)
         time.sleep(0.1)
         large = json.dumps({"inputs": ["the water " * 2000] * 100})
         assert shared.post("/embed", large.encode(), **key(FEW)).status_code == 200
         mine = shared.post("/embed", large.encode() + b" " * 25_000_000, **key(MANY))
         assert (mine.status_code, "three times what is left for others" in mine.text) == (429, True)
-    wait_until(lambda: shared.service.budget._held == 0)
+    wait_until(lambda: shared.service.budget.held == 0)
 
 
 def test_a_query_goes_before_what_another_client_has_waiting(shared: Served):

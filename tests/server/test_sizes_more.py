@@ -60,7 +60,7 @@ def test_requests_of_too_many_tokens_or_bytes_are_refused_before_they_run(lookup
         base64 = server.post("/v1/embeddings", {"input": ["stone"] * 7, "encoding_format": "base64"})
         assert base64.status_code == 200  # takes less than as floats
         assert server.post("/v1/embeddings", {"input": ["stone"] * 7}).status_code == 413
-        wait_until(lambda: server.service.budget._held == 0)
+        wait_until(lambda: server.service.budget.held == 0)
 
 
 def test_rows_are_counted_while_they_are_made(served: Served, lookup_bundle: Path):
@@ -71,14 +71,14 @@ def test_rows_are_counted_while_they_are_made(served: Served, lookup_bundle: Pat
         original = server.engine.run
 
         async def run(*given: object) -> object:
-            held.append(server.service.budget._held)
+            held.append(server.service.budget.held)
             return await original(*given)  # type: ignore[arg-type]
 
         server.engine.run = run  # type: ignore[method-assign,assignment]
         assert server.post("/embed_all", body).status_code == 200
         rows = 500 * 4 * 8 * 4  # texts, tokens, numbers, bytes
         assert held[0] > rows + len(json.dumps(body))
-        wait_until(lambda: server.service.budget._held == 0)
+        wait_until(lambda: server.service.budget.held == 0)
 
 
 def test_more_ids_than_tokens_are_refused_before_they_are_read(lookup_bundle: Path):

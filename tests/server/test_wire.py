@@ -111,7 +111,7 @@ def test_a_body_that_stops_coming(quick: Served):
         answer = received(sock)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"nothing of it for 0.4 s" in answer
-    wait_until(lambda: quick.service.budget._held == 0)
+    wait_until(lambda: quick.service.budget.held == 0)
 
 
 def test_a_body_that_drips(quick: Served):
@@ -134,8 +134,8 @@ def test_clients_that_do_not_read_are_let_go(lookup_bundle: Path):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.connect(("127.0.0.1", port_of(server)))
             sock.sendall(request)
-        wait_until(lambda: server.service.budget._held > 0)
-        wait_until(lambda: server.service.budget._held == 0)
+        wait_until(lambda: server.service.budget.held > 0)
+        wait_until(lambda: server.service.budget.held == 0)
 
 
 def test_a_client_that_reads_too_slowly_is_let_go(lookup_bundle: Path):
@@ -153,7 +153,7 @@ def test_a_client_that_reads_too_slowly_is_let_go(lookup_bundle: Path):
                 time.sleep(0.05)
         ended = True
         assert ended
-        wait_until(lambda: server.service.budget._held == 0)
+        wait_until(lambda: server.service.budget.held == 0)
 
 
 def test_the_rest_of_a_body_is_not_read_without_end(lookup_bundle: Path):

@@ -75,7 +75,7 @@ def api_routes(service: Service) -> list[BaseRoute]:
 
     async def metrics(request: Request) -> Response:
         del request
-        return Response(service.metrics.page(service.models), media_type=CONTENT_TYPE)
+        return Response(service.metrics.page(service.models, service.process_state()), media_type=CONTENT_TYPE)
 
     return [
         *OpenAIApi(service).routes(),
@@ -97,6 +97,8 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
         loading = asyncio.create_task(_load(service, bundles, on_failure))
         if service.settings.workers > 1:  # the others serve meanwhile: take no connection before it can be answered
             await loading
+        if service.settings.workers > 1:  # any of them answers for all
+            service.health.beats.append(lambda: service.metrics.refresh(service.models, service.process_state()))
         tasks = [
             loading,
             asyncio.create_task(service.background.task("the watch of health", service.health.watch)),

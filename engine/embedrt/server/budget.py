@@ -29,7 +29,8 @@ class ByteBudget:
         self._shares = Shares(limit)
 
     @property
-    def _held(self) -> int:
+    def held(self) -> int:
+        """Bytes that all requests hold."""
         return self._shares.total
 
     def hold(self, holder: Holder, size: int) -> None:
@@ -38,10 +39,10 @@ class ByteBudget:
         Raises:
             ServeError: 429, all together are too many. A request that is alone is let in: limits of its own bound it.
         """
-        others = self._held - holder.held
-        if others and self._held + size > self._limit:
+        others = self.held - holder.held
+        if others and self.held + size > self._limit:
             raise _overloaded(
-                f"requests that hold {self._held} bytes are being worked on, this one needs {size} more and the limit "
+                f"requests that hold {self.held} bytes are being worked on, this one needs {size} more and the limit "
                 f"(inflight_mb) is {self._limit}"
             )
         if others and self._shared and not self._shares.allows(holder.client, size):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +17,7 @@ from embedrt.server.logs import log
 from embedrt.server.models import Models
 
 _LOOK_EVERY_S = 1.0
+_STALLS_KEPT = 15  # seconds, as Prometheus looks
 
 
 class Health:
@@ -26,6 +29,8 @@ class Health:
         self._stall_timeout_s = stall_timeout_s
         self.draining = False
         self.longest_stall_s = 0.0  # of the event loop, seen by the watchdog
+        self.stalls_s: deque[float] = deque([0.0], maxlen=_STALLS_KEPT)  # the longest of each second
+        self.beats: list[Callable[[], None]] = []  # called every second, as long as the loop turns
 
     def why_not_ready(self) -> str | None:
         """The reason, or None when ready."""
@@ -50,10 +55,15 @@ class Health:
                 log("ready" if ready else "not ready", level=logging.INFO if ready else logging.WARNING,
                     **({} if ready else {"reason": reason}))  # fmt: skip
                 before = reason
+            for beat in self.beats:
+                beat()
+            self.stalls_s.append(0.0)
             for _ in range(20):
                 wanted = loop.time() + _LOOK_EVERY_S / 20
                 await asyncio.sleep(_LOOK_EVERY_S / 20)
-                self.longest_stall_s = max(self.longest_stall_s, loop.time() - wanted)
+                late = loop.time() - wanted
+                self.longest_stall_s = max(self.longest_stall_s, late)
+                self.stalls_s[-1] = max(self.stalls_s[-1], late)
 
     def routes(self) -> list[Route]:
         """For the router."""

@@ -42,9 +42,9 @@ class ApiKeys:
                 found = name
         return found if scheme.lower() == "bearer" else None
 
-    def refresh(self) -> bool:
-        """Read the file again if it changed; a file that cannot be read leaves the keys as they are, and raises."""
-        if self._file is None or self._stamp_of(self._file) == self._stamp:
+    def refresh(self, *, always: bool = False) -> bool:
+        """Read the file again if it changed, or always; one that cannot be read changes no key, and raises."""
+        if self._file is None or (self._stamp_of(self._file) == self._stamp and not always):
             return False
         self._reload(self._file)
         return True

@@ -1,20 +1,30 @@
-"""Logs as lines of text or JSON. What users send is never in them: no texts, no queries, no prompts."""
+"""Logs as lines of text or JSON. What users send is never in them: no texts, no queries, no prompts.
+
+A thread of their own writes them, so that a pipe that nobody reads holds up nothing; lines are dropped then
+and counted.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import queue
 import sys
+import threading
 import time
 from typing import Any
 
 LOGGER = logging.getLogger("embedrt.server")
 _FIELDS = "fields"  # the attribute of a record that holds an event's facts
+_WAITING_LINES = 4096
+_LAST_WORDS_S = 1.0  # that the end of the process waits for lines to be written
 
 
 def setup_logging(log_format: str, level: str) -> None:
     """Send everything that embedrt and uvicorn log to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LinesHandler(sys.stderr.fileno())
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     for name in ("embedrt.server", "uvicorn.error"):
         logger = logging.getLogger(name)
@@ -26,6 +36,57 @@ def setup_logging(log_format: str, level: str) -> None:
 def log(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
     """Write one event with its facts."""
     LOGGER.log(level, event, extra={_FIELDS: fields})
+
+
+def dropped_lines() -> int:
+    """Lines that were not logged because those before them could not be written."""
+    return sum(handler.dropped for handler in LOGGER.handlers if isinstance(handler, LinesHandler))
+
+
+class LinesHandler(logging.Handler):
+    """Writes lines to a file descriptor from a thread of its own; whoever logs never waits.
+
+    Args:
+        file: open for as long as the process lives.
+        room: lines that may wait; more are dropped.
+    """
+
+    def __init__(self, file: int, room: int = _WAITING_LINES) -> None:
+        super().__init__()
+        self._file = file
+        self._lines: queue.Queue[str] = queue.Queue(room)
+        self.dropped = 0
+        self._told = 0  # of the dropped ones, how many a line told of
+        threading.Thread(target=self._write_all, name="embedrt-log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have a record written."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self.dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait for what is waiting to be written, but not for long."""
+        end = time.monotonic() + _LAST_WORDS_S
+        while self._lines.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.005)
+
+    def _write_all(self) -> None:
+        while True:
+            line = self._lines.get()
+            if self.dropped > self._told:
+                lost, self._told = self.dropped - self._told, self.dropped
+                record = LOGGER.makeRecord(LOGGER.name, logging.WARNING, "", 0, "log lines were dropped", (), None)
+                setattr(record, _FIELDS, {"count": lost})
+                line = f"{self.format(record)}\n{line}"
+            rest = f"{line}\n".encode("utf-8", "backslashreplace")
+            with contextlib.suppress(OSError):  # closed at the other end: nobody is left to tell
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+            self._lines.task_done()
 
 
 class _JsonFormatter(logging.Formatter):

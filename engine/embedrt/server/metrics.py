@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import (
@@ -18,7 +20,10 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from embedrt.server.call import Call
+from embedrt.server.files import open_files
+from embedrt.server.logs import dropped_lines
 from embedrt.server.models import Models
+from embedrt.version import __version__
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client's own; set for workers by the supervisor
@@ -43,6 +48,17 @@ def _proc(name: str) -> str | None:
         return Path(f"/proc/self/{name}").read_text(encoding="ascii", errors="replace")
     except OSError:  # macOS and Windows have none
         return None
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """What a process has open and in work."""
+
+    connections: int
+    refused: int
+    requests: int
+    held_bytes: int
+    lag_s: float
 
 
 class Metrics:
@@ -82,6 +98,21 @@ class Metrics:
         self._running = gauge("executor_running_seconds", "Time that the running batch has taken so far.", "model")
         self._resident = gauge("resident_memory_bytes", "Resident memory.")
         self._threads = gauge("threads", "Threads.")
+        self._files = gauge("open_files", "Open files and connections.")
+        self._connections = gauge("connections", "Open connections of clients.")
+        self._refused = gauge("connections_refused", "Connections that were refused, or closed for others, so far.")
+        self._dropped = gauge("log_lines_dropped", "Log lines that could not be written, so far.")
+        self._in_work = gauge("requests_in_work", "Requests that are being answered.")
+        self._held = gauge("held_bytes", "What requests hold: bodies, texts, rows of answers.")
+        self._lag = Gauge(
+            "embedrt_event_loop_lag_seconds", "Longest time that the event loop was held up in the last seconds.",
+            registry=self._registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        build = Gauge(
+            "embedrt_build_info", "Versions, as labels.", ("version", "python"), registry=self._registry,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+        build.labels(__version__, platform.python_version()).set(1)
 
     def on_batch(self, model: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float) -> None:
         """A batch has run (told by the engine, in its thread)."""
@@ -111,20 +142,28 @@ class Metrics:
             self._tokens.labels(call.model).inc(call.num_tokens)
             self._truncated.labels(call.model).inc(call.num_truncated)
 
-    def refresh(self, models: Models) -> None:
-        """Bring the gauges up to date."""
+    def refresh(self, models: Models, process: ProcessState | None = None) -> None:
+        """Bring the gauges up to date. Workers do it all the time, since any of them answers for all."""
+        if process is not None:
+            self._connections.set(process.connections)
+            self._refused.set(process.refused)
+            self._in_work.set(process.requests)
+            self._held.set(process.held_bytes)
+            self._lag.set(process.lag_s)
+        self._dropped.set(dropped_lines())
         for engine in models:
             self._waiting.labels(engine.name).set(engine.waiting_tokens)
             self._waiting_requests.labels(engine.name).set(engine.waiting_requests)
             self._running.labels(engine.name).set(engine.running_for())
-        for gauge, value in ((self._resident, resident_bytes()), (self._threads, num_threads())):
+        found = ((self._resident, resident_bytes()), (self._threads, num_threads()), (self._files, open_files()))
+        for gauge, value in found:
             if value is not None:
                 gauge.set(value)
 
-    def page(self, models: Models) -> bytes:
+    def page(self, models: Models, process: ProcessState | None = None) -> bytes:
         """The text of /metrics, of all workers."""
         with self._lock:
-            self.refresh(models)
+            self.refresh(models, process)
             if not self._shared:
                 return generate_latest(self._registry)
             every = CollectorRegistry()

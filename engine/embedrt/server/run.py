@@ -12,13 +12,14 @@ from typing import cast
 
 import uvicorn
 
-from embedrt.errors import OptionError
+from embedrt.errors import EmbedrtError, OptionError
 from embedrt.server.app import make_app, make_service
 from embedrt.server.door import Door
 from embedrt.server.files import allow_files, room_for_connections
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
 from embedrt.server.protocol import HttpProtocol
+from embedrt.server.service import Service
 from embedrt.server.settings import LOOPBACK, Settings
 from embedrt.server.tls import check_certificate
 from embedrt.server.wire import Wire, WireLimits
@@ -69,20 +70,30 @@ def announce(settings: Settings, listener: socket.socket) -> None:
         log("open to the network without API keys: set api_key_file, or host 127.0.0.1", level=30, host=settings.host)
 
 
-def bounded_protocol(settings: Settings) -> type[asyncio.Protocol]:
+def bounded_protocol(service: Service) -> type[asyncio.Protocol]:
     """What makes the protocol of each connection; all of them share one account."""
+    settings = service.settings
     limits = WireLimits(
         head_s=settings.header_timeout_s,
         stall_s=settings.idle_timeout_s,
         answer_s=settings.answer_timeout_s,
         drain_bytes=int(settings.body_mb * 1e6),
     )
-    wire = Wire(limits, lambda: Door(room_for_connections(settings.connections)))
-    return cast("type[asyncio.Protocol]", partial(HttpProtocol, wire=wire))
+    service.wire = Wire(limits, lambda: Door(room_for_connections(settings.connections)))
+    return cast("type[asyncio.Protocol]", partial(HttpProtocol, wire=service.wire))
 
 
-def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedBundle]) -> int:
-    """Serve until told to stop; the exit code: 0, or 1 when a model could not be loaded."""
+def serve_here(
+    settings: Settings, listener: socket.socket, bundles: list[NamedBundle], beat: Callable[[], None] | None = None
+) -> int:
+    """Serve until told to stop; the exit code: 0, or 1 when a model could not be loaded.
+
+    SIGTERM, SIGINT and SIGQUIT stop it, SIGHUP has it read keys and certificate again, SIGUSR1 has it log its state.
+
+    Args:
+        settings, listener, bundles: what to serve, and where.
+        beat: called every second, as long as the event loop turns.
+    """
     allow_files(settings.connections)
     service = make_service(settings)
     sockets = [listener]
@@ -98,7 +109,7 @@ def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedB
     config = uvicorn.Config(
         make_app(service, bundles, fail),
         loop="auto",
-        http=bounded_protocol(settings),
+        http=bounded_protocol(service),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -121,8 +132,34 @@ def serve_here(settings: Settings, listener: socket.socket, bundles: list[NamedB
                 log("stopping", drain_s=settings.drain_s, grace_s=settings.grace_s)
                 loop.call_later(settings.drain_s, setattr, server, "should_exit", True)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            _on_signal(loop, number, stop)
+        def reload() -> None:
+            try:
+                if service.keys.refresh(always=True):
+                    log("API keys were read again")
+                if config.ssl is not None:
+                    check_certificate(settings)
+                    config.ssl.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+                    log("certificate was read again")
+            except EmbedrtError as exc:
+                log("keys and certificate stay as they are", level=40, reason=str(exc))
+
+        def tell() -> None:
+            state = service.process_state()
+            waiting = sum(engine.waiting_tokens for engine in service.models)
+            log("state", connections=state.connections, requests=state.requests, held_bytes=state.held_bytes,
+                queue_tokens=waiting, ready=service.health.why_not_ready() or "yes")  # fmt: skip
+
+        for name, act in (
+            ("SIGTERM", stop),
+            ("SIGINT", stop),
+            ("SIGQUIT", stop),
+            ("SIGHUP", reload),
+            ("SIGUSR1", tell),
+        ):
+            if hasattr(signal, name):  # Windows has the first two
+                _on_signal(loop, getattr(signal, name), act)
+        if beat is not None:
+            service.health.beats.append(beat)
         await server.serve(sockets=sockets)
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

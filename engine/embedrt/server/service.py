@@ -22,7 +22,7 @@ from embedrt.server.errors import ServeError, translate
 from embedrt.server.health import Health
 from embedrt.server.inputs import InputReader
 from embedrt.server.keys import ApiKeys
-from embedrt.server.metrics import Metrics
+from embedrt.server.metrics import Metrics, ProcessState
 from embedrt.server.models import Models
 from embedrt.server.pool import Pool
 from embedrt.server.prepare import Work
@@ -31,6 +31,7 @@ from embedrt.server.settings import Settings
 from embedrt.server.shares import Shares
 from embedrt.server.sizes import FLOAT_BYTES, Size, SizeLimits
 from embedrt.server.traces import Traces
+from embedrt.server.wire import Wire
 
 T = TypeVar("T")
 
@@ -51,6 +52,18 @@ class Service:
     meters: Meters
     requests: Shares  # in work
     traces: Traces | None = None
+    wire: Wire | None = None  # connections, where there are any of our own
+
+    def process_state(self) -> ProcessState:
+        """For metrics."""
+        wire = self.wire
+        return ProcessState(
+            connections=len(wire.open) if wire is not None else 0,
+            refused=wire.refused if wire is not None else 0,
+            requests=self.requests.total,
+            held_bytes=self.budget.held,
+            lag_s=max(self.health.stalls_s),
+        )
 
     async def off_loop(self, request: Request, function: Callable[[], T]) -> T:
         """What `function` gives, from the pool."""

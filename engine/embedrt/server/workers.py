@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.metrics import FOLDER_VARIABLE
@@ -24,21 +26,29 @@ _LIVED_WELL_S = 60.0
 _CANNOT_SERVE = 1  # exit code of a worker that could not load a model
 
 
+_SIGNALS_PASSED_ON = ("SIGHUP", "SIGUSR1")
+
+
 @dataclass
 class _Worker:
     process: BaseProcess
     started: float
+    beat: Any  # of ctypes: when its event loop last turned, by time.monotonic(); 0 before that
     restart_at: float | None = None  # set when it has died
 
 
-def run_worker(settings: Settings, listener: socket.socket) -> None:
+def run_worker(settings: Settings, listener: socket.socket, beat: Any) -> None:
     """A worker's whole life; exits with its code."""
     from embedrt.server.models import open_bundles
     from embedrt.server.run import serve_here
 
     setup_logging(settings.log_format, settings.log_level)
     threading.Thread(target=_end_with_parent, name="embedrt-parent", daemon=True).start()
-    raise SystemExit(serve_here(settings, listener, open_bundles(settings.bundles)))
+
+    def turned() -> None:
+        beat.value = time.monotonic()
+
+    raise SystemExit(serve_here(settings, listener, open_bundles(settings.bundles), turned))
 
 
 def _end_with_parent() -> None:
@@ -67,8 +77,12 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT; 0 when every worker ended well."""
         with tempfile.TemporaryDirectory(prefix="embedrt-metrics-") as folder:
             os.environ[FOLDER_VARIABLE] = folder  # the workers' metrics; read when they import prometheus-client
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._stop)
+            for name in ("SIGTERM", "SIGINT", "SIGQUIT"):
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), self._stop)
+            for name in _SIGNALS_PASSED_ON:
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), self._pass_on)
             self._workers = [self._start() for _ in range(self._settings.workers)]
             while not self._stopping:
                 if all(worker.process.exitcode == _CANNOT_SERVE for worker in self._workers):
@@ -83,13 +97,26 @@ class Supervisor:
         """Wait a moment, or until a worker dies, and replace what is dead."""
         # The sentinel of one whose death was seen stays ready for as long as its replacement is put off.
         wait([worker.process.sentinel for worker in self._workers if worker.restart_at is None], timeout=_LOOK_EVERY_S)
+        self._kill_hung()
         self._replace_dead()
 
+    def _kill_hung(self) -> None:
+        """End workers of which the event loop has not turned for `stall_timeout_s`: nobody gets an answer there."""
+        now = time.monotonic()
+        for worker in self._workers:
+            silent_s = now - worker.beat.value
+            if worker.beat.value and silent_s > self._settings.stall_timeout_s and worker.process.is_alive():
+                log("worker hangs and is killed", level=40, pid=worker.process.pid, silent_s=round(silent_s, 1))
+                worker.process.kill()
+                worker.process.join()
+
     def _start(self) -> _Worker:
-        process = self._context.Process(target=run_worker, args=(self._settings, self._listener), name="embedrt-worker")
+        beat = self._context.Value("d", 0.0, lock=False)
+        arguments = (self._settings, self._listener, beat)
+        process = self._context.Process(target=run_worker, args=arguments, name="embedrt-worker")
         process.start()
         log("worker started", pid=process.pid)
-        return _Worker(process, time.monotonic())
+        return _Worker(process, time.monotonic(), beat)
 
     def _replace_dead(self) -> None:
         now = time.monotonic()
@@ -119,6 +146,13 @@ class Supervisor:
     def _stop(self, number: int, frame: object) -> None:
         del number, frame
         self._stopping = True
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        del frame
+        for worker in self._workers:
+            if worker.process.pid is not None and worker.process.is_alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.process.pid, number)
 
     def _end(self) -> int:
         deadline = time.monotonic() + self._settings.drain_s + self._settings.grace_s + 5
