@@ -24,7 +24,10 @@ _LAST_WORDS_S = 1.0  # that the end of the process waits for lines to be written
 
 def setup_logging(log_format: str, level: str) -> None:
     """Send everything that embedrt and uvicorn log to stderr."""
-    handler = LinesHandler(sys.stderr.fileno())
+    try:
+        handler = LinesHandler(sys.stderr.fileno())
+    except (OSError, ValueError):  # another program has put something else there
+        handler = LinesHandler(2)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     for name in ("embedrt.server", "uvicorn.error"):
         logger = logging.getLogger(name)
