@@ -17,8 +17,8 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)  # make -j alone has no
 DIST ?= dist
 LINTED := engine export tests bench demo .ci
 
-.PHONY: help venv install demo test test-oldest test-slow check format bench bench-quick bench-server bench-kernels native sanitize \
-        emulate dist lock clean
+.PHONY: help venv install demo test test-oldest test-slow check format site bench bench-quick bench-server bench-kernels \
+        native sanitize emulate dist lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -52,6 +52,9 @@ check: $(VENV)/.stamp-dev ## Lint, check the format and the types
 format: $(VENV)/.stamp-dev ## Format the sources
 	$(BIN)/ruff check --fix $(LINTED)
 	$(BIN)/ruff format $(LINTED)
+
+site: $(VENV)/.stamp-site ## Build the documentation into build/site
+	$(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/.stamp-bench ## Measure ours and the peers on XLM-R-large (two hours or so)
 	$(BIN)/python -m bench $(BENCH_FLAGS)
@@ -131,6 +134,10 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-export
 	@$(INSTALL) --group test --group check
 	@touch $@
 
+$(VENV)/.stamp-site: $(VENV)/.stamp-export
+	@echo "==> installing what builds the documentation"
+	@$(INSTALL) --group site
+	@touch $@
 $(VENV)/.stamp-bench: $(VENV)/.stamp-export
 	@echo "==> installing the peers of the benchmark"
 	@$(INSTALL) --group bench
