@@ -9,6 +9,7 @@ usage: python -m bench.tatoeba BUNDLE DATA [--languages kor,jpn] [--prompt "quer
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ LANGUAGES = (
     "kor", "jpn", "cmn", "tha", "vie", "ind", "hin", "ara", "tur", "rus", "ukr", "pol", "ces", "deu", "nld", "fra",
     "spa", "ita", "por", "ell", "hun",
 )  # fmt: skip
+
+THRESHOLDS = (1.0, 1.01, 1.02, 1.03, 1.05)
 
 
 @dataclass(frozen=True)
@@ -48,34 +51,34 @@ def scored(found: list[list[float | int]], english: list[str]) -> Score:
 
 
 def main() -> None:
-    """Print a row per language: nearest neighbours by cosine, then pairs by margin, all and above a threshold."""
+    """Print F1 per language (nearest neighbours by cosine, pairs by margin), then what thresholds of the margin do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--languages", default=",".join(LANGUAGES), type=lambda text: text.split(","))
     parser.add_argument("--prompt", default="query: ")
-    parser.add_argument("--threshold", default=1.05, type=float)
     given = parser.parse_args()
-    print("| language | pairs | nearest, F1 | mined, F1 | mined from", given.threshold, "on: precision, recall, F1 |")
-    print("|---|---|---|---|---|")
-    rows = []
+    print("| language | pairs | nearest, F1 | mined, F1 |\n|---|---|---|---|")
+    scores, mined = [], []
     with Embedder(given.bundle) as embedder:
         for language in given.languages:
             stem = f"tatoeba.{language}-eng"
             texts, english = (lines(given.data / f"{stem}.{end}") for end in (language, "eng"))
             a, b = (embedder.encode(side, prompt=given.prompt) for side in (texts, english))
             nearest = [[hits[0]["score"], i, hits[0]["corpus_id"]] for i, hits in enumerate(util.semantic_search(a, b))]
-            mined = util.mine_translations(a, b)
-            sure = scored([pair for pair in mined if pair[0] >= given.threshold], english)
-            scores = (scored(nearest, english).f1, scored(mined, english).f1, sure.precision, sure.recall, sure.f1)
-            rows.append(scores)
-            print(_line(language, len(english), scores), flush=True)
-    print(_line("mean", "", np.mean(rows, axis=0)))
+            mined.append((util.mine_translations(a, b), english))
+            scores.append([scored(nearest, english).f1, scored(*mined[-1]).f1])
+            print(f"| {language} | {len(english):,} | {_percents(scores[-1])} |", flush=True)
+    print(f"| mean | | {_percents(np.mean(scores, axis=0))} |")
+    print("\n| margin from | precision | recall | F1, means |\n|---|---|---|---|")
+    for threshold in THRESHOLDS:
+        kept = [scored([pair for pair in pairs if pair[0] >= threshold], english) for pairs, english in mined]
+        means = np.mean([[one.precision, one.recall, one.f1] for one in kept], axis=0)
+        print(f"| {threshold} | {_percents(means)} |")
 
 
-def _line(name: str, count: object, scores: object) -> str:
-    nearest, mined, precision, recall, f1 = (f"{100 * score:.1f}" for score in np.asarray(scores))
-    return f"| {name} | {count} | {nearest} | {mined} | {precision}, {recall}, {f1} |"
+def _percents(shares: Iterable[float]) -> str:
+    return " | ".join(f"{100 * share:.1f}" for share in shares)
 
 
 if __name__ == "__main__":

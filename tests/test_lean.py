@@ -22,7 +22,7 @@ HEAVY = (
 )
 OPTIONAL = (
     "click", "rich", "matplotlib", "pyarrow", "psutil", "starlette", "uvicorn", "msgspec", "orjson", "lancedb",
-    "qdrant_client", "psycopg",
+    "qdrant_client", "psycopg", "sklearn", "umap",
 )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def test_help_of_the_command_line_waits_for_nothing() -> None:
     loaded = loaded_after(
         "from embedrt.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as exit:\n    assert not exit.code"
     )
-    assert not loaded & {*HEAVY, "matplotlib", "pyarrow", "psutil", "numpy", "onnxruntime", "tokenizers", "rich"}
+    assert not loaded & ({*HEAVY, *OPTIONAL, "numpy", "onnxruntime", "tokenizers"} - {"click"})
 
 
 def test_onnx_runtime_reports_nothing(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -80,6 +80,33 @@ def test_vectors_come_in_any_form(vectors: Any) -> None:
     assert util.semantic_search(vectors, vectors, top_k=1)[1][0]["corpus_id"] == 1
 
 
+@pytest.mark.parametrize("width", [24, 7])
+def test_angles(width: int) -> None:
+    a, b = made(9, width=width), made(9, 1, width)
+    expected = theirs.pairwise_angle_sim(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    np.testing.assert_allclose(util.pairwise_angle_sim(a, b), expected, rtol=1e-4)
+
+
+def test_the_earlier_name_of_cosine() -> None:
+    np.testing.assert_array_equal(util.pytorch_cos_sim(made(3), made(2, 1)), util.cos_sim(made(3), made(2, 1)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "uint8", "binary", "ubinary"])
+@pytest.mark.parametrize("given", ["nothing", "ranges", "calibration_embeddings"])
+def test_quantized_embeddings(precision: Any, given: str) -> None:
+    vectors, others = made(120), made(200, 1)
+    vectors[:, 3] = 0.5  # a dimension without a range
+    options: dict[str, Any] = {
+        "nothing": {},
+        "ranges": {"ranges": np.stack([others.min(axis=0), others.max(axis=0)])},
+        "calibration_embeddings": {"calibration_embeddings": others},
+    }[given]
+    expected = theirs.quantize_embeddings(vectors, precision, **options)
+    found = util.quantize_embeddings(vectors, precision, **options)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_one_vector_is_one_row() -> None:
     assert util.cos_sim(made(1)[0], made(3)).shape == (1, 3)
     assert util.truncate_embeddings(made(2), 4).shape == (2, 4)
@@ -99,6 +126,8 @@ def test_one_vector_is_one_row() -> None:
         (lambda: util.paraphrase_mining_embeddings(made(2), max_pairs=True), "max_pairs"),
         (lambda: util.community_detection(np.ones((2, 2, 2))), "shape"),
         (lambda: util.cos_sim([[1.0], [1.0, 2.0]], made(1)), "an array"),
+        (lambda: util.quantize_embeddings(made(2), "int4"), "precision must be one of"),
+        (lambda: util.quantize_embeddings(made(2), "int8", ranges=made(2, width=3)), r"shape \(2, 24\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(call: Any, says: str) -> None:

@@ -75,3 +75,16 @@ def pairwise(name: str, a: Floats, b: Floats) -> Floats:
         return np.asarray((a * b).sum(axis=1), dtype=np.float32)
     order = {"euclidean": 2, "manhattan": 1}[name]
     return np.asarray(-np.linalg.norm(a - b, ord=order, axis=1), dtype=np.float32)
+
+
+def angles(a: Floats, b: Floats) -> Floats:
+    """Absolute sum of real and imaginary parts of a / b, both of length 1, for each row; (N, D) each: (N,).
+
+    The first half of a row is real, the second imaginary (AnglE, arXiv:2309.12871); an odd row gets a 0.
+    """
+    if a.shape[1] % 2:
+        a, b = (np.pad(rows, ((0, 0), (0, 1))) for rows in (a, b))
+    (ar, ai), (br, bi) = (np.split(rows, 2, axis=1) for rows in (a, b))
+    parts = (ar * br + ai * bi + ai * br - ar * bi).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # rows of zeros have no angle: NaN
+        return np.asarray(np.abs(parts / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))), np.float32)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from embedrt.errors import OptionError
 from embedrt.pooling import l2_normalize
-from embedrt.similarity import cosine, dot, euclidean, manhattan, pairwise
+from embedrt.similarity import angles, cosine, dot, euclidean, manhattan, pairwise
+from embedrt.vectors.codes import codes
 from embedrt.vectors.groups import communities, representatives
 from embedrt.vectors.nearest import Score, nearest
 from embedrt.vectors.pairs import Pairs, pairs_between, pairs_within
@@ -32,12 +33,15 @@ __all__ = [
     "mine_translations",
     "near_duplicates",
     "normalize_embeddings",
+    "pairwise_angle_sim",
     "pairwise_cos_sim",
     "pairwise_dot_score",
     "pairwise_euclidean_sim",
     "pairwise_manhattan_sim",
     "paraphrase_mining",
     "paraphrase_mining_embeddings",
+    "pytorch_cos_sim",
+    "quantize_embeddings",
     "semantic_search",
     "truncate_embeddings",
 ]
@@ -53,6 +57,11 @@ class SearchHit(TypedDict):
 def cos_sim(a: Vectors, b: Vectors) -> Floats:
     """Cosine (N, M) of rows (N, D) and (M, D)."""
     return cosine(*_two(a, b))
+
+
+def pytorch_cos_sim(a: Vectors, b: Vectors) -> Floats:
+    """The earlier name of `cos_sim`."""
+    return cos_sim(a, b)
 
 
 def dot_score(a: Vectors, b: Vectors) -> Floats:
@@ -88,6 +97,38 @@ def pairwise_euclidean_sim(a: Vectors, b: Vectors) -> Floats:
 def pairwise_manhattan_sim(a: Vectors, b: Vectors) -> Floats:
     """Negative Manhattan distance (N,) of row i of `a` from row i of `b`."""
     return pairwise("manhattan", *_two(a, b, pairs=True))
+
+
+def pairwise_angle_sim(x: Vectors, y: Vectors) -> Floats:
+    """Absolute angle (N,) of row i of `x` and row i of `y` as complex numbers (AnglE, arXiv:2309.12871)."""
+    return angles(*_two(x, y, pairs=True))
+
+
+def quantize_embeddings(
+    embeddings: Vectors,
+    precision: str,
+    ranges: Vectors | None = None,
+    calibration_embeddings: Vectors | None = None,
+) -> NDArray[Any]:
+    """Rows (N, D) in another precision, with sentence-transformers' codes; `encode(precision=)` has the bundle's.
+
+    Args:
+        embeddings: (N, D).
+        precision: float32, int8, uint8, binary or ubinary.
+        ranges: least and largest value (2, D) of each dimension, for int8 and uint8.
+        calibration_embeddings: vectors that ranges are taken from where none are given; else those at hand, so that
+            a vector's code depends on the others.
+
+    Raises:
+        OptionError: the precision is unknown, or the ranges do not fit the vectors.
+    """
+    rows = as_rows(embeddings)
+    if ranges is None:
+        known = rows if calibration_embeddings is None else as_rows(calibration_embeddings)
+        limits = np.stack([known.min(axis=0), known.max(axis=0)]) if len(known) else np.zeros((2, rows.shape[1]))
+    else:
+        limits = as_rows(ranges, "ranges")
+    return codes(rows, precision, limits)
 
 
 def normalize_embeddings(embeddings: Vectors) -> Floats:

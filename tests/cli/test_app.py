@@ -17,7 +17,7 @@ from embedrt.cli.app import app
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError
 
-OVER_FILES = ("dedup", "mine")  # commands that ask something of a whole file
+OVER_FILES = ("cluster", "dedup", "map", "mine")  # commands that ask something of a whole file
 COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", *OVER_FILES, "eval", "bench", "help")
 
 
@@ -185,12 +185,12 @@ SPELLINGS = {
     "--executor": ("verify", "info", "embed", "similarity", "search", *OVER_FILES, "eval"),
     "--executors": ("bench",),
     "--texts": ("verify", "similarity", "bench"),
-    "--json": ("verify", "info", "similarity", "search", "bench", *OVER_FILES, "eval"),
+    "--json": ("verify", "info", "similarity", "search", "bench", "cluster", "dedup", "mine", "eval"),
     "--column": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES),
     "--encoding": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES, "eval"),
-    "--plot": ("similarity", "bench"),
+    "--plot": ("similarity", "bench", "map"),
     "--prompt": ("embed", "similarity", "search", *OVER_FILES, "eval"),
-    "--keep": ("embed", "search", "mine"),
+    "--keep": ("embed", "search", "cluster", "map", "mine"),
     "--quiet": ("export", "verify", "embed", "search", "bench", *OVER_FILES, "eval"),
     "--force": ("export", "embed", *OVER_FILES),
 }

@@ -152,3 +152,31 @@ def test_vectors_of_embed_are_taken(cli, lookup_bundle, lines, tmp_path, monkeyp
     result = cli.ok("dedup", lookup_bundle, lines, "--vectors", tmp_path / "made.npy")
     assert "reused 7 vectors" in result.stderr
     assert "reused 7 vectors" in cli.ok("dedup", lookup_bundle, lines).stderr
+
+
+def test_embedding_goes_on_after_an_interruption(cli, lookup_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("embedrt.commands.index_builder._BLOCK_TEXTS", 4)
+    monkeypatch.setattr("embedrt.commands.index_builder._SAVE_SECONDS", 0.0)
+    source = tmp_path / "in.txt"
+    source.write_text("".join(f"{'water ' * i}stone\n" for i in range(12)))
+    whole, seen = Embedder.encode_stream, list[str]()
+
+    def partly(self, texts, **options):
+        for i, block in enumerate(whole(self, texts, **options)):
+            if i == 2:
+                raise KeyboardInterrupt
+            yield block
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Embedder, "encode_stream", partly)
+        stopped = cli("dedup", lookup_bundle, source, "-o", tmp_path / "out.txt")
+    assert stopped.exit_code == 130
+    assert "what is embedded is kept; the next run goes on from it" in stopped.stderr
+    assert not (tmp_path / "out.txt").exists()
+
+    def watched(self, texts, **options):
+        return whole(self, (seen.append(text) or text for text in texts), **options)
+
+    monkeypatch.setattr(Embedder, "encode_stream", watched)
+    assert "embedding the corpus from text 8" in cli.ok("dedup", lookup_bundle, source).stderr
+    assert len(seen) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,17 +15,22 @@ import pytest
 from embedrt.cli.app import app
 from tests.docs.markdown import PAGES, ROOT, commands_of, python_of
 
-FILES = ("corpus.txt", "texts.txt", "texts.jsonl", "queries.txt")
+FILES = ("corpus.txt", "texts.txt", "texts.jsonl", "queries.txt", "stsb-en-test.csv")
 COMMANDS = [(page, arguments) for page in PAGES for arguments in commands_of(page)]
 
 
 @pytest.fixture(scope="module")
 def folder(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the bundles and files that the pages speak of."""
-    plain, instruct = make_bundle("bert"), make_bundle("bert", prompts={"query": "Instruct: {task}\nQuery: "})
+    variants = ("fp32", "int8")
+    plain = make_bundle("bert", variants=variants)
+    instruct = make_bundle("bert", variants=variants, prompts={"query": "Instruct: {task}\nQuery: "})
     folder = tmp_path_factory.mktemp("reader")
     for name, bundle in (("minilm", plain), ("e5-small", plain), ("e5", instruct)):
         (folder / name).symlink_to(bundle)
+    store = folder / "home" / "bundles"
+    store.mkdir(parents=True)
+    (store / "intfloat--multilingual-e5-small").symlink_to(plain)
     for name in FILES:
         (folder / name).write_text('{"text": "a"}\n', encoding="utf-8")
     return folder
@@ -33,11 +39,17 @@ def folder(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.name)
 def test_python_runs(page: Path, folder: Path) -> None:
     program = "texts = ['a', 'b']\n" + python_of(page)
-    environment = {**os.environ, "HOME": str(folder), "ANONYMIZED_TELEMETRY": "False"}
+    environment = {
+        **os.environ,
+        "HOME": str(folder),
+        "EMBEDRT_HOME": str(folder / "home"),
+        "ANONYMIZED_TELEMETRY": "False",
+    }
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if "No module named 'keybert'" in done.stderr:
-        pytest.skip("keybert is not installed")
+    missing = re.search(r"No module named '(keybert|mteb)'", done.stderr)
+    if missing:
+        pytest.skip(f"{missing[1]} is not installed")
     assert done.returncode == 0, done.stderr
 
 

@@ -12,8 +12,9 @@ from embedrt.cli.base import HELP_OPTIONS, Group, version_text
 _COMMANDS = {
     name: {"list": "listing"}.get(name, name)
     for name in (
-        "export", "verify", "info", "embed", "similarity", "search", "index", "dedup", "mine", "eval", "serve", "bench",
-        "pull", "push", "list", "rm", "help",
+        "export", "verify", "info", "embed", "similarity", "search", "index",
+        "cluster", "dedup", "map", "mine", "eval",
+        "serve", "bench", "pull", "push", "list", "rm", "help",
     )
 }  # fmt: skip
 

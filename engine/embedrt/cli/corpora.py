@@ -13,6 +13,7 @@ from embedrt.cli import options as o
 from embedrt.cli.base import counted
 
 if TYPE_CHECKING:
+    from embedrt.commands.clusters import How
     from embedrt.commands.corpus_index import CorpusIndex, Wish
     from embedrt.commands.encoding import EncodeRequest
     from embedrt.commands.piece_source import PieceSize
@@ -39,6 +40,39 @@ def corpus_options(function: F) -> F:
     return o.stack(
         function, o.reading_options, index_options, o.prompt_options, o.engine_options, o.quiet_option,
     )  # fmt: skip
+
+
+def _read_k(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """A number of clusters, or None for "auto"."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither a number of clusters nor auto", ctx, param)
+    return int(value)
+
+
+def cluster_options(function: F) -> F:
+    """--clusters, --seed."""
+    return o.stack(
+        function,
+        click.option("-k", "--clusters", "k", metavar="N|auto", default="auto", show_default=True, callback=_read_k,
+                     help="Number of clusters; auto chooses the one with the best silhouette."),
+        click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True,
+                     help="Another seed, other random draws."),
+    )  # fmt: skip
+
+
+def how_to_cluster(given: dict[str, Any]) -> How:
+    """What the options of `cluster_options`, and --method with its --min-size, ask for.
+
+    Raises:
+        click.UsageError: they do not go together.
+    """
+    from embedrt.commands.clusters import How
+
+    if given.get("method") == "hdbscan" and given["k"] is not None:
+        raise click.UsageError("-k goes with --method kmeans; hdbscan finds the number itself (see --min-size)")
+    return How(**{name: given[name] for name in ("method", "k", "min_size", "seed") if name in given})
 
 
 def vectors_of(

@@ -115,8 +115,8 @@ api_key_option = click.option(
 )
 
 
-def open_input(path: str, given: dict[str, Any]) -> TextSource:
-    """The source at `path`, as `reading_options` (and --keep) describe it.
+def open_input(path: str, given: dict[str, Any], keep_option: str = "--keep") -> TextSource:
+    """The source at `path`, as `reading_options` (and --keep, by the name that messages give it) describe it.
 
     Raises:
         FileFormatError, OptionError: as `open_source`.
@@ -124,7 +124,9 @@ def open_input(path: str, given: dict[str, Any]) -> TextSource:
     from embedrt.commands.reading.records import How
     from embedrt.commands.source import open_source
 
-    how = How(given["column"], given["encoding"], given["delimiter"], given["quoting"], given.get("keep") or ())
+    how = How(
+        given["column"], given["encoding"], given["delimiter"], given["quoting"], given.get("keep") or (), keep_option
+    )
     return open_source(path, given["input_format"], how=how)
 
 

@@ -20,7 +20,7 @@ _LABEL_COLUMNS = 44
 _NUMBER = 26  # px for the row's number, between label and cells
 _MARGIN = 16  # px
 _MAX_NUMBERS = 30  # cells are numbered up to so many texts
-_FONTS = (
+FONTS = (
     "system-ui, 'Noto Sans', 'Noto Sans CJK KR', 'Noto Sans KR', 'Apple SD Gothic Neo', 'Malgun Gothic', "
     "'Noto Sans CJK JP', 'Hiragino Sans', 'Microsoft YaHei', sans-serif"
 )
@@ -49,7 +49,7 @@ def svg(matrix: SimilarityMatrix) -> str:
     size = (max(left + count * _CELL + _MARGIN, 380), top + count * _CELL + _MARGIN)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" '
-        f'height="{size[1]}" font-family="{_FONTS}" font-size="{_FONT_SIZE}">',
+        f'height="{size[1]}" font-family="{FONTS}" font-size="{_FONT_SIZE}">',
         f'<rect width="{size[0]}" height="{size[1]}" fill="#fff"/>',
         *_heading(matrix),
     ]
@@ -140,7 +140,7 @@ def _write_svg(matrix: SimilarityMatrix, path: Path) -> None:
 def _write_html(matrix: SimilarityMatrix, path: Path) -> None:
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title_of(matrix)}</title>'
-        f"<style>body{{margin:1.5em;background:#fff;color:#555;font:13px {_FONTS}}}svg{{max-width:100%;height:auto}}"
+        f"<style>body{{margin:1.5em;background:#fff;color:#555;font:13px {FONTS}}}svg{{max-width:100%;height:auto}}"
         f"</style></head>\n<body>\n{svg(matrix)}"
         f'<p style="margin-left:{_MARGIN}px">identity {html.escape(matrix.identity)}</p>\n</body></html>\n'
     )
