@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,19 @@ def test_a_table_of_somebody_else(cli, tmp_path):
     assert "x.db was not made by 'embedrt index'" in cli.fails("search", tmp_path / "x.db", "light")
 
 
+def test_damaged_folders(cli, made):
+    table = made[-1] / "texts.lance"
+    for path in (table / "data").iterdir():
+        path.unlink()
+    for args in (["search", made[-1], "stone"], made):
+        error = cli.fails(*args)
+        assert "if the folder is damaged, remove it and index again" in error
+        assert error.count("\n") == 1
+    shutil.rmtree(table / "_versions")  # as after a kill while the table was made
+    assert "holds no table" in cli.fails("search", made[-1], "stone")
+    assert "4 added" in cli.ok(*made).stderr
+
+
 def test_one_writer_at_a_time(cli, made):
     holder = open_database(made[-1], write=True)
     try:
@@ -223,6 +237,6 @@ def test_a_full_disk_is_told_and_loses_nothing(cli, lookup_bundle, tmp_path):
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith(f"error: {database}: ")
     assert done.stderr.count("\n") == 1
-    assert "File too large" in done.stderr
+    assert "File too large (os error 27); what is embedded is kept" in done.stderr
     value = json.loads(cli.ok("index", lookup_bundle, corpus, database, "--json").stdout)
     assert value["rows"] == 3000

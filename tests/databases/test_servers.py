@@ -103,6 +103,22 @@ def test_one_writer_of_a_table_at_a_time(postgres):
     open_database(f"{postgres}&table=held", write=True).close()
 
 
+def test_a_connection_that_breaks(model, postgres):
+    import psycopg
+
+    database = open_database(f"{postgres}&table=broken", write=True)
+    index(model, database, [Entry("water")])
+    with psycopg.connect(postgres, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    with pytest.raises(DatabaseError, match="table=broken: ") as raised:
+        index(model, database, [Entry("light")])
+    assert "\n" not in str(raised.value)
+    database.close()
+    database = open_database(f"{postgres}&table=broken", write=True)
+    assert index(model, database, [Entry("light"), Entry("water")]).num_embedded == 1
+    database.close()
+
+
 def test_a_condition_cannot_say_more_than_a_condition(model, postgres):
     """Values go as parameters, names in quotes."""
     column = 'a"; DROP TABLE x; --'

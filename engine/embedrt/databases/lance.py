@@ -279,5 +279,11 @@ def _reason(exc: BaseException) -> str:
     """What LanceDB says, without the place in its sources."""
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror if exc.filename is None else f"{exc.filename}: {exc.strerror}"
-    said = str(exc).partition(", /")[0].strip().splitlines()
-    return said[0][:300] if said else type(exc).__name__
+    said = (str(exc).partition(", /")[0].strip().splitlines() or [type(exc).__name__])[0][:300]
+    if "os error" in said:  # the system's: no space left, too large, not permitted
+        return (
+            f"{said.rpartition('): ')[2]}; what is embedded is kept, and the same command goes on once this is mended"
+        )
+    if "LanceError(IO)" in said or "Not found" in said:
+        return f"{said}; if the folder is damaged, remove it and index again"
+    return said
