@@ -99,13 +99,12 @@ def _exporter_hash() -> str:
 
 
 def _build_onnx(model: Path, target: Path, _needs: dict[str, Path]) -> None:
-    """optimum's export of the encoder alone, fp32, unfused."""
-    import torch
-    from optimum.exporters.onnx import main_export
+    """torch.onnx's trace of the encoder alone, fp32, unfused."""
+    from transformers import AutoModel
 
-    torch.set_grad_enabled(False)
-    options = {"task": "feature-extraction", "library_name": "transformers", "framework": "pt", "dtype": "fp32"}
-    main_export(str(model), target, **options, do_validation=False, no_post_process=True)
+    from embedrt_export.tracing import trace
+
+    trace(AutoModel.from_pretrained(model).float().eval(), target / "model.onnx")
 
 
 def _build_onnx_fused(model: Path, target: Path, needs: dict[str, Path]) -> None:
@@ -205,7 +204,7 @@ def is_english(model: Path) -> bool:
 
 
 RECIPES: dict[str, Recipe] = {
-    "onnx": Recipe(_build_onnx, (), ("optimum-onnx", "torch", "transformers")),
+    "onnx": Recipe(_build_onnx, (), ("torch", "transformers")),
     "onnx-fused": Recipe(_build_onnx_fused, ("onnx",), ("onnxruntime",)),
     "onnx-int8": Recipe(_build_onnx_int8, ("onnx-fused",), ("onnxruntime",)),
     "st-onnx-int8": Recipe(_build_st_onnx_int8, ("onnx-int8",), ("sentence-transformers",)),
