@@ -13,8 +13,8 @@ from pathlib import Path
 from bench.paths import REPO
 
 PACKAGES = (
-    "embedrt", "numpy", "tokenizers", "onnxruntime", "torch", "transformers", "sentence-transformers", "optimum",
-    "optimum-onnx", "openvino", "nncf", "ctranslate2",
+    "embedrt", "numpy", "tokenizers", "onnxruntime", "torch", "transformers", "sentence-transformers",
+    "openvino", "nncf", "ctranslate2",
 )  # fmt: skip
 _FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
 

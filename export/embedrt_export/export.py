@@ -48,7 +48,7 @@ from embedrt_export.staging import disk_errors, publish, resolve_out, staging
 from embedrt_export.variants import Job, make_variant
 from embedrt_export.vocabulary import check_vocabulary
 
-_TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "optimum", "optimum-onnx", "sentence-transformers", "tokenizers",
+_TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "sentence-transformers", "tokenizers",
           "torch", "transformers")  # fmt: skip
 _TOKENIZER = "tokenizer.json"
 # ONNX is the definition, and gives the same figures on machines with and without the native executor.
