@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from embedrt.errors import DependencyError
-from embedrt.executors.native import available_isas, load_library
+from embedrt.executors.library import available_isas, load_library
 
 
 def try_native() -> str:

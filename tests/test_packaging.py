@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import embedrt
-from embedrt.executors.native import _find_library
+from embedrt.executors.library import _find_library
 
 ROOT = Path(__file__).parent.parent
 ONNXRUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
