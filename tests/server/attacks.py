@@ -190,7 +190,8 @@ def crowd(pid: int, port: int, many: str, few: str, seconds: float = 8.0) -> tup
     Returns:
         The 99th percentile of a query's seconds, and of what the server computed meanwhile.
     """
-    texts = [f"{k} " + "the water is light " * 6 for k in range(8)]
+    # 8 times 32 tokens: a batch with room left would take the query along.
+    texts = [f"{k} " + "the water is light now " * 5 + "the water is light" for k in range(8)]
     batch = post("/embed", json.dumps({"inputs": texts}).encode(), many).replace(b"Connection: close\r\n", b"")
     query = post("/embed", b'{"inputs":"what is water"}', few)
     times: list[float] = []
