@@ -70,9 +70,7 @@ def test_known_families_come_out_fused_and_equal(make_bundle: Callable[..., Path
     assert_equals_reference(bundle, bundle.parent / "model")
 
 
-@pytest.mark.parametrize(
-    ("family", "layers"), [("mpnet", 2), ("modernbert", 3), pytest.param("qwen3", 2, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("family", "layers"), [("modernbert", 3), pytest.param("qwen3", 2, marks=pytest.mark.slow)])
 def test_families_that_are_data_are_emitted_in_every_variant_and_say_so(
     make_bundle: Callable[..., Path], family: str, layers: int
 ) -> None:

@@ -46,7 +46,7 @@ def test_int8_agrees_with_onnxruntime(native_isas: dict[str, bool], name: str, t
         assert least > (0.999 if isa in door.NARROW else 0.9999), (isa, least)
 
 
-@pytest.mark.parametrize("family", ["mpnet", "modernbert"])
+@pytest.mark.parametrize("family", ["modernbert"])
 def test_bundles_of_format_2_run_natively(
     native_isas: dict[str, bool], make_bundle: Callable[..., Path], family: str
 ) -> None:
