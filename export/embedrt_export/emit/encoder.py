@@ -11,8 +11,8 @@ from embedrt_export.emit import emit
 from embedrt_export.families import Family, find_family
 from embedrt_export.graph import EncoderGraph, count_operators
 
-# Its emitted int8 misses the gate on all-mpnet-base-v2: smallest cosine 0.9934, of one word repeated 384 times, where the
-# traced graph's has 0.9973; that one keeps outlying channels of every value float32, not of the FFN alone.
+# Its emitted int8 misses the gate on all-mpnet-base-v2: smallest cosine 0.9934, of one word repeated 384 times, where
+# the traced graph's has 0.9973; that one keeps outlying channels of every value float32, not of the FFN alone.
 _STILL_TRACED = ("mpnet",)
 
 
