@@ -32,7 +32,7 @@ _SHOWN = 10  # pairs
         ("all pairs from a cosine of 0.9 on, into a table",
          "embedrt mine minilm faq.csv --column question --threshold 0.9 \\\n      -o pairs.csv --keep id"),
         ("translations between two files, by margin",
-         'embedrt mine e5 ko.txt en.txt --prompt "query: " --threshold 1.05 \\\n      -o ko-en.tsv'),
+         'embedrt mine e5 ko.txt en.txt --prompt "query: " --threshold 1.02 \\\n      -o ko-en.tsv'),
     ),
 )  # fmt: skip
 @o.bundle_argument
