@@ -49,6 +49,7 @@ import starlette.applications, starlette.testclient, uvicorn, uvicorn.protocols.
 import uvicorn.supervisors, uvloop, msgspec, orjson, prometheus_client
 import anyio._backends._asyncio, opentelemetry.sdk.trace
 import pyarrow, matplotlib
+import chromadb, haystack, lancedb, langchain_core.embeddings, llama_index.core, sklearn.base
 """
 EXPORT = "import onnx, torch, transformers, sentence_transformers, safetensors, huggingface_hub\n"
 

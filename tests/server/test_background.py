@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,7 +171,7 @@ def test_the_supervisor_sleeps_while_it_puts_off_a_restart(monkeypatch: pytest.M
     monkeypatch.setattr(workers, "wait", lambda handles, timeout: waited.append((list(handles), timeout)))
     supervisor = workers.Supervisor(Settings(workers=2), None)  # type: ignore[arg-type]
     monkeypatch.setattr(supervisor, "_pause_after", lambda *_: 60.0)
-    supervisor._workers = [workers._Worker(Dead(), 0.0)]  # type: ignore[arg-type]
+    supervisor._workers = [workers._Worker(Dead(), 0.0, ctypes.c_double(0.0))]  # type: ignore[arg-type]
     for _ in range(3):
         supervisor.look()
     assert [handles for handles, _ in waited] == [[7], [], []]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
-
-if sys.platform != "win32":  # which has no such limit
-    import resource
+from types import ModuleType
 
 _KEPT_FREE = 16  # for files that are opened while connections are: keys, certificates, an accepted one too many
 _OTHER_FILES = 256
@@ -16,7 +13,8 @@ _LEAST = 4
 
 def allow_files(connections: int) -> None:
     """Raise the process's own limit on open files to what so many connections need, as far as it may."""
-    if sys.platform == "win32":
+    resource = _resource()
+    if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
@@ -36,9 +34,19 @@ def open_files() -> int | None:
 
 def room_for_connections(wanted: int) -> int:
     """So many, or as many as the limit on open files has room for."""
-    if sys.platform == "win32":
+    resource = _resource()
+    if resource is None:
         return wanted
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         return wanted
     return max(_LEAST, min(wanted, soft - (open_files() or _OTHER_FILES) - _KEPT_FREE))
+
+
+def _resource() -> ModuleType | None:
+    """The limits of a process; None on Windows, which has none of this kind."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource
