@@ -38,8 +38,8 @@ run search "$bundle" "$work/corpus.jsonl" -k 3 "로그인이 안 돼요" "how lo
     "trains from Seoul to Busan" "잠은 몇 시간 자야 하나?"
 
 say "Clusters of $(($(wc -l <"$work/topics.csv") - 1)) sentences in Korean, English and Japanese: by what they are about, not by language"
-run cluster "$bundle" "$work/topics.csv" -k 4
-run map "$bundle" "$work/topics.csv" --method pca --color lang --plot "$work/map.html" --force
+run cluster "$bundle" "$work/topics.csv" -k 4 --center lang
+run map "$bundle" "$work/topics.csv" --center lang --method pca --color lang --plot "$work/map.html" --force
 
 say "A document longer than the model's 512 tokens: each piece has a vector of its own, and the hit is the piece"
 run search "$bundle" "$work/documents.jsonl" -k 1 --long pieces --piece-tokens 128 "해례본은 어디에서 발견되었나?" \

@@ -39,11 +39,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-NORM_KINDS = ("layer", "rms")
-NORM_PLACES = ("post", "pre", "sandwich")
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu", "quick_gelu")
-DISTANCE_BIASES = ("none", "table", "slopes")
-
 
 @dataclass(frozen=True)
 class Norm:

@@ -160,3 +160,27 @@ def test_scikit_learn_is_named_where_it_is_missing(cli, lookup_bundle, table, mo
 def test_texts_over_the_limit_are_told(cli, lookup_bundle, tmp_path):
     (tmp_path / "in.txt").write_text("water " * 60 + "\nstone\n")
     assert "1 text of the corpus cut at 32 tokens" in cli.ok("cluster", lookup_bundle, tmp_path / "in.txt").stderr
+
+
+def test_center_takes_a_columns_groups_away(cli, lookup_bundle, tmp_path):
+    path = tmp_path / "in.csv"
+    rows = [
+        (f"{word} the {mark}", mark) for mark in ("water", "stone") for word in ("bread", "light") for _ in range(12)
+    ]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("text", "lang"), *rows])
+    plain = json.loads(cli.ok("cluster", lookup_bundle, path, "-k", "2", "--json").stdout)
+    assert plain["center"] is None
+    result = cli.ok("cluster", lookup_bundle, path, "-k", "2", "--center", "lang", "--json", "-o", tmp_path / "out.csv")
+    assert json.loads(result.stdout)["center"] == "lang"
+    assert "2 values of 'lang'" in result.stderr
+    with (tmp_path / "out.csv").open(newline="") as stream:
+        found = list(csv.DictReader(stream))
+    assert "lang" not in found[0]  # only --keep takes a column along
+    assert len({(row["cluster"], row["text"].split()[0]) for row in found}) == 2  # by the first word, not the last
+
+
+def test_center_wants_a_column_that_is_there(cli, lookup_bundle, table):
+    result = cli("cluster", lookup_bundle, table, "--column", "text", "--center", "tongue")
+    assert result.exit_code != 0
+    assert "no column 'tongue' for --center" in result.stderr

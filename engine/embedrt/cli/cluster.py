@@ -10,7 +10,14 @@ import click
 
 from embedrt.cli import options as o
 from embedrt.cli.base import counted, make_command
-from embedrt.cli.corpora import cluster_options, corpus_options, how_to_cluster, texts_or_error, vectors_of
+from embedrt.cli.corpora import (
+    centred_vectors,
+    cluster_options,
+    corpus_options,
+    how_to_cluster,
+    texts_or_error,
+    vectors_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +35,7 @@ _METHODS = ("kmeans", "hdbscan")
         ("groups of the lines of a file, their number chosen", "embedrt cluster minilm notes.txt"),
         ("twelve groups of a column, with the rows and their ids",
          "embedrt cluster minilm faq.csv --column question -k 12 \\\n      -o groups.csv --keep id"),
+        ("by meaning, whatever the language", "embedrt cluster e5 faq.csv --column question --center lang"),
         ("dense groups only; texts that are in none get -1",
          "embedrt cluster minilm notes.txt --method hdbscan --min-size 20 \\\n      -o groups.parquet"),
     ),
@@ -64,7 +72,7 @@ def command(bundle: Path, source: str, output: Path | None, **given: Any) -> Non
     with Embedder(bundle, **o.engine(given)) as embedder:
         index = vectors_of(embedder, texts, given)
     texts_or_error(index, texts)
-    clusters = cluster(texts, index.vectors, how, o.step_progress(given["quiet"]))
+    clusters = cluster(texts, centred_vectors(index, source, given), how, o.step_progress(given["quiet"]))
     if output is not None:
         write_rows(output, texts, clusters)
         if not given["quiet"]:
@@ -72,7 +80,13 @@ def command(bundle: Path, source: str, output: Path | None, **given: Any) -> Non
     described = describe(texts, clusters)
     if given["as_json"]:
         found = [one.to_json() for one in described]
-        value = {"identity": index.identity, "method": clusters.told, "rows": len(clusters.labels), "clusters": found}
+        value = {
+            "identity": index.identity,
+            "method": clusters.told,
+            "center": given["centre"],
+            "rows": len(clusters.labels),
+            "clusters": found,
+        }
         click.echo(json.dumps(value, ensure_ascii=False))
     else:
         _print(described, clusters, o.stdout_console())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedrt.commands.piece_source import PieceSize
     from embedrt.commands.source import TextSource
     from embedrt.embedder import Embedder
+    from embedrt.vectors.rows import Floats
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,9 +53,12 @@ def _read_k(ctx: click.Context, param: click.Parameter, value: str) -> int | Non
 
 
 def cluster_options(function: F) -> F:
-    """--clusters, --seed."""
+    """--center, --clusters, --seed."""
     return o.stack(
         function,
+        click.option("--center", "centre", metavar="COLUMN",
+                     help="Take away what the texts with the same value of this column have in common, for example "
+                          "their language, so that meaning decides."),
         click.option("-k", "--clusters", "k", metavar="N|auto", default="auto", show_default=True, callback=_read_k,
                      help="Number of clusters; auto chooses the one with the best silhouette."),
         click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True,
@@ -73,6 +77,24 @@ def how_to_cluster(given: dict[str, Any]) -> How:
     if given.get("method") == "hdbscan" and given["k"] is not None:
         raise click.UsageError("-k goes with --method kmeans; hdbscan finds the number itself (see --min-size)")
     return How(**{name: given[name] for name in ("method", "k", "min_size", "seed") if name in given})
+
+
+def centred_vectors(index: CorpusIndex, path: str, given: dict[str, Any]) -> Floats:
+    """The file's vectors, as --center says.
+
+    Raises:
+        FileFormatError: the file has no such column.
+    """
+    column = given["centre"]
+    if column is None:
+        return index.vectors
+    from embedrt.commands.cluster import without_groups
+
+    source = o.open_input(path, {**given, "keep": (column,)}, keep_option="--center")
+    vectors, count = without_groups(source, index.vectors, column)
+    if not given["quiet"]:
+        click.echo(f"took away what is common to each of {counted(count, 'value')} of {column!r}", err=True)
+    return vectors
 
 
 def vectors_of(

@@ -10,7 +10,14 @@ import click
 
 from embedrt.cli import options as o
 from embedrt.cli.base import counted, make_command
-from embedrt.cli.corpora import cluster_options, corpus_options, how_to_cluster, texts_or_error, vectors_of
+from embedrt.cli.corpora import (
+    centred_vectors,
+    cluster_options,
+    corpus_options,
+    how_to_cluster,
+    texts_or_error,
+    vectors_of,
+)
 
 if TYPE_CHECKING:
     from embedrt.commands.corpus_index import CorpusIndex
@@ -64,7 +71,7 @@ def command(bundle: Path, source: str, plot: Path | None, output: Path | None, *
     with Embedder(bundle, **o.engine(given)) as embedder:
         index = vectors_of(embedder, texts, given)
     texts_or_error(index, texts)
-    drawn = _drawn(texts, index, given)
+    drawn = _drawn(source, texts, index, given)
     if output is not None:
         write_points(output, drawn)
         click.echo(f"written: {output}", err=True)
@@ -83,14 +90,15 @@ def _source(path: str, given: dict[str, Any]) -> TextSource:
     return o.open_input(path, {**given, "keep": (colour,)}, keep_option="--color")
 
 
-def _drawn(source: TextSource, index: CorpusIndex, given: dict[str, Any]) -> Map:
+def _drawn(path: str, source: TextSource, index: CorpusIndex, given: dict[str, Any]) -> Map:
     from embedrt.commands.map import Map, coloured, project, records_of, sampled_rows
 
     progress = o.step_progress(given["quiet"])
     rows = sampled_rows(len(index.vectors), given["seed"])
     if len(rows) < len(index.vectors) and not given["quiet"]:
         click.echo(f"{len(rows):,} of {counted(len(index.vectors), 'text')} are drawn, taken by chance", err=True)
-    vectors = index.vectors[rows] if len(rows) < len(index.vectors) else index.vectors
+    vectors = centred_vectors(index, path, given)
+    vectors = vectors[rows] if len(rows) < len(vectors) else vectors
     records = records_of(source, rows)
     if given["colour"] is not None:
         groups = coloured(records, given["colour"], source)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from embedrt.commands.clusters import NOISE, Clusters, How, check, find_clusters
+from embedrt.commands.kept import label_of
 from embedrt.commands.keywords import key_words
 from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
 from embedrt.commands.tables import Row, rounded, write_table
 from embedrt.progress import Progress
+from embedrt.vectors.centred import centred
 from embedrt.vectors.keys import key_of
 from embedrt.vectors.rows import Floats
 
@@ -36,6 +38,17 @@ class Described:
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         return asdict(self)
+
+
+def without_groups(source: TextSource, vectors: Floats, column: str) -> tuple[Floats, int]:
+    """The vectors (N, D) less what the texts with one value of a column have in common, and how many values it has.
+
+    Args:
+        source: keeps the column.
+    """
+    numbers: dict[str, int] = {}
+    groups = [numbers.setdefault(label_of(record, column), len(numbers)) for record in source.records()]
+    return centred(vectors, np.asarray(groups, np.int64)), len(numbers)
 
 
 def cluster(source: TextSource, vectors: Floats, how: How, progress: Progress) -> Clusters:

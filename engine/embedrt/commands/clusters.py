@@ -16,7 +16,6 @@ from embedrt.progress import Progress
 from embedrt.vectors.nearest import blocks
 from embedrt.vectors.rows import Floats
 
-METHODS = ("kmeans", "hdbscan")
 NOISE = -1  # the cluster of texts that HDBSCAN puts in none
 _BLOCK_ROWS = 16384
 _FEW = 20_000  # rows: k-means on all of them, beyond it in mini-batches
@@ -30,7 +29,7 @@ _HDBSCAN_ROWS, _HDBSCAN_DIMENSIONS = 50_000, 20
 class How:
     """What is asked for."""
 
-    method: str = "kmeans"
+    method: str = "kmeans"  # or hdbscan
     k: int | None = None  # None: chosen by silhouette
     min_size: int = 10  # of a cluster; hdbscan
     seed: int = 0

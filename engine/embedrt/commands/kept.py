@@ -18,6 +18,12 @@ def json_object(kept: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _json_value(value) for name, value in kept.items()}
 
 
+def label_of(record: Record, column: str) -> str:
+    """A kept value as a name for the rows that share it."""
+    value = json_object({column: record.kept.get(column)})[column]
+    return "(none)" if value is None or value == "" else str(value)
+
+
 def _json_value(value: Any) -> Any:
     if not isinstance(value, Cell):
         return value

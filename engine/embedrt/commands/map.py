@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedrt.commands.cluster import WORD_TEXTS
 from embedrt.commands.clusters import Clusters, How, check, find_clusters
-from embedrt.commands.kept import json_object
+from embedrt.commands.kept import json_object, label_of
 from embedrt.commands.keywords import key_words
 from embedrt.commands.reading.records import Record
 from embedrt.commands.source import TextSource
@@ -24,7 +24,6 @@ from embedrt.pooling import l2_normalize
 from embedrt.progress import Progress
 from embedrt.vectors.rows import Floats
 
-METHODS = ("auto", "umap", "pca")
 COLUMNS = {"row": int, "line": int, "x": float, "y": float, "group": str, "text": str}
 MOST_POINTS = 50_000  # more texts make a page that browsers are slow to open
 _MOST_GROUPS = 20  # colours that can still be told apart, nearly
@@ -85,8 +84,8 @@ def project(vectors: Floats, method: str, seed: int, progress: Progress) -> Plan
     """Rows (N, D) into the plane, by their cosine.
 
     Args:
-        method: of METHODS; auto is UMAP (McInnes et al., 2018, arXiv:1802.03426) where it is installed and there are
-            enough rows, else principal components.
+        method: auto, umap or pca; auto is UMAP (McInnes et al., 2018, arXiv:1802.03426) where it is installed and
+            there are enough rows, else principal components.
 
     Raises:
         DependencyError: umap is asked for and not installed.
@@ -142,8 +141,7 @@ def coloured(records: Sequence[Record], column: str, source: TextSource) -> Grou
     """
     if records and not any(column in record.kept for record in records):
         raise FileFormatError(f"{source.name} has no column {column!r} for --color")
-    values = [json_object({column: record.kept.get(column)})[column] for record in records]
-    shown = ["(none)" if value is None or value == "" else str(value) for value in values]
+    shown = [label_of(record, column) for record in records]
     ranked = [name for name, _ in sorted(Counter(shown).items(), key=lambda item: (-item[1], item[0]))]
     names = ranked if len(ranked) <= _MOST_GROUPS else [*ranked[: _MOST_GROUPS - 1], OTHERS]
     places = {name: i for i, name in enumerate(names)}
