@@ -17,6 +17,7 @@ Score = Callable[[Floats, Floats], Floats]  # (Q, D), (N, D) -> (Q, N), larger i
 # A block of scores is 4 MB: it is compared with what is known so far while it lies in a cache.
 _QUERY_ROWS = 256
 _CORPUS_ROWS = 4096
+_GROUPS_PER_PLACE = 4  # for each of the k that are kept; with more of them fewer scores are sorted in vain
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,35 @@ def _merge(best: Nearest, first_query: int, scores: Floats, first_row: int) -> N
     k = best.rows.shape[1]
     if k == 0:
         return
-    largest = scores.max(axis=1)
+    largest, enough = _bounds(scores, k)
     if np.isnan(largest).any():
         raise OptionError("the vectors hold NaN or infinity and cannot be ranked")
     worst = best.scores[first_query : first_query + len(scores), -1]
-    for i in np.flatnonzero(largest > worst):
-        columns = np.flatnonzero(scores[i] > worst[i])
-        values = scores[i, columns]
-        if len(columns) > 4 * k:  # as in the first block: sort only what can remain
-            can_remain = values >= np.partition(values, -k)[-k]
-            columns, values = columns[can_remain], values[can_remain]
-        query = first_query + i
-        values = np.concatenate([best.scores[query], values])
-        rows = np.concatenate([best.rows[query], columns + first_row])
-        order = np.argsort(-values, kind="stable")[:k]
-        best.rows[query], best.scores[query] = rows[order], values[order]
+    changed = np.flatnonzero(largest > worst)
+    if not len(changed):
+        return
+    if len(changed) < len(scores):
+        scores = scores[changed]
+    queries = first_query + changed
+    passed = np.maximum(worst[changed], np.nextafter(enough[changed], -np.inf, dtype=np.float32))
+    query, column = np.divmod(np.flatnonzero(scores > passed[:, None]), scores.shape[1])  # faster than np.nonzero
+    counts = np.bincount(query, minlength=len(queries))
+    place = k + np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    values = np.full((len(queries), k + int(counts.max())), -np.inf, np.float32)
+    rows = np.zeros(values.shape, np.int64)
+    values[:, :k], rows[:, :k] = best.scores[queries], best.rows[queries]
+    values[query, place], rows[query, place] = scores[query, column], column + first_row
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    best.scores[queries], best.rows[queries] = (np.take_along_axis(one, order, axis=1) for one in (values, rows))
+
+
+def _bounds(scores: Floats, k: int) -> tuple[Floats, Floats]:
+    """Of each row (n,) the largest, and a number that at least k are as large as: the k-th largest of the maxima of
+    groups, which is far cheaper than the k-th largest of all and little less."""
+    size = scores.shape[1] // (_GROUPS_PER_PLACE * k)
+    if size < 2:
+        return scores.max(axis=1), np.full(len(scores), -np.inf, np.float32)
+    end = scores.shape[1] // size * size
+    groups = scores[:, :end].reshape(len(scores), size, -1).max(axis=1)
+    enough = np.partition(groups, -k, axis=1)[:, -k]
+    return np.maximum(groups.max(axis=1), scores[:, end:].max(axis=1, initial=-np.inf)), enough
