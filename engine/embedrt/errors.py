@@ -11,6 +11,7 @@
     │   ├── InputTypeError (TypeError)   not a string
     │   ├── NoTokensError                nothing is left of it after tokenizing
     │   ├── TokenIdError                 a token that the model has no row for
+    │   ├── PictureError                 a picture that is none, is damaged or too large
     │   └── TokenLimitError              over the model's limit, with on_overflow="error"
     ├── OptionError (ValueError)  an argument that does not exist or does not fit
     ├── IdentityError             vectors of different identities were about to be mixed
@@ -60,8 +61,10 @@ class InputError(EmbedrtError, ValueError):
         reason: the message without the position.
     """
 
+    _kind = "text"
+
     def __init__(self, message: str, *, index: int | None = None) -> None:
-        super().__init__(message if index is None else f"text {index}: {message}")
+        super().__init__(message if index is None else f"{self._kind} {index}: {message}")
         self.index = index
         self.reason = message
 
@@ -76,6 +79,12 @@ class NoTokensError(InputError):
 
 class TokenIdError(InputError):
     """A token's id is beyond the rows of the model's table: the tokenizer has more tokens than the model."""
+
+
+class PictureError(InputError):
+    """A picture cannot be embedded: it is none, is damaged, or has too many pixels."""
+
+    _kind = "picture"
 
 
 class TokenLimitError(InputError):
@@ -102,8 +111,10 @@ class NonFiniteError(ExecutorError):
         reason: the message without the position.
     """
 
+    _kind = "text"
+
     def __init__(self, message: str, *, index: int | None = None) -> None:
-        super().__init__(message if index is None else f"text {index}: {message}")
+        super().__init__(message if index is None else f"{self._kind} {index}: {message}")
         self.index = index
         self.reason = message
 
