@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +77,17 @@ def minilm_bundle(minilm_model: Path, tmp_path_factory: pytest.TempPathFactory) 
         warnings.simplefilter("ignore")
         export(minilm_model, out)
     return out
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are embedded as documents, as they come."""
+    seen: list[str] = []
+    whole = Embedder.encode_stream
+
+    def watch(self: Embedder, texts: Iterable[str], **options: Any) -> Any:
+        assert options["kind"] == "document"
+        return whole(self, (seen.append(text) or text for text in texts), **options)
+
+    monkeypatch.setattr(Embedder, "encode_stream", watch)
+    return seen

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,25 +15,17 @@ from selenium.webdriver.support.ui import WebDriverWait
 from embedrt.commands.map import Groups, Map, Plane
 from embedrt.commands.map_picture import draw
 from embedrt.commands.reading.records import Record
+from tests.browsers import NEEDS_CHROMIUM, SCREENSHOTS, chromium
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
-# A folder to look at the pages in, for people.
-SCREENSHOTS = os.environ.get("EMBEDRT_TEST_SCREENSHOTS")
+pytestmark = NEEDS_CHROMIUM
 COUNT = 10_000
 NAMES = ("한국어, 날씨", "English, weather", "日本語、天気")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900", "--lang=en"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(1280, 900) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")

@@ -21,20 +21,6 @@ def corpus(tmp_path):
     return path
 
 
-@pytest.fixture
-def embedded(monkeypatch):
-    """Collects the texts that were embedded as documents."""
-    seen: list[str] = []
-    whole = Embedder.encode_stream
-
-    def watch(self, texts, **options):
-        assert options["kind"] == "document"
-        return whole(self, (seen.append(text) or text for text in texts), **options)
-
-    monkeypatch.setattr(Embedder, "encode_stream", watch)
-    return seen
-
-
 def hits(cli, *args):
     return json.loads(cli.ok("search", *args, "--json").stdout)["answers"][0]["hits"]
 

@@ -23,20 +23,6 @@ ENTRIES = [
 BY_ID = IndexOptions(ids="number")
 
 
-@pytest.fixture
-def embedded(monkeypatch):
-    """Collects the texts that were embedded as documents."""
-    seen: list[str] = []
-    whole = Embedder.encode_stream
-
-    def watch(self, texts, **options):
-        assert options["kind"] == "document"
-        return whole(self, (seen.append(text) or text for text in texts), **options)
-
-    monkeypatch.setattr(Embedder, "encode_stream", watch)
-    return seen
-
-
 def ids_of(model, database, query, **options):
     return [hit.id for hit in search(model, database, [query], SearchOptions(**options))[0].hits]
 

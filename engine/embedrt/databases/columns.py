@@ -15,6 +15,8 @@ Type: TypeAlias = str
 
 RESERVED = ("text", "vector")  # columns of the table's own; the others begin with PREFIX
 PREFIX = "embedrt_"
+ID, TEXT_HASH, COLUMNS_HASH = f"{PREFIX}id", f"{PREFIX}text_hash", f"{PREFIX}columns_hash"
+OWN = (ID, TEXT_HASH, COLUMNS_HASH, *RESERVED)
 _LARGEST = 2**63 - 1
 
 

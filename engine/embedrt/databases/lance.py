@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.databases.columns import PREFIX, Type
+from embedrt.databases.columns import COLUMNS_HASH, ID, TEXT_HASH, Type
 from embedrt.databases.model import EXACT, Asked, Candidate, Description, Hashes, Recipe, Row
 from embedrt.databases.names import TABLE, is_lance
 from embedrt.databases.recipes import read_recipe, written_recipe
@@ -25,8 +25,6 @@ from embedrt.errors import DatabaseError, DependencyError, OptionError
 from embedrt.locks import hold
 
 _METADATA = b"embedrt"
-_ID, _TEXT_HASH, _COLUMNS_HASH = f"{PREFIX}id", f"{PREFIX}text_hash", f"{PREFIX}columns_hash"
-_OWN = (_ID, _TEXT_HASH, _COLUMNS_HASH, "text", "vector")
 _DISTANCES = {"cosine": "cosine", "dot": "dot", "euclidean": "l2"}
 _TYPES: dict[Type, str] = {"text": "string", "integer": "int64", "number": "float64", "boolean": "bool_"}
 _LOCK = ".lock"
@@ -92,21 +90,21 @@ class LanceDatabase:
     def ids_and_hashes(self) -> dict[str, Hashes]:
         """Every row's id, and what the row was made of."""
         with self._said():
-            found = self._table.search().select([_ID, _TEXT_HASH, _COLUMNS_HASH]).limit(None).to_arrow()
-        columns = (found[name].to_pylist() for name in (_ID, _TEXT_HASH, _COLUMNS_HASH))
+            found = self._table.search().select([ID, TEXT_HASH, COLUMNS_HASH]).limit(None).to_arrow()
+        columns = (found[name].to_pylist() for name in (ID, TEXT_HASH, COLUMNS_HASH))
         return {row_id: Hashes(text, kept) for row_id, text, kept in zip(*columns, strict=True)}
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (n, D) of rows that are there."""
         with self._said():
-            found = self._table.search().where(_among(set(ids))).select([_ID, "vector"]).limit(None).to_arrow()
-        place = {row_id: row for row, row_id in enumerate(found[_ID].to_pylist())}
+            found = self._table.search().where(_among(set(ids))).select([ID, "vector"]).limit(None).to_arrow()
+        place = {row_id: row for row, row_id in enumerate(found[ID].to_pylist())}
         return _matrix(found["vector"])[[place[row_id] for row_id in ids]]
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Add rows, or replace those of the same ids."""
         with self._said():
-            merge = self._table.merge_insert(_ID).when_matched_update_all().when_not_matched_insert_all()
+            merge = self._table.merge_insert(ID).when_matched_update_all().when_not_matched_insert_all()
             merge.execute(_arrow(rows, self._table.schema))
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -129,7 +127,7 @@ class LanceDatabase:
 
     def search(self, asked: Asked) -> list[Candidate]:
         """The k best rows, best first."""
-        columns = ["text", _ID, "vector", *self._recipe().columns]
+        columns = ["text", ID, "vector", *self._recipe().columns]
         with self._said():
             if asked.words is not None:
                 query = self._table.search(asked.words, query_type="fts", fts_columns="text")
@@ -145,7 +143,7 @@ class LanceDatabase:
         vectors, scores = _matrix(found["vector"]), found[order].to_pylist()
         rows = found.drop_columns(["vector", order]).to_pylist()
         return [
-            Candidate(row.pop(_ID), row.pop("text"), row, vector, sign * score)
+            Candidate(row.pop(ID), row.pop("text"), row, vector, sign * score)
             for row, vector, score in zip(rows, vectors, scores, strict=True)
         ]
 
@@ -227,7 +225,7 @@ def _schema(recipe: Recipe) -> Any:
 
     return pa.schema(
         [
-            *(pa.field(name, pa.string(), nullable=False) for name in (_ID, _TEXT_HASH, _COLUMNS_HASH, "text")),
+            *(pa.field(name, pa.string(), nullable=False) for name in (ID, TEXT_HASH, COLUMNS_HASH, "text")),
             pa.field("vector", pa.list_(pa.float32(), recipe.dimension), nullable=False),
             *(pa.field(name, getattr(pa, _TYPES[kind])()) for name, kind in recipe.columns.items()),
         ],
@@ -240,9 +238,9 @@ def _arrow(rows: Sequence[Row], schema: Any) -> Any:
 
     matrix = np.ascontiguousarray(np.stack([row.vector for row in rows]), np.float32)
     own: dict[str, Any] = {
-        _ID: [row.id for row in rows],
-        _TEXT_HASH: [row.hashes.text for row in rows],
-        _COLUMNS_HASH: [row.hashes.columns for row in rows],
+        ID: [row.id for row in rows],
+        TEXT_HASH: [row.hashes.text for row in rows],
+        COLUMNS_HASH: [row.hashes.columns for row in rows],
         "text": [row.text for row in rows],
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1]),
     }
@@ -264,7 +262,7 @@ def _matrix(column: Any) -> NDArray[np.float32]:
 
 
 def _among(ids: set[str]) -> str:
-    return f"{_ID} IN ({', '.join(literal(row_id) for row_id in sorted(ids))})"
+    return f"{ID} IN ({', '.join(literal(row_id) for row_id in sorted(ids))})"
 
 
 def _quoted(name: str) -> str:

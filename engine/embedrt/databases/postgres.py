@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.databases.columns import PREFIX, Type, Value
+from embedrt.databases.columns import COLUMNS_HASH, ID, OWN, TEXT_HASH, Type, Value
 from embedrt.databases.model import EXACT, Asked, Candidate, Description, Hashes, Recipe, Row
 from embedrt.databases.recipes import read_recipe, written_recipe
 from embedrt.databases.where import to_sql
 from embedrt.errors import DatabaseError, DependencyError, OptionError
 
-_ID, _TEXT_HASH, _COLUMNS_HASH = f"{PREFIX}id", f"{PREFIX}text_hash", f"{PREFIX}columns_hash"
-_OWN = (_ID, _TEXT_HASH, _COLUMNS_HASH, "text", "vector")
 # Bytes decide the order of texts, as in the other databases, whatever the server's language.
 _TYPES: dict[Type, str] = {
     "text": 'text COLLATE "C"', "integer": "bigint", "number": "double precision", "boolean": "boolean",
@@ -81,7 +79,7 @@ class PostgresDatabase:
             if len(name.encode()) > _LONGEST_NAME:
                 raise OptionError(f"PostgreSQL takes no column {name!r}: rename it, or leave it out with --keep")
         columns = [f"{_quoted(name)} {_TYPES[kind]}" for name, kind in recipe.columns.items()]
-        own = [f"{_ID} text PRIMARY KEY", *(f"{name} text NOT NULL" for name in (_TEXT_HASH, _COLUMNS_HASH, "text"))]
+        own = [f"{ID} text PRIMARY KEY", *(f"{name} text NOT NULL" for name in (TEXT_HASH, COLUMNS_HASH, "text"))]
         fields = ", ".join([*own, f"vector vector({recipe.dimension}) NOT NULL", *columns])
         from psycopg.sql import Literal
 
@@ -94,23 +92,23 @@ class PostgresDatabase:
 
     def ids_and_hashes(self) -> dict[str, Hashes]:
         """Every row's id, and what the row was made of."""
-        found = self._all(f"SELECT {_ID}, {_TEXT_HASH}, {_COLUMNS_HASH} FROM {self._quoted}")
+        found = self._all(f"SELECT {ID}, {TEXT_HASH}, {COLUMNS_HASH} FROM {self._quoted}")
         return {row_id: Hashes(text, columns) for row_id, text, columns in found}
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (n, D) of rows that are there."""
-        found = dict(self._all(f"SELECT {_ID}, vector::real[] FROM {self._quoted} WHERE {_ID} = ANY(%s)", [list(ids)]))
+        found = dict(self._all(f"SELECT {ID}, vector::real[] FROM {self._quoted} WHERE {ID} = ANY(%s)", [list(ids)]))
         return np.array([found[row_id] for row_id in ids], np.float32)
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Add rows, or replace those of the same ids."""
-        names = [*_OWN, *(rows[0].columns if rows else ())]
+        names = [*OWN, *(rows[0].columns if rows else ())]
         quoted = [_quoted(name) for name in names]
         sets = ", ".join(f"{name} = EXCLUDED.{name}" for name in quoted[1:])
         values = ", ".join("%s::vector" if name == "vector" else "%s" for name in names)
         statement = (
             f"INSERT INTO {self._quoted} ({', '.join(quoted)}) VALUES ({values}) "
-            f"ON CONFLICT ({_ID}) DO UPDATE SET {sets}"
+            f"ON CONFLICT ({ID}) DO UPDATE SET {sets}"
         )
         given = [
             [row.id, row.hashes.text, row.hashes.columns, row.text, str(row.vector.tolist()), *row.columns.values()]
@@ -124,7 +122,7 @@ class PostgresDatabase:
         with self._said():
             for start in range(0, len(ids), _IDS_PER_CALL):
                 some = list(ids[start : start + _IDS_PER_CALL])
-                self._run(f"DELETE FROM {self._quoted} WHERE {_ID} = ANY(%s)", [some])
+                self._run(f"DELETE FROM {self._quoted} WHERE {ID} = ANY(%s)", [some])
 
     def finish(self, approximate: str, words: str | None) -> None:
         """Make or drop the indexes as asked; the server keeps them in line with the rows."""
@@ -156,7 +154,7 @@ class PostgresDatabase:
         if asked.where is not None:
             conditions.append(to_sql(asked.where, _quoted, lambda value: _parameter(value, given)))
         names = list(table.recipe.columns)
-        selected = ", ".join([_ID, "text", "vector::real[]", score, *map(_quoted, names)])
+        selected = ", ".join([ID, "text", "vector::real[]", score, *map(_quoted, names)])
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         given += _ordering(asked)
         statement = f"SELECT {selected} FROM {self._quoted}{where} ORDER BY {order} LIMIT %s"
@@ -188,7 +186,7 @@ class PostgresDatabase:
         """The column with the score, and what rows are ordered by; parameters of the former go into `given`."""
         if asked.words is not None:
             given.append(asked.words)
-            return f"ts_rank_cd(to_tsvector('simple', text), {_ANY_WORD})", f"4 DESC, {_ID}"
+            return f"ts_rank_cd(to_tsvector('simple', text), {_ANY_WORD})", f"4 DESC, {ID}"
         operator, _ = _OPERATORS[table.recipe.similarity]
         if table.approximate == "binary" and not asked.exact:
             bits = f"bit({table.recipe.dimension})"

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.databases.columns import PREFIX, Value
+from embedrt.databases.columns import COLUMNS_HASH, ID, TEXT_HASH, Value
 from embedrt.databases.model import EXACT, Asked, Candidate, Description, Hashes, Recipe, Row
 from embedrt.databases.recipes import read_recipe, written_recipe
 from embedrt.databases.where import Compare, Condition, IsNull, OneOf, Several
 from embedrt.errors import DatabaseError, DependencyError, OptionError
 
-_ID, _TEXT_HASH, _COLUMNS_HASH = f"{PREFIX}id", f"{PREFIX}text_hash", f"{PREFIX}columns_hash"
 _METADATA, _KIND = "embedrt", "embedrt_approximate"
 _DISTANCES = {"cosine": "COSINE", "dot": "DOT", "euclidean": "EUCLID", "manhattan": "MANHATTAN"}
 _POINTS_PER_CALL = 256  # a server takes 32 MB at once
@@ -79,11 +78,11 @@ class QdrantDatabase:
         with self._said():
             while True:
                 points, at = self._client.scroll(
-                    self._collection, limit=_IDS_PER_CALL, offset=at, with_payload=[_ID, _TEXT_HASH, _COLUMNS_HASH]
+                    self._collection, limit=_IDS_PER_CALL, offset=at, with_payload=[ID, TEXT_HASH, COLUMNS_HASH]
                 )
                 for point in points:
                     kept = point.payload
-                    found[kept[_ID]] = Hashes(kept[_TEXT_HASH], kept[_COLUMNS_HASH])
+                    found[kept[ID]] = Hashes(kept[TEXT_HASH], kept[COLUMNS_HASH])
                 if at is None:
                     return found
 
@@ -197,14 +196,14 @@ def _point_id(row_id: str) -> str:
 
 
 def _point(row: Row) -> dict[str, Any]:
-    own = {_ID: row.id, _TEXT_HASH: row.hashes.text, _COLUMNS_HASH: row.hashes.columns, "text": row.text}
+    own = {ID: row.id, TEXT_HASH: row.hashes.text, COLUMNS_HASH: row.hashes.columns, "text": row.text}
     return {"id": _point_id(row.id), "vector": row.vector.tolist(), "payload": {**row.columns, **own}}
 
 
 def _candidate(point: Any) -> Candidate:
     payload = dict(point.payload)
-    row_id, text = payload.pop(_ID), payload.pop("text")
-    del payload[_TEXT_HASH], payload[_COLUMNS_HASH]
+    row_id, text = payload.pop(ID), payload.pop("text")
+    del payload[TEXT_HASH], payload[COLUMNS_HASH]
     return Candidate(row_id, text, payload, np.array(point.vector, np.float32), point.score)
 
 
