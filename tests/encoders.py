@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, FeedForward, Norm
+from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, FeedForward, Norm, Patches
 
 LAYER, RMS = Norm("layer", 1e-6), Norm("rms", 1e-6)
 VOCAB, WIDTH = 100, 32
@@ -36,6 +36,31 @@ def make_spec(
     return EncoderSpec(WIDTH, VOCAB, max_tokens, replace(first, **(embeddings or {})), every, final_norm)
 
 
+def make_pictures_spec(
+    *, has_first_row: bool = True, norm: Norm | None = LAYER, edge: int = 4, count: int = 9, **changes: Any
+) -> EncoderSpec:
+    """A pre-norm encoder of pictures, of CLIP's kind but for what is said otherwise."""
+    rows = count + has_first_row
+    whole = make_spec(
+        embeddings={"num_positions": rows, "norm": norm},
+        block={"norms": "pre"},
+        final_norm=LAYER,
+        max_tokens=rows,
+        attention={"distance_bias": "none"},
+        **{"feed_forward": {"activation": "quick_gelu"}, **changes},
+    )
+    return replace(whole, vocab_size=0, patches=Patches(3 * edge**2, edge, count, has_first_row))
+
+
+def make_pictures(spec: EncoderSpec, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Patches (count, N, size) of pictures; neighbours are alike, as in pictures."""
+    assert spec.patches is not None
+    rng = np.random.default_rng(seed)
+    ground = rng.standard_normal((count, 1, spec.patches.size))
+    noise = rng.standard_normal((count, spec.patches.count, spec.patches.size))
+    return (ground + 0.7 * noise).astype(np.float32)
+
+
 def make_tensors(spec: EncoderSpec, seed: int = 0, distances: int = 5) -> dict[str, NDArray[np.float32]]:
     """Every tensor that the spec may have, none of them trivial."""
     rng = np.random.default_rng(seed)
@@ -55,7 +80,10 @@ def make_tensors(spec: EncoderSpec, seed: int = 0, distances: int = 5) -> dict[s
         out[f"{name}.bias"] = normal(columns, scale=0.2)
 
     embeddings, width = spec.embeddings, spec.hidden_size
-    out["embeddings.word"] = normal(spec.vocab_size, embeddings.size)
+    if spec.patches is None:
+        out["embeddings.word"] = normal(spec.vocab_size, embeddings.size)
+    else:
+        out["embeddings.patch.weight"] = normal(spec.patches.size, width, scale=spec.patches.size**-0.5)
     if embeddings.num_positions:
         out["embeddings.position"] = normal(embeddings.num_positions, embeddings.size)
     if embeddings.has_token_types:

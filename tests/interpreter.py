@@ -31,7 +31,23 @@ ACTIVATIONS = {"gelu": gelu_erf, "gelu_tanh": gelu_tanh, "relu": relu, "silu": s
 def run(spec: EncoderSpec, tensors: Tensors, ids: Sequence[int], dtype: Any = np.float64) -> Floats:
     """Hidden states (T, H) of one text, computed in `dtype`; token ids as the tokenizer gives them, without padding."""
     wide = {name: np.asarray(tensor, dtype) for name, tensor in tensors.items()}
-    x = embed(spec.embeddings, wide, np.asarray(ids))
+    return run_blocks(spec, wide, embed(spec.embeddings, wide, np.asarray(ids)))
+
+
+def run_picture(spec: EncoderSpec, tensors: Tensors, pixels: NDArray[Any], dtype: Any = np.float64) -> Floats:
+    """Hidden states (T, H) of one picture's patches (count, size)."""
+    assert spec.patches is not None
+    wide = {name: np.asarray(tensor, dtype) for name, tensor in tensors.items()}
+    first = np.zeros((int(spec.patches.has_first_row), spec.patches.size))
+    rows = np.concatenate([first, np.asarray(pixels, dtype)])
+    x = rows @ wide["embeddings.patch.weight"] + wide["embeddings.position"]
+    if spec.embeddings.norm:
+        x = norm(spec.embeddings.norm, wide, "embeddings.norm", x)
+    return run_blocks(spec, wide, x)
+
+
+def run_blocks(spec: EncoderSpec, wide: Tensors, x: Floats) -> Floats:
+    """What the embeddings become."""
     for block in spec.blocks:
         x = run_block(block, wide, x)
     return norm(spec.final_norm, wide, "final_norm", x) if spec.final_norm else x

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from embedrt._schema import require
 
 if TYPE_CHECKING:
-    from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, Norm
+    from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, Norm, Patches
 
 _MOST = 2**31 - 1  # of any count: executors hold them in 32 bits
 _MOST_BLOCKS = 4096
+_CHANNELS = 3  # of a pixel
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}")  # of frequencies: a part of a tensor's name
 
 
@@ -24,7 +25,10 @@ def check_encoder(spec: EncoderSpec, hidden_size: int) -> None:
     """
     _count("encoder.hidden_size", spec.hidden_size)
     require(spec.hidden_size == hidden_size, "encoder.hidden_size", f"must be {hidden_size}, as in architecture")
-    _count("encoder.vocab_size", spec.vocab_size)
+    if spec.patches is None:
+        _count("encoder.vocab_size", spec.vocab_size)
+    else:
+        _check_patches(spec, spec.patches)
     _check_embeddings(spec.embeddings, spec.max_tokens)
     require(0 < len(spec.blocks) <= _MOST_BLOCKS, "encoder.blocks", f"must be 1 to {_MOST_BLOCKS}")
     for i, block in enumerate(spec.blocks):
@@ -50,6 +54,26 @@ def _check_embeddings(embeddings: Embeddings, max_tokens: int | None) -> None:
         most = positions if pad is None else positions - pad - 1
         fits = max_tokens is not None and max_tokens <= most
         require(fits, "encoder.max_tokens", f"must be at most {most}, as embeddings has positions, not {max_tokens}")
+
+
+def _check_patches(spec: EncoderSpec, patches: Patches) -> None:
+    where, embeddings = "encoder.patches", spec.embeddings
+    require(spec.vocab_size == 0, "encoder.vocab_size", f"must be 0 where there are patches, not {spec.vocab_size}")
+    _count(f"{where}.edge", patches.edge)
+    size = _CHANNELS * patches.edge**2
+    require(patches.size == size, f"{where}.size", f"must be {size}, as edge says, not {patches.size}")
+    _count(f"{where}.size", patches.size)
+    _count(f"{where}.count", patches.count)
+    rows = patches.count + patches.has_first_row
+    for name, value, wanted in (
+        ("max_tokens", spec.max_tokens, rows),
+        ("embeddings.num_positions", embeddings.num_positions, rows),
+        ("embeddings.size", embeddings.size, spec.hidden_size),
+        ("embeddings.pad_position", embeddings.pad_position, None),
+        ("embeddings.has_token_types", embeddings.has_token_types, False),
+        ("embeddings.scale", embeddings.scale, 1.0),
+    ):
+        require(value == wanted, f"encoder.{name}", f"must be {wanted}, as patches say, not {value}")
 
 
 def _check_block(block: Block, num_blocks: int, where: str) -> None:

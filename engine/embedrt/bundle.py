@@ -297,6 +297,8 @@ def dump_manifest(manifest: Manifest) -> str:
     data = asdict(manifest)
     if manifest.encoder is None:  # engines that read format 1 alone know no such field
         del data["encoder"]
+    elif manifest.encoder.patches is None:
+        del data["encoder"]["patches"]  # which format 2 has not
     return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
 

@@ -7,6 +7,10 @@ With T tokens, H = `hidden_size`, and weights (K, N) that rows are multiplied wi
     x = norm(x, embeddings.norm)                                        where it has one
     x = x @ embeddings.projection.weight + .bias                        where E is not H
 
+    of pictures, where the spec has `patches`, instead of the first two lines:
+    x = rows @ embeddings.patch.weight + embeddings.position            (T, H), T = count + has_first_row
+        rows (T, size): the patches' pixels, after a row of zeros where `has_first_row`
+
     every block, with the tensors of layers.{block.weights}:
       norms "post"       x = norm(x + attention(x), attention_norm)          x = norm(x + ffn(x), ffn_norm)
             "pre"        x = x + attention(norm(x, attention_norm))          x = x + ffn(norm(x, ffn_norm))
@@ -25,7 +29,8 @@ With T tokens, H = `hidden_size`, and weights (K, N) that rows are multiplied wi
     x = norm(x, final_norm)                                             where the spec has one
 
 A bias that the file does not have is zero. Layer norms have .gamma and .beta (zero where missing), RMS norms .gamma
-alone: a family that scales by 1 + gamma says so in its numbers, not here. int8's files have folded norms and more
+alone: a family that scales by 1 + gamma says so in its numbers, not here. A class token and the bias of the patches'
+product are in the positions, which each row has one of. int8's files have folded norms and more
 tensors, see `embedrt_export.int8.emitted`; an RMS norm may have a .beta there.
 
 Distances are key minus query. `attention.distance_bias` (heads, 2 D + 1) has the biases of the distances -D to D, those
@@ -59,6 +64,16 @@ class Embeddings:
     has_token_types: bool  # whether row 0 of embeddings.token_type is added
     scale: float  # of the token's row
     norm: Norm | None
+
+
+@dataclass(frozen=True)
+class Patches:
+    """What of a picture is read, instead of token ids: rows of pixels."""
+
+    size: int  # pixels of a patch times 3: red, green, blue, each row by row
+    edge: int  # pixels that a patch is wide and high
+    count: int  # patches of a picture
+    has_first_row: bool  # whether a row without pixels comes before them, as CLIP's class token
 
 
 @dataclass(frozen=True)
@@ -103,8 +118,9 @@ class EncoderSpec:
     """An encoder; the names and shapes of its tensors are in this module's docstring."""
 
     hidden_size: int  # H
-    vocab_size: int
+    vocab_size: int  # 0 where there are patches
     max_tokens: int | None  # the most that positions allow in one text, special tokens included; None: no limit
     embeddings: Embeddings
     blocks: tuple[Block, ...]
     final_norm: Norm | None
+    patches: Patches | None = None  # of pictures' encoders; positions are the embeddings' then, and nothing else

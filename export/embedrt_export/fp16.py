@@ -22,7 +22,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.graph import EncoderGraph, finish
-from embedrt_export.int8.calibration import InputStats, collect
+from embedrt_export.int8.calibration import Ids, InputStats, collect
 from embedrt_export.roles import Tensors
 
 HALF_MAX = 65504.0
@@ -34,11 +34,11 @@ _HALF_OPERATORS = {"Attention": (0, 1, 2), "MatMul": (0, 1), "Gemm": (0, 1, 2), 
 
 
 def to_fp16(
-    graph: EncoderGraph, calibration: Sequence[Sequence[int]] = ()
+    graph: EncoderGraph, calibration: Sequence[Ids] = ()
 ) -> tuple[onnx.ModelProto, onnx.ModelProto, dict[str, Any]]:
     """The CPU graph, the CUDA graph and the report; equal names in both mean equal tensors.
 
-    `calibration` holds token ids; without any, no product is kept float32 for its range.
+    `calibration` holds token ids, or pictures' patches; without any, no product is kept float32 for its range.
     """
     stored, kept = _halve_weights(graph.model)
     endangered = _endangered(graph.model, calibration)
@@ -182,7 +182,7 @@ class _HalfRewriter:
         return self._done[mask, 0]
 
 
-def _endangered(model: onnx.ModelProto, calibration: Sequence[Sequence[int]]) -> set[str]:
+def _endangered(model: onnx.ModelProto, calibration: Sequence[Ids]) -> set[str]:
     """Products whose input or output comes within `HEADROOM` of half's range on the calibration texts."""
     if not calibration:
         return set()

@@ -14,6 +14,7 @@ from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.fp16 import to_fp16
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import Int8Recipe, to_int8
+from embedrt_export.int8.calibration import Ids
 from embedrt_export.weights import save_graph
 
 
@@ -23,7 +24,7 @@ class Job:
 
     root: Path  # the staged bundle
     graph: EncoderGraph
-    calibration: list[list[int]]  # token ids, special tokens and the model's own prompt included
+    calibration: Sequence[Ids]  # special tokens and the model's own prompt included; of pictures their patches
     token: int | None  # whose state is a text's vector: 0 the first, -1 the last; None: the mean of all
     int8: Int8Recipe
 

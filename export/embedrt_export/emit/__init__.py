@@ -23,8 +23,8 @@ __all__ = ["emit"]
 def emit(spec: EncoderSpec, tensors: Mapping[str, NDArray[np.float32]]) -> onnx.ModelProto:
     """The fp32 graph.
 
-    Inputs input_ids, attention_mask[, token_type_ids], int64 (B, S), padded on the right; output last_hidden_state,
-    float32 (B, S, H). `tensors` are the spec's, by name.
+    Inputs input_ids, attention_mask[, token_type_ids], int64 (B, S), padded on the right; or, of pictures, pixels,
+    float32 (B, count, size). Output last_hidden_state, float32 (B, S, H). `tensors` are the spec's, by name.
     """
     out = Nodes()
     return walk(spec, out, Arithmetic(out, tensors))

@@ -47,6 +47,10 @@ class Arithmetic:
         """The token table's rows (B, S, E)."""
         return self.out.add("Gather", [self.tensor("embeddings.word"), ids], "embeddings.word.rows")
 
+    def patches(self, pixels: str) -> str:
+        """Patches (B, count, size) as (B, count, H)."""
+        return self.out.add("MatMul", [pixels, self.tensor("embeddings.patch.weight")], "embeddings.patch.product")
+
     def norm(self, place: Place, x: str, norm: Norm) -> str:
         """Layer or RMS norm of the rows."""
         gamma, beta = self.norm_tensors(place.weights)

@@ -17,11 +17,12 @@ that a row of padding that looks at nothing has no NaN."""
 
 
 class AttentionWriter:
-    """Writes the attention of blocks into one graph."""
+    """Writes the attention of blocks into one graph; not `is_padded`: of pictures, which all have as many rows."""
 
-    def __init__(self, out: Nodes, arithmetic: Arithmetic) -> None:
+    def __init__(self, out: Nodes, arithmetic: Arithmetic, *, is_padded: bool = True) -> None:
         self._out = out
         self._arithmetic = arithmetic
+        self._is_padded = is_padded
 
     def write(self, place: Place, attention: Attention, x: str) -> str:
         """attention(x), rows (T, H)."""
@@ -115,7 +116,9 @@ class AttentionWriter:
         out.add("Reshape", [f"{name}.context.states", self._arithmetic.states_shape(heads * size)], name)
 
     def _padding_bias(self) -> str:
-        """What is added to the scores of padding (B, 1, 1, S)."""
+        """What is added to the scores of padding (B, 1, 1, S); "" where there is none."""
+        if not self._is_padded:
+            return ""
         out, name = self._out, "states.padding"
         if not out.has(name):
             seen = out.add("Cast", ["attention_mask"], f"{name}.seen", to=TensorProto.BOOL)
@@ -125,6 +128,8 @@ class AttentionWriter:
         return name
 
     def _key_mask(self) -> str:
+        if not self._is_padded:
+            return ""
         name = "states.mask"
         if not self._out.has(name):
             self._out.add("Cast", ["attention_mask"], name, to=TensorProto.INT32)

@@ -40,7 +40,8 @@ class Family:
             SourceError: the checkpoint lacks one, or has others that nothing takes, or one of another shape.
         """
         sources = self.sources_of(config)
-        prefix = _prefix_of(state, sources["embeddings.word"].names)
+        first = sources.get("embeddings.word") or sources["embeddings.patch.weight"]
+        prefix = _prefix_of(state, first.names)
         found = self._compare(state, sources, prefix)
         if found.missing and self.other_sources_of is not None:
             others = self.other_sources_of(config)
@@ -54,6 +55,7 @@ class Family:
 
     def _compare(self, state: Mapping[str, Any], sources: Sources, prefix: str) -> Difference:
         groups = [set(source.names) for source in sources.values() if source.names]
+        groups += [{name} for source in sources.values() for name in source.beside]
         return compare_names(set(state), groups, prefix, self.ignored)
 
 
@@ -67,7 +69,12 @@ def _read(model: str, source: Source, stored: Mapping[str, str], state: Mapping[
     if source.constant is not None:
         return source.constant
     name = next(name for name in source.names if name in stored)
-    tensor = np.asarray(as_array(state[stored[name]]))
+    read = [_as_float32(model, one, state[stored[one]]) for one in (name, *source.beside)]
+    return np.ascontiguousarray(source.read(*read), np.float32)
+
+
+def _as_float32(model: str, name: str, stored: Any) -> Array:
+    tensor = np.asarray(as_array(stored))
     if tensor.dtype.kind in "iub":
         raise SourceError(f"{model}: {name} holds {tensor.dtype}, quantized weights; give the model with float weights")
-    return np.ascontiguousarray(source.read(tensor.astype(np.float32, copy=False)), np.float32)
+    return tensor.astype(np.float32, copy=False)

@@ -15,6 +15,8 @@ def shapes_of(spec: EncoderSpec) -> dict[str, Shape]:
     """Every tensor that a file of `spec` may have; of these, biases, betas and the projection may lack."""
     hidden, embeddings = spec.hidden_size, spec.embeddings
     shapes: dict[str, Shape] = {"embeddings.word": (spec.vocab_size, embeddings.size)}
+    if spec.patches is not None:
+        shapes = {"embeddings.patch.weight": (spec.patches.size, hidden)}
     if embeddings.num_positions:
         shapes["embeddings.position"] = (embeddings.num_positions, embeddings.size)
     if embeddings.has_token_types:

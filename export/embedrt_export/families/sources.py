@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,13 @@ def _transposed(tensor: Array) -> Array:
 
 @dataclass(frozen=True)
 class Source:
-    """One tensor: what `read` makes of the tensor with one of `names`, or `constant`, which follows from the config."""
+    """One tensor: what `read` makes of the tensor with one of `names` and of those `beside` it, or `constant`, which
+    follows from the config."""
 
     names: tuple[str, ...]
-    read: Callable[[Array], Array] = _as_is
+    read: Callable[..., Array] = _as_is
     constant: Array | None = None
+    beside: tuple[str, ...] = ()
 
 
 Sources = dict[str, Source]
@@ -54,9 +56,9 @@ def packed(parts: dict[str, int], name: str, *, bias: bool = True) -> Sources:
     start = 0
     for to, size in parts.items():
         rows = slice(start, start + size)
-        out[f"{to}.weight"] = Source((f"{name}.weight",), lambda tensor, rows=rows: tensor[rows].T)  # type: ignore[misc]
+        out[f"{to}.weight"] = Source((f"{name}.weight",), lambda tensor, rows=rows: tensor[rows].T)
         if bias:
-            out[f"{to}.bias"] = Source((f"{name}.bias",), lambda tensor, rows=rows: tensor[rows])  # type: ignore[misc]
+            out[f"{to}.bias"] = Source((f"{name}.bias",), lambda tensor, rows=rows: tensor[rows])
         start += size
     return out
 
@@ -75,6 +77,10 @@ def one_plus(to: str, name: str) -> Sources:
 def numbered(sources: Sources, layer: int, stored: str) -> Sources:
     """A layer's sources with their whole names, from those within it: `stored` is what comes before them."""
     return {
-        f"layers.{layer}.{to}": Source(tuple(f"{stored}.{name}" for name in source.names), source.read, source.constant)
+        f"layers.{layer}.{to}": replace(
+            source,
+            names=tuple(f"{stored}.{name}" for name in source.names),
+            beside=tuple(f"{stored}.{name}" for name in source.beside),
+        )
         for to, source in sources.items()
     }

@@ -22,7 +22,7 @@ from embedrt.parity.gates import METRICS, find_failures, gate_set, with_reserve
 from embedrt.parity.metrics import Deviation, compare, corpus_center, mean_pairwise_cosine
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import emitted, emitted_graph, fused, generic
-from embedrt_export.int8.calibration import InputStats, Session, collect, pooled
+from embedrt_export.int8.calibration import Ids, InputStats, Session, collect, pooled
 from embedrt_export.int8.recipe import RECIPES, Int8Recipe
 from embedrt_export.int8.sharing import without_aliases
 from embedrt_export.int8.sums import long_sums
@@ -41,7 +41,7 @@ Emit = Callable[[frozenset[str]], onnx.ModelProto]
 
 def to_int8(
     graph: EncoderGraph,
-    calibration: Sequence[Sequence[int]],
+    calibration: Sequence[Ids],
     *,
     token: int | None = None,
     recipe: Int8Recipe = DEFAULT,
@@ -49,7 +49,8 @@ def to_int8(
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The int8 graph, and a report: settings, local errors, products kept float32 and what was measured.
 
-    `calibration` holds the token ids of each text, special tokens and the model's own prompt included, none empty.
+    `calibration` holds the token ids of each text, special tokens and the model's own prompt included, none empty; of
+    pictures their patches (count, size).
     Vectors are measured as means of a text's states, or as the state of its `token`, 0 or -1.
 
     Raises:
@@ -64,7 +65,7 @@ def to_int8(
     say(f"running {len(seen)} calibration texts")
     by_value = collect(graph.model, dict.fromkeys(values.values(), recipe.gptq), seen)
     stats = {product: by_value[value] for product, value in values.items()}
-    emit, errors = _prepare(graph, stats, recipe, say, token=calibration[0][0])
+    emit, errors = _prepare(graph, stats, recipe, say, token=calibration[0][0] if graph.spec is None else 0)
     measure = _Measure(graph, seen, held_out, token)
     model, report = _widen(measure, emit, errors, recipe, say)
     return model, {"settings": asdict(recipe), **report}
@@ -98,7 +99,8 @@ def _prepare_emitted(
         say(f"quantizing layer {number} of {len(every)}")
         layers[weights] = emitted.prepare(spec, weights, tensors, stats, recipe)
     errors = {name: error for layer in layers.values() for name, error in layer.errors.items()}
-    table = quantize_table(tensors[TABLE], recipe.table_rest_share) if recipe.embeddings_int8 else None
+    has_table = recipe.embeddings_int8 and spec.patches is None
+    table = quantize_table(tensors[TABLE], recipe.table_rest_share) if has_table else None
     if table is not None:
         errors[TABLE] = table.error
     return partial(emitted_graph.emit, spec, graph.model, layers, table, recipe), errors
@@ -133,9 +135,7 @@ def _prepare_generic(
 class _Measure:
     """Pooled vectors of an int8 graph against those of the fp32 graph."""
 
-    def __init__(
-        self, graph: EncoderGraph, seen: Sequence[Sequence[int]], held_out: Sequence[Sequence[int]], token: int | None
-    ) -> None:
+    def __init__(self, graph: EncoderGraph, seen: Sequence[Ids], held_out: Sequence[Ids], token: int | None) -> None:
         self._texts, self._num_seen, self._token = [*seen, *held_out], len(seen), token
         self._reference = self._pooled(graph.model)
         self._center = corpus_center(self._reference)

@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from embedrt_export.emit.walk import PIXELS
 from embedrt_export.weights import save_graph
 
 Array = NDArray[np.float32]
-Ids = Sequence[int]
+Ids = Sequence[int] | Array
+"""A text's token ids, or a picture's patches (count, size)."""
 
 BATCH_TOKENS = 1024  # rows of every product's input that are in memory at once
 
@@ -89,7 +91,7 @@ class InputStats:
 
 
 class Session:
-    """A graph on stock ONNX Runtime, fed with token ids."""
+    """A graph on stock ONNX Runtime, fed with token ids, or with patches of pictures."""
 
     def __init__(self, model: onnx.ModelProto, outputs: Sequence[str] = ()) -> None:
         self._names = [*(output.name for output in model.graph.output), *outputs]
@@ -98,6 +100,9 @@ class Session:
 
     def run(self, sequences: Sequence[Ids]) -> tuple[dict[str, Array], NDArray[np.bool_]]:
         """Every output (B, S, K), by name, and the mask (B, S) of real tokens."""
+        if self._inputs == [PIXELS]:
+            found = self._session.run(None, {PIXELS: np.stack(sequences).astype(np.float32, copy=False)})
+            return dict(zip(self._names, found, strict=True)), np.ones(found[0].shape[:2], bool)
         ids = np.zeros((len(sequences), max(map(len, sequences))), np.int64)
         mask = np.zeros_like(ids)
         for row, sequence in enumerate(sequences):
@@ -115,7 +120,11 @@ def collect(model: onnx.ModelProto, values: dict[str, bool], sequences: Sequence
     for batch in batches(sequences):
         outputs, mask = session.run(batch)
         for name, with_gram in values.items():
-            rows = outputs[name].reshape(mask.size, -1)[mask.reshape(-1)]
+            found = outputs[name]
+            if np.ndim(batch[0]) == 2:  # of pictures, whose patches are fewer than their rows
+                rows = found.reshape(-1, found.shape[-1])
+            else:
+                rows = found.reshape(mask.size, -1)[mask.reshape(-1)]
             _update(stats, name, rows, with_gram)
     for seen in stats.values():
         seen.flush()
