@@ -50,6 +50,8 @@ def test_python_runs(page: Path, folder: Path) -> None:
     missing = re.search(r"No module named '(keybert|mteb)'", done.stderr)
     if missing:
         pytest.skip(f"{missing[1]} is not installed")
+    if "Couldn't reach" in done.stderr:
+        pytest.skip("it fetches a benchmark's data, and there is no network")
     assert done.returncode == 0, done.stderr
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from packaging.version import Version
 
 from embedrt import Embedder, ExportError, UnsupportedModelError
 from embedrt_export.architectures import (
@@ -88,6 +89,8 @@ def _save(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", TINY)
 def test_every_architecture_is_traced_for_all_lengths(tmp_path: Path, kind: str) -> None:
     """Texts alone by PyTorch, and padded by ONNX Runtime, shorter and longer than those that were traced."""
+    if kind == "gemma2" and Version(transformers.__version__) < Version("4.53"):
+        pytest.skip("before 4.53 PyTorch's own Gemma 2 fails at texts over its window")
     encoder = _make(kind)
     trace(encoder, tmp_path / "model.onnx")
     graph = open_session(str(tmp_path / "model.onnx"))

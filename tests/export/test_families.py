@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from packaging.version import Version
 from safetensors.torch import load_file
 
 from embedrt_export.families import Family, find_family
@@ -113,6 +114,8 @@ CASES = {
     "gte": Case("Gte", {**_BERT, "rope_parameters": {"rope_type": "default", "rope_theta": 20.0}}),
     "gte, no token types": Case("Gte", {**_BERT, "type_vocab_size": 0}),
 }  # fmt: skip
+# Its YaRN knows neither mscale nor truncation, and its SDPA attention no window: parity refuses such models there.
+OTHER_IN_4_48 = ("llama, yarn", "llama, yarn, heads of 64", "qwen2, windows")
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,8 @@ def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_family_computes_what_pytorch_computes(name: str, tmp_path: Path) -> None:
+    if name in OTHER_IN_4_48 and Version(transformers.__version__) < Version("4.53"):
+        pytest.skip(f"transformers {transformers.__version__} computes something else")
     made = make(CASES[name], tmp_path)
     spec = made.family.spec_of(made.config)
     tensors = made.family.tensors_of(made.config, made.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,14 @@ from packaging.requirements import Requirement
 
 from embedrt import DependencyError
 from embedrt_export import requirements
-from embedrt_export.requirements import Misfit, check_installed, describe, find_misfits, find_outdated
+from embedrt_export.requirements import (
+    Misfit,
+    check_installed,
+    describe,
+    find_misfits,
+    find_outdated,
+    installed_version,
+)
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 DECLARED = [
@@ -80,6 +88,18 @@ def test_both_ends_of_the_range_may_stay_as_they_are() -> None:
     ):
         assert all(wanted[name].contains(version) for name, version in versions.items()), versions
     assert "optimum" not in " ".join(wanted)  # its last release wants transformers below 4.58
+
+
+@pytest.mark.skipif(not PYPROJECT.is_file(), reason="pyproject.toml is not beside these tests")
+def test_pip_changes_nothing_where_sentence_transformers_6_and_mteb_are_installed() -> None:
+    """Asked of pip's resolver with what this environment holds, and without an index, so that it could only fail."""
+    project = tomllib.loads(PYPROJECT.read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["export"]]
+    beside = [name for name in ("mteb", "sentence-transformers") if installed_version(name)]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--quiet", "--report", "-"]
+    ran = subprocess.run([*command, *wanted, *beside], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["install"] == []
 
 
 def test_what_is_installed_here_fits() -> None:

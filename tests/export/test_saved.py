@@ -1,4 +1,8 @@
-"""Directories as old and new libraries save them, written by hand: the installed ones read all of them alike."""
+"""Directories as old and new libraries save them: the installed ones read all of them alike.
+
+Those under saved/ are as transformers 4.48 with sentence-transformers 5.4 and transformers 5.24 with
+sentence-transformers 6.2 wrote them, each with the vectors that its library gave; older forms are written by hand.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,16 @@ import numpy as np
 import pytest
 import transformers
 
-from embedrt import SourceError
+from embedrt import Embedder, SourceError, UnsupportedModelError
 from embedrt_export.reference import load_reference
 from embedrt_export.source import resolve
 from tests import tiny
+from tests.export.exporting import export
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 TEXTS = ["fox", "the lazy dog jumps over"]
+SAVED = Path(__file__).parent / "saved"
+SAVED_TEXTS = [*TEXTS, "東京 서울"]  # of which vectors.npy (3, D) has the vectors
 
 
 def _set_classes(model: Path, *classes: str) -> None:
@@ -82,6 +89,25 @@ def test_what_any_version_saved_is_the_same_model(tmp_path: Path, rewrite: Calla
     got = load_reference(resolve(model))
     np.testing.assert_array_equal(got.encode(TEXTS), vectors)
     assert got.max_tokens == expected.max_tokens
+
+
+@pytest.mark.parametrize("model", sorted(SAVED.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_what_other_versions_saved_is_exported_with_their_vectors(tmp_path: Path, model: Path) -> None:
+    """What version 4 would misread of version 5 is refused by it; a BertTokenizer without rotary positions is not."""
+    old = not hasattr(transformers, "TokenizersBackend")
+    if old and model.parent.name == "transformers-5.24" and model.name != "bert":
+        with pytest.raises(UnsupportedModelError, match="pip install --upgrade transformers"):
+            resolve(model)
+        return
+    export(model, tmp_path / "b")
+    with Embedder(tmp_path / "b", variant="fp32") as embedder:
+        got = embedder.encode(SAVED_TEXTS)
+        assert embedder.max_tokens == 24
+    np.testing.assert_allclose(got, np.load(model / "vectors.npy"), atol=2e-6)
+
+
+def test_directories_of_both_versions_are_there() -> None:
+    assert {path.name for path in SAVED.iterdir()} == {"transformers-4.48", "transformers-5.24"}
 
 
 def test_a_model_of_a_newer_library_that_cannot_be_loaded_is_told_with_the_cure(tmp_path: Path) -> None:
