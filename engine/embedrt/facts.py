@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
 from embedrt.encoding import Encoding
@@ -53,6 +55,11 @@ class Facts:
     def executor_description(self) -> str:
         """What runs the encoder, where, and on how many threads."""
         return self._executor.description
+
+    @property
+    def packed_files(self) -> tuple[Path, ...]:
+        """Files of packed weights that the executor has mapped; see `packed_cache`."""
+        return self._encoding.model.chosen.packed_files
 
     @property
     def max_tokens(self) -> int:

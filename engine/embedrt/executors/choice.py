@@ -18,11 +18,12 @@ _VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int
 
 @dataclass(frozen=True)
 class Chosen:
-    """A loaded executor, its name out of EXECUTORS, and why it is this one."""
+    """A loaded executor, its name out of EXECUTORS, why it is this one, and the packed weights that it has mapped."""
 
     executor: Executor
     name: str
     reason: str
+    packed_files: tuple[Path, ...] = ()
 
 
 def choose_variant(bundle: Bundle, variant: str, device: str) -> str:
@@ -81,7 +82,8 @@ def load_executor(
         reason = str(exc) if lost else f"the native executor does not run this: {exc}"
         return Chosen(_onnxruntime(bundle, variant, device, num_threads), "onnxruntime", reason)
     why = "asked for" if executor == "native" else "the fastest for this variant here"
-    return Chosen(native, "native", f"{why}; weights {native.packed_reason}" if packed_cache is not False else why)
+    reason = f"{why}; weights {native.packed_reason}" if packed_cache is not False else why
+    return Chosen(native, "native", reason, native.packed_files)
 
 
 @cache

@@ -69,6 +69,7 @@ class NativeExecutor:
         self._variant = variant
         self._num_threads = num_threads
         self.packed_reason = "packed at every load"
+        self.packed_files: tuple[Path, ...] = ()  # that this encoder has mapped
         mapped = map_tensors(bundle, _own(bundle.variant(variant).tensors))  # the embeddings are read where they are
         if bundle.manifest.encoder is None:
             check_complete(bundle.manifest.architecture, mapped.arrays)
@@ -111,6 +112,7 @@ class NativeExecutor:
         if packed is None:
             return encoder or load(None)
         self.packed_reason = f"mapped from {file.path}"
+        self.packed_files = (file.path,)
         return load(packed)
 
     @property

@@ -28,6 +28,7 @@ from embedrt.server.errors import ServeError, overloaded, translate
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
 from embedrt.server.pool import Pool
 from embedrt.server.prepare import Prepared, Work, prepare
+from embedrt.server.proof import Proof
 from embedrt.server.sizes import Size, size_of_rows, size_of_tokens
 
 
@@ -57,11 +58,17 @@ class Answer:
         return sum(self.num_tokens) - sum(cut.num_tokens - cut.limit for cut in self.truncated)
 
 
+_LOOK_EVERY_S = 1.0  # at the files of an idle model
+
+
 class BatchListener(Protocol):
-    """Told of every batch, in the worker's thread."""
+    """Told of every batch and every proof, in the worker's thread."""
 
     def on_batch(self, model: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float) -> None:
         """A batch has run."""
+
+    def on_proof(self, model: str, *, same: bool) -> None:
+        """A parity text was embedded again."""
 
 
 @dataclass
@@ -90,6 +97,7 @@ class ModelEngine:
         turn: held while a batch runs; models that share threads share it.
         listener: told of batches.
         background: keeps the thread that runs batches alive.
+        proof: whether the model still is what it was; looked at before each batch, and where nothing waits.
     """
 
     def __init__(
@@ -102,6 +110,7 @@ class ModelEngine:
         turn: AbstractContextManager[object] | None = None,
         listener: BatchListener | None = None,
         background: Background | None = None,
+        proof: Proof | None = None,
     ) -> None:
         self.name = name
         self.embedder = embedder
@@ -117,6 +126,8 @@ class ModelEngine:
         self._running_since: float | None = None
         self._seconds_per_token = 0.0005  # replaced by what is measured
         self._include_prompt = embedder.bundle.manifest.pipeline.include_prompt
+        self.what_is_wrong: str | None = None  # why nothing is computed anymore
+        self._proof = proof
         self._background = background if background is not None else Background()
         self._worker = self._background.thread(f"batches of {name}", self._work, self._start_over)
 
@@ -143,6 +154,8 @@ class ModelEngine:
         self._worker.join(timeout=10)
         if not self._worker.is_alive():  # else the executor is stuck, and freeing what it uses would crash
             self.embedder.close()
+            if self._proof is not None:
+                self._proof.weights.close()
 
     async def prepare(self, work: Work) -> Prepared:
         """Token ids of the request's texts, with which `size` is known.
@@ -219,13 +232,29 @@ class ModelEngine:
         while True:
             with self._wake:
                 batch = self._next_batch()
-                while not batch and not self._stopping:
-                    self._wake.wait()
+                if not batch and not self._stopping:
+                    self._wake.wait(None if self._proof is None else _LOOK_EVERY_S)
                     batch = self._next_batch()
                 if self._stopping:
                     return
                 owners = [self._pending[item.request] for item in batch]
-            self._settle(batch, owners, self._execute(batch, owners))
+            self._look(idle=not batch)
+            if batch:
+                self._settle(batch, owners, self._execute(batch, owners))
+
+    def _look(self, *, idle: bool) -> None:
+        """See whether the model is what it was."""
+        if self._proof is None:
+            return
+        if self._proof.is_due(idle=idle) and self._proof.weights.what_changed() is None:
+            with self._turn:
+                self._running_since = time.monotonic()
+                same = self._proof.prove()
+                self._running_since = None
+            self._proof.weights.say_replaced(self.name)
+            if self._listener is not None:
+                self._listener.on_proof(self.name, same=same)
+        self.what_is_wrong = self._proof.what_is_wrong()
 
     def _start_over(self, exc: BaseException) -> None:
         """Answer everything that waits with an error, and begin with an empty queue: what it held may be broken."""
@@ -244,6 +273,8 @@ class ModelEngine:
         return self._queue.next_batch()
 
     def _execute(self, batch: list[Item], owners: list[_Pending]) -> list[NDArray[np.float32]] | Exception:
+        if self.what_is_wrong is not None:
+            return ServeError("not_ready", f"{self.name} cannot be used: {self.what_is_wrong}")
         token_ids = [owner.token_ids[item.index] for item, owner in zip(batch, owners, strict=True)]
         with self._turn:
             started = self._running_since = time.monotonic()
@@ -274,8 +305,7 @@ class ModelEngine:
     def _settle(self, batch: list[Item], owners: list[_Pending], rows: list[NDArray[np.float32]] | Exception) -> None:
         now = time.monotonic()
         if isinstance(rows, Exception):
-            error = translate(rows) if isinstance(rows, EmbedrtError) else ServeError("not_inferred", "internal error")
-            error.__cause__ = rows
+            error = _as_served(rows)
             for item, owner in {id(o): (i, o) for i, o in zip(batch, owners, strict=True)}.values():
                 self._give_up(item, owner, error)
             return
@@ -303,6 +333,15 @@ class ModelEngine:
 
     def _fail(self, owner: _Pending, error: ServeError) -> None:
         _call(owner, lambda done: done.set_exception(error))
+
+
+def _as_served(exc: Exception) -> ServeError:
+    """What the clients of a batch are told that failed."""
+    if isinstance(exc, ServeError):
+        return ServeError(exc.kind, str(exc))  # one of its own for each
+    error = translate(exc) if isinstance(exc, EmbedrtError) else ServeError("not_inferred", "internal error")
+    error.__cause__ = exc
+    return error
 
 
 def _call(owner: _Pending, settle: Callable[[asyncio.Future[None]], None]) -> None:

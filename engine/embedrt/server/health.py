@@ -39,6 +39,8 @@ class Health:
         if not self._models.loaded:
             return "the models are still loading"
         for engine in self._models:
+            if (wrong := engine.what_is_wrong) is not None:
+                return f"{engine.name}: {wrong}"
             seconds = engine.running_for()
             if seconds > self._stall_timeout_s:
                 return f"the executor of {engine.name} has not returned for {seconds:.0f} s"

@@ -89,6 +89,8 @@ class Metrics:
         self._client_requests = counter("client_requests", "Requests answered, by name of the key.", "client")
         self._client_tokens = counter("client_tokens", "Tokens of requests, by name of the key.", "client")
         self._duration = histogram("request_seconds", "Time of a request.", _SECONDS, "route")
+        self._proofs = counter("proofs", "Parity texts embedded again, and whether their vector was the same.",
+                               "model", "same")  # fmt: skip
         self._phase = histogram("phase_seconds", "Time of a request's phases.", _SECONDS, "phase")
         self._batch_tokens = histogram("batch_tokens", "Tokens of a batch, without padding.", _TOKENS, "model")
         self._batch_seconds = histogram("batch_seconds", "Time of a batch.", _SECONDS, "model")
@@ -104,6 +106,7 @@ class Metrics:
         self._dropped = gauge("log_lines_dropped", "Log lines that could not be written, so far.")
         self._in_work = gauge("requests_in_work", "Requests that are being answered.")
         self._held = gauge("held_bytes", "What requests hold: bodies, texts, rows of answers.")
+        self._unfit = gauge("model_unfit", "1 where a model's files or vectors are not what they were.", "model")
         self._lag = Gauge(
             "embedrt_event_loop_lag_seconds", "Longest time that the event loop was held up in the last seconds.",
             registry=self._registry, multiprocess_mode="livemax",
@@ -121,6 +124,10 @@ class Metrics:
         self._batch_seconds.labels(model).observe(seconds)
         self._padding.labels(model).inc(padded_tokens - num_tokens)
         self._share.labels(model).set(1 - num_tokens / padded_tokens)
+
+    def on_proof(self, model: str, *, same: bool) -> None:
+        """A parity text was embedded again (told by the engine, in its thread)."""
+        self._proofs.labels(model, "yes" if same else "no").inc()
 
     def on_crash(self, name: str) -> None:
         """One of the server's own threads or tasks raised (told by Background, in its thread)."""
@@ -155,6 +162,7 @@ class Metrics:
             self._waiting.labels(engine.name).set(engine.waiting_tokens)
             self._waiting_requests.labels(engine.name).set(engine.waiting_requests)
             self._running.labels(engine.name).set(engine.running_for())
+            self._unfit.labels(engine.name).set(engine.what_is_wrong is not None)
         found = ((self._resident, resident_bytes()), (self._threads, num_threads()), (self._files, open_files()))
         for gauge, value in found:
             if value is not None:

@@ -23,6 +23,7 @@ from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
 from embedrt.server.policy import QueueLimits
 from embedrt.server.pool import Pool
+from embedrt.server.proof import Proof
 from embedrt.server.settings import Settings
 
 _KINDS: dict[str, Kind] = {"query": "query", "document": "document"}
@@ -161,8 +162,16 @@ class Models:
                 overhead_tokens=embedder.batch_limits.overhead_tokens if embedder.batch_limits.pads else None,
                 queue_tokens=settings.queue_tokens,
             )
+            proof = Proof(embedder, settings.proof_every_s)
             self._engines[named.name] = ModelEngine(
-                named.name, embedder, limits, pool=pool, turn=turn, listener=listener, background=background
+                named.name,
+                embedder,
+                limits,
+                pool=pool,
+                turn=turn,
+                listener=listener,
+                background=background,
+                proof=proof,
             )
         self.loaded = True
 

@@ -62,6 +62,11 @@ class Settings:
     stall_timeout_s: float = _setting(
         60.0, "an executor that takes longer for one batch turns readiness off", minimum=0.001
     )
+    proof_every_s: float = _setting(
+        60.0,
+        "an idle model embeds a parity text again that often, a busy one ten times as rarely; 0: never",
+        minimum=0.0,
+    )
     grace_s: float = _setting(30.0, "after SIGTERM, time to finish what is in flight", minimum=0.0)
     drain_s: float = _setting(0.0, "after SIGTERM, time not ready but still accepting, for load balancers", minimum=0.0)
     truncate: bool = _setting(True, "cut texts over the model's limit where the request does not say")

@@ -1,0 +1,181 @@
+"""Whether a model that is loaded still is what it was: the files that it reads, and the vectors that it gives.
+
+Weights are mapped, not copied: what is written into their file changes vectors under a running server, and where the
+file ends too early the next look at it is SIGBUS, the end of the process. Sizes and times are therefore compared before
+every batch, which takes a microsecond or two; only a file that is cut while a batch reads it still ends the process.
+A copy would not end, but cost each process the memory that mapping saves, and locked pages (mlock, MAP_POPULATE)
+are taken away by a truncation like any others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.embedder import Embedder
+from embedrt.errors import EmbedrtError
+from embedrt.parity.files import read_parity_files
+from embedrt.server.logs import log
+
+_TEXTS = 4  # of the parity texts, in turn
+_BUSY_TIMES = 10  # a model that is never idle is proven so many times as rarely
+# Executors other than the native one promise no bits from one run to the next (several threads, another device).
+_LEAST_COSINE = 0.99999
+
+
+@dataclass
+class _File:
+    """A file that is open as the model has it mapped, whatever its name stands for by now."""
+
+    path: Path
+    sha256: str | None  # by the manifest
+    number: int  # file descriptor
+    mark: tuple[int, int]  # size and time of the last change, at which its content was as loaded
+    replaced: bool = False
+
+
+class Weights:
+    """The files that a loaded model goes on reading.
+
+    Args:
+        files: path -> hex sha256, None where nobody knows it.
+
+    Raises:
+        OSError: a file cannot be opened.
+    """
+
+    def __init__(self, files: dict[Path, str | None]) -> None:
+        self._files: list[_File] = []
+        self._bad: tuple[list[tuple[int, int]], str] | None = None  # what the marks were when it was found, and it
+        for path, sha256 in files.items():
+            number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+            self._files.append(_File(path, sha256, number, _mark(number)))
+
+    def what_changed(self) -> str | None:
+        """What is wrong with them, None while all are as they were loaded.
+
+        One that was written but has the manifest's sha256 still, or again, is as it was.
+        """
+        marks = [_mark(file.number) for file in self._files]
+        if self._bad is not None and marks == self._bad[0]:
+            return self._bad[1]
+        self._bad = None
+        for file, mark in zip(self._files, marks, strict=True):
+            if mark != file.mark:
+                if mark[0] != file.mark[0]:
+                    found = f"{file.path} was changed under the running server: {file.mark[0]} bytes became {mark[0]}"
+                elif file.sha256 is None or _sha256(file.number) != file.sha256:
+                    found = f"{file.path} was written to under the running server"
+                else:
+                    file.mark = mark
+                    continue
+                self._bad = marks, f"{found}; restore the bundle and start the server again"
+                return self._bad[1]
+        return None
+
+    def say_replaced(self, name: str) -> None:
+        """Log, once, a file whose name stands for another one now: this process serves on what it has loaded."""
+        for file in self._files:
+            try:
+                same = os.path.samestat(file.path.stat(), os.fstat(file.number))
+            except OSError:
+                same = False
+            if not same and not file.replaced:
+                log("a file was replaced: this process serves what it loaded, start it again to serve the new one",
+                    level=30, model=name, path=str(file.path))  # fmt: skip
+            file.replaced = not same
+
+    def close(self) -> None:
+        """Close them."""
+        for file in self._files:
+            os.close(file.number)
+        self._files.clear()
+
+
+class Proof:
+    """Embeds parity texts again from time to time, and compares with what the same process gave at first.
+
+    Args:
+        embedder: just loaded and found right; `embed_tokens` runs a few texts now, one by one.
+        every_s: between two proofs of an idle model; 0 is never.
+    """
+
+    def __init__(self, embedder: Embedder, every_s: float) -> None:
+        self.weights = Weights(_files_of(embedder))
+        self._embed = embedder.embed_tokens
+        self._options = embedder.resolve(prompt="")
+        self._exact = embedder.executor == "native"
+        self._every_s = every_s
+        self._wrong: str | None = None
+        self._last = time.monotonic()
+        self._turn = 0
+        texts = read_parity_files(embedder.bundle).texts[:_TEXTS] if every_s else ()
+        self._token_ids = embedder.tokenizer(list(texts)).token_ids if texts else []
+        self._rows = [self._row(ids) for ids in self._token_ids]
+
+    def is_due(self, *, idle: bool) -> bool:
+        """Whether it is time for a proof."""
+        wait_s = self._every_s * (1 if idle else _BUSY_TIMES)
+        return bool(self._rows) and time.monotonic() - self._last >= wait_s
+
+    def prove(self) -> bool:
+        """Embed one text again; whether its vector is what it was. Call it where batches run."""
+        turn = self._turn = (self._turn + 1) % len(self._rows)
+        before, begin = self._rows[turn], time.monotonic()
+        try:
+            row = self._row(self._token_ids[turn])
+        except EmbedrtError as exc:
+            self._wrong = f"parity text {turn} cannot be embedded anymore: {exc}"
+            return False
+        finally:
+            self._last = time.monotonic()
+        same = _same(row, before, exact=self._exact)
+        self._wrong = None if same else (
+            f"parity text {turn} does not get the vector that it got when the model was loaded (cosine "
+            f"{_cosine(row, before):.6f}, {1e3 * (self._last - begin):.1f} ms): memory or weights are damaged; start "
+            "the server again"
+        )  # fmt: skip
+        return same
+
+    def what_is_wrong(self) -> str | None:
+        """Why nothing is to be computed with this model anymore; None while there is no reason."""
+        return self._wrong or self.weights.what_changed()
+
+    def _row(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        return self._embed([token_ids], self._options)[0]
+
+
+def _files_of(embedder: Embedder) -> dict[Path, str | None]:
+    """What the variant has mapped: its files, and what the native executor packed."""
+    bundle = embedder.bundle
+    files: dict[Path, str | None] = {
+        bundle.path(entry.path): entry.sha256 for entry in bundle.variant(embedder.variant).files
+    }
+    return files | dict.fromkeys(embedder.packed_files)
+
+
+def _mark(number: int) -> tuple[int, int]:
+    found = os.fstat(number)
+    return found.st_size, found.st_mtime_ns
+
+
+def _sha256(number: int) -> str:
+    """By reading, since a file that is mapped may end meanwhile."""
+    with open(number, "rb", closefd=False, buffering=0) as stream:
+        stream.seek(0)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _same(row: NDArray[np.float32], before: NDArray[np.float32], *, exact: bool) -> bool:
+    return np.array_equal(row, before) or (not exact and _cosine(row, before) >= _LEAST_COSINE)
+
+
+def _cosine(a: Sequence[float] | NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.dot(a, b)) / max(1e-12, float(np.linalg.norm(a) * np.linalg.norm(b)))
