@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    from bench.report import Report
+    from bench.measured import Report
 
 _COLORS = {"fp32": "#7f8c9b", "bf16": "#3b7dd8", "int8": "#d9822b"}
 _OURS = "#b3261e"

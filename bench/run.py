@@ -15,10 +15,11 @@ from tokenizers import Tokenizer
 from bench import artifacts, models
 from bench.machine import available_bytes, available_cpus, describe_machine
 from bench.measure import Measurement, Plan
+from bench.measured import Report, SystemReport
 from bench.paths import REPO
 from bench.peaks import higher, measure_peaks
 from bench.process import SystemFailed, SystemProcess
-from bench.report import Report, SystemReport, write_report
+from bench.report import write_report
 from bench.systems import ANCHORS, REFERENCE, SYSTEMS, SystemSpec
 from bench.systems.base import Vectors, load_tokenizer
 from bench.texts import SHORT_QUERY, VERIFY_TEXTS, RaggedSet, ragged_sets
