@@ -13,16 +13,20 @@ from typing import Any
 import pytest
 
 from embedrt.bundle import (
-    ACTIVATION_NAMES,
     FORMAT_VERSION,
     MANIFEST_NAME,
     SIMILARITY_NAMES,
     Bundle,
+    OutputParity,
+    check_gives,
+    describe_file,
     dump_manifest,
     parse_manifest,
     sha256_of,
 )
+from embedrt.embedder import Embedder
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
+from embedrt.heads import ACTIVATION_NAMES, ScoreHead, Stage
 from embedrt.opening import open_bundle
 from embedrt.pooling import ACTIVATIONS
 from embedrt.similarity import SIMILARITIES
@@ -63,8 +67,77 @@ def test_an_encoder_survives_being_written_and_read(tmp_path: Path) -> None:
 
 def test_without_an_encoder_the_format_is_the_first_and_knows_no_such_field(bundle: Bundle) -> None:
     assert "encoder" not in json.loads(dump_manifest(bundle.manifest))
-    with pytest.raises(BundleFormatError, match="format_version: must be 1, as `encoder` says"):
+    with pytest.raises(BundleFormatError, match="format_version: must be 1, as the other fields say"):
         parse_manifest(dump_manifest(replace(bundle.manifest, format_version=2)))
+
+
+def score_head(labels: tuple[str, ...] = ("relevance",)) -> ScoreHead:
+    """A linear classifier behind the first token."""
+    dense = Stage("dense", "pipeline/scores.npz", "identity", 32, len(labels))
+    return ScoreHead(("cls",), (dense,), labels, "sigmoid")
+
+
+def write_reranker(root: Path, **changes: Any) -> Bundle:
+    """A bundle that gives scores alone."""
+    (root / "pipeline").mkdir()
+    (root / "pipeline/scores.npz").write_bytes(b"arrays")
+    files = (*write_bundle(root).manifest.files, describe_file(root, "pipeline/scores.npz"))
+    return write_bundle(
+        root, {"format_version": 3, "pipeline": None, "scores": score_head(), "files": files, **changes}
+    )
+
+
+def test_heads_of_further_outputs_survive_and_make_the_format_the_third(tmp_path: Path) -> None:
+    bundle = write_reranker(tmp_path)
+    assert parse_manifest(dump_manifest(bundle.manifest)) == bundle.manifest
+    assert bundle.manifest.scores == score_head()
+    written = json.loads(dump_manifest(bundle.manifest))
+    assert (written["pipeline"], written["format_version"]) == (None, 3)
+    with pytest.raises(BundleFormatError, match="format_version: must be 3, as the other fields say"):
+        parse_manifest(dump_manifest(replace(bundle.manifest, format_version=1)))
+
+
+def test_another_outputs_parity_survives(tmp_path: Path) -> None:
+    bundle = write_reranker(tmp_path)
+    parity = {"scores": OutputParity(64, {"max_abs_diff": 1e-6}, passed=True)}
+    variants = {name: replace(one, outputs=parity) for name, one in bundle.manifest.variants.items()}
+    manifest = replace(bundle.manifest, variants=variants)
+    assert parse_manifest(dump_manifest(manifest)) == manifest
+
+
+def test_a_bundle_opened_with_the_wrong_class_names_the_right_one(tmp_path: Path) -> None:
+    bundle = write_reranker(tmp_path)
+    with pytest.raises(
+        OptionError, match=r"handmade gives scores of pairs of texts, not vectors: open it with embedrt\.Reranker"
+    ):
+        Embedder(bundle)
+    check_gives(bundle.manifest, "scores")
+    with pytest.raises(
+        OptionError, match=r"gives vectors, not scores of pairs of texts: open it with embedrt\.Embedder"
+    ):
+        check_gives(make_manifest(tmp_path), "scores")
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("scores", None, "pipeline: must not be null where there is no other output"),
+        ("scores.activation", "tanh", "scores.activation: 'tanh' is not one of identity, sigmoid, softmax"),
+        ("scores.labels", ["no", "yes"], "scores.labels: must be 1, as it gives"),
+        ("scores.stages", [], "scores.labels: must be behind a dense stage"),
+        ("scores.pooling", [], "scores.pooling: must not be empty"),
+        ("scores.stages[0].path", "pipeline/other.npz", "scores.stages[0].path: must be among files"),
+        ("variants.fp32.outputs", {"scores": {"num_inputs": 1}}, "variants.fp32.outputs.scores.figures: missing"),
+    ],
+)
+def test_a_score_head_that_cannot_be(tmp_path: Path, where: str, value: object, message: str) -> None:
+    data = json.loads(dump_manifest(write_reranker(tmp_path).manifest))
+    container, key = place(data, where)
+    container[key] = value
+    if value is None:
+        data["format_version"] = 3
+    with pytest.raises(BundleFormatError, match=re.escape(message)):
+        parse_manifest(json.dumps(data))
 
 
 def test_unicode_survives(tmp_path: Path) -> None:
@@ -198,7 +271,7 @@ def test_a_path_out_of_the_bundle_is_refused(data: dict[str, Any], where: str, p
 def test_a_newer_format_says_what_to_do(data: dict[str, Any]) -> None:
     data["format_version"] = FORMAT_VERSION + 1
     data["field_of_the_future"] = True
-    with pytest.raises(BundleFormatError, match=r"has format 3, this embedrt reads up to 2; pip install -U embedrt"):
+    with pytest.raises(BundleFormatError, match=r"has format 4, this embedrt reads up to 3; pip install -U embedrt"):
         parse_manifest(json.dumps(data))
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling
 
-from embedrt.bundle import POOLING_MODES, Bundle, Pipeline, Stage, describe_file
+from embedrt.bundle import Bundle, describe_file
 from embedrt.errors import OptionError
+from embedrt.heads import POOLING_MODES, Pipeline, Stage
 from embedrt.pooling import ACTIVATIONS, l2_normalize, load_head, pool
 from tests.handmade import write_bundle
 

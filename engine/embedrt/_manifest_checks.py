@@ -6,14 +6,16 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from embedrt._encoder_checks import check_encoder
 from embedrt._schema import SchemaError, require
+from embedrt.heads import ACTIVATION_NAMES, POOLING_MODES, SCORE_ACTIVATIONS, STAGE_KINDS
 
 if TYPE_CHECKING:
-    from embedrt.bundle import BundleFile, Manifest, Stage, TensorEntry, Variant
+    from embedrt.bundle import BundleFile, Manifest, TensorEntry, Variant
+    from embedrt.heads import Pipeline, ScoreHead, Stage
 
 _MAX_DEPTH = 32  # of nested lists and objects; what is read goes through them by recursion
 _MAX_AXES = 32  # of a tensor, as numpy before 2.0; a product of thousands of extents takes minutes
@@ -102,8 +104,8 @@ def known_positions(manifest: Manifest) -> int | None:
     return None
 
 
-def check_numbers(manifest: Manifest) -> None:
-    """Counts that must be at least one, and what must fit into what.
+def check_numbers(manifest: Manifest, stages: Mapping[str, tuple[Stage, ...]]) -> None:
+    """Counts that must be at least one, and what must fit into what; `stages` are those of each head.
 
     Raises:
         SchemaError: with the place of the first that does not.
@@ -124,13 +126,44 @@ def check_numbers(manifest: Manifest) -> None:
         positions is None or manifest.max_tokens <= positions,
         "max_tokens", f"must be at most {positions}, the model's positions, not {manifest.max_tokens}",
     )  # fmt: skip
-    _within("pipeline.dimension", manifest.pipeline.dimension, 1)
-    for i, stage in enumerate(manifest.pipeline.stages):
-        _check_stage(stage, f"pipeline.stages[{i}]")
+    if manifest.pipeline is not None:
+        _within("pipeline.dimension", manifest.pipeline.dimension, 1)
+    for head, own in stages.items():
+        for i, stage in enumerate(own):
+            _check_stage(stage, f"{head}.stages[{i}]")
     for where, files in _file_lists(manifest):
         _check_files(files, where)
     for name, variant in manifest.variants.items():
         _check_tensors(variant, f"variants.{name}")
+
+
+def check_heads(pipeline: Pipeline | None, scores: ScoreHead | None) -> None:
+    """Names that exist, and a label for each score.
+
+    Raises:
+        SchemaError: with the place of the first that does not.
+    """
+    if pipeline is not None:
+        _check_pooled(pipeline.pooling, pipeline.stages, "pipeline")
+    if scores is not None:
+        _check_pooled(scores.pooling, scores.stages, "scores")
+        _choice("scores.activation", scores.activation, SCORE_ACTIVATIONS)
+        width = next((stage.out_features for stage in reversed(scores.stages) if stage.kind == "dense"), None)
+        require(width == len(scores.labels), "scores.labels", f"must be {width or 'behind a dense stage'}, as it gives")
+
+
+def _check_pooled(pooling: tuple[str, ...], stages: tuple[Stage, ...], where: str) -> None:
+    for mode in pooling:
+        _choice(f"{where}.pooling", mode, POOLING_MODES)
+    require(bool(pooling), f"{where}.pooling", "must not be empty")
+    for i, stage in enumerate(stages):
+        _choice(f"{where}.stages[{i}].kind", stage.kind, STAGE_KINDS)
+        if stage.kind == "dense":
+            _choice(f"{where}.stages[{i}].activation", str(stage.activation), ACTIVATION_NAMES)
+
+
+def _choice(where: str, value: str, allowed: tuple[str, ...]) -> None:
+    require(value in allowed, where, f"{value!r} is not one of {', '.join(allowed)}")
 
 
 def _check_stage(stage: Stage, where: str) -> None:

@@ -11,7 +11,8 @@ A bundle is a directory that is complete without network::
     int8/model.onnx + weights.bin
 
 Format 1 has no `encoder`; it is that of the families whose graphs the exporter fuses, and is still written for them.
-Format 2 says what the encoder computes, see `embedrt.encoder`.
+Format 2 says what the encoder computes, see `embedrt.encoder`. Format 3 has a head beside or in place of `pipeline`,
+the head of dense vectors: see `embedrt.heads`; it may have an `encoder` or not.
 
 The manifest is strict both ways: a missing field, an unknown field or a wrong type is a BundleFormatError that
 names the place.
@@ -29,12 +30,13 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from embedrt._manifest_checks import check_numbers, check_paths, read_json
+from embedrt._manifest_checks import check_heads, check_numbers, check_paths, read_json
 from embedrt._schema import SchemaError, decode, require
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
+from embedrt.heads import OUTPUTS, Pipeline, ScoreHead, Stage
 
-FORMAT_VERSION = 2  # the newest that is read
+FORMAT_VERSION = 3  # the newest that is read
 MANIFEST_NAME = "manifest.json"
 PARITY_TEXTS = "parity/texts.json"  # list of strings
 PARITY_VECTORS = "parity/vectors.npy"  # float32 (N, D), the reference's vectors of those texts
@@ -42,9 +44,6 @@ VARIANT_NAMES = ("fp32", "fp16", "int8")
 BF16, BF16_SOURCES = "bf16", ("fp32", "fp16")
 """BF16 is a variant without files: the weights of the first of BF16_SOURCES that the bundle has, rounded to bfloat16 as
 the native executor loads them."""
-POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-STAGE_KINDS = ("dense", "layernorm", "normalize")
-ACTIVATION_NAMES = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu")
 _ON_LINUX = sys.platform == "linux"
 SIMILARITY_NAMES = ("cosine", "dot", "euclidean", "manhattan")
 
@@ -85,28 +84,6 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One module after pooling. `dense`: y = activation(x @ weight.T + bias), arrays in the npz at `path`."""
-
-    kind: str  # dense | layernorm | normalize
-    path: str | None = None  # npz with "weight" (out, in) and optionally "bias" (out,)
-    activation: str | None = None  # one of ACTIVATION_NAMES
-    in_features: int | None = None
-    out_features: int | None = None
-    epsilon: float | None = None  # layernorm
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """What turns hidden states into one vector: pooling modes (concatenated), then the stages in order."""
-
-    pooling: tuple[str, ...]
-    include_prompt: bool  # whether a prompt's own tokens are pooled
-    stages: tuple[Stage, ...]
-    dimension: int
-
-
-@dataclass(frozen=True)
 class Prompts:
     """Texts put before an input. A query prompt may hold `{task}`, filled by encode_query(task=...)."""
 
@@ -144,6 +121,15 @@ class ParitySummary:
 
 
 @dataclass(frozen=True)
+class OutputParity:
+    """A variant's output of another kind than dense vectors against the PyTorch reference in fp32."""
+
+    num_inputs: int  # texts, pairs or pictures
+    figures: dict[str, float]  # by name, as the report calls them
+    passed: bool
+
+
+@dataclass(frozen=True)
 class Variant:
     """One precision of the encoder."""
 
@@ -155,7 +141,8 @@ class Variant:
     recipe: dict[str, Any]  # how it was made: quantization settings, products kept wide, ...
     files: tuple[BundleFile, ...]
     tensors: tuple[TensorEntry, ...]
-    parity: ParitySummary | None
+    parity: ParitySummary | None  # of dense vectors
+    outputs: dict[str, OutputParity] = field(default_factory=dict)  # of others, by their name in `heads.OUTPUTS`
 
 
 @dataclass(frozen=True)
@@ -169,14 +156,15 @@ class Manifest:
     architecture: Architecture
     max_tokens: int  # special tokens included
     tokenizer: str  # path of tokenizer.json; lower-casing, where the pipeline asks for it, is in its normalizer
-    pipeline: Pipeline
+    pipeline: Pipeline | None  # of dense vectors
     prompts: Prompts
     similarity: str  # one of SIMILARITY_NAMES
     variants: dict[str, Variant]
     files: tuple[BundleFile, ...]  # everything but the variants' files and this manifest
     tools: dict[str, str]  # package -> version used at export
     notes: tuple[str, ...] = field(default=())  # what a user should know: unfused graph, assumed pooling, ...
-    encoder: EncoderSpec | None = None  # what the graphs compute, where a spec says it: format 2, and none in format 1
+    encoder: EncoderSpec | None = None  # what the graphs compute, where a spec says it; none in format 1
+    scores: ScoreHead | None = None
 
 
 def find_variant(manifest: Manifest, name: str) -> Variant:
@@ -295,16 +283,56 @@ def parse_manifest(text: str, where: str = MANIFEST_NAME) -> Manifest:
 def dump_manifest(manifest: Manifest) -> str:
     """The JSON text of a manifest; `parse_manifest` reads it back equal."""
     data = asdict(manifest)
-    if manifest.encoder is None:  # engines that read format 1 alone know no such field
-        del data["encoder"]
-    elif manifest.encoder.patches is None:
+    for name in ("encoder", *OUTPUTS):  # engines that read older formats alone know no such field
+        if name != "pipeline" and data[name] is None:
+            del data[name]
+    if manifest.encoder is not None and manifest.encoder.patches is None:
         del data["encoder"]["patches"]  # which format 2 has not
+    for variant in data["variants"].values():
+        if not variant["outputs"]:
+            del variant["outputs"]
     return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
 
-def format_for(encoder: EncoderSpec | None) -> int:
-    """The format of a manifest with this encoder: the oldest that can say it."""
-    return 1 if encoder is None else 2
+def format_for(manifest: Manifest) -> int:
+    """The oldest format that can say this manifest."""
+    if outputs_of(manifest) != ("pipeline",):
+        return 3
+    return 1 if manifest.encoder is None else 2
+
+
+def outputs_of(manifest: Manifest) -> tuple[str, ...]:
+    """Which of `heads.OUTPUTS` the bundle gives."""
+    return tuple(name for name in OUTPUTS if getattr(manifest, name) is not None)
+
+
+def check_gives(manifest: Manifest, output: str) -> None:
+    """Refuse a bundle that does not give `output`, one of `heads.OUTPUTS`.
+
+    Raises:
+        OptionError: with the class that opens it.
+    """
+    if output not in (given := outputs_of(manifest)):
+        has = " and ".join(OUTPUTS[name][0] for name in given)
+        classes = " or ".join(f"embedrt.{OUTPUTS[name][1]}" for name in given)
+        raise OptionError(f"{manifest.name} gives {has}, not {OUTPUTS[output][0]}: open it with {classes}")
+
+
+def pipeline_of(manifest: Manifest) -> Pipeline:
+    """What makes dense vectors.
+
+    Raises:
+        OptionError: the bundle gives others; the message has the class that opens it.
+    """
+    check_gives(manifest, "pipeline")
+    assert manifest.pipeline is not None
+    return manifest.pipeline
+
+
+def stages_of(manifest: Manifest) -> dict[str, tuple[Stage, ...]]:
+    """The stages of every head that has some, by the head's name in the manifest."""
+    heads = {name: getattr(manifest, name) for name in OUTPUTS}
+    return {name: head.stages for name, head in heads.items() if hasattr(head, "stages")}
 
 
 def describe_file(root: Path, relative: str) -> BundleFile:
@@ -343,32 +371,27 @@ def _read_through(stream: FileIO) -> None:
 
 def _check_values(manifest: Manifest) -> None:
     """What types alone cannot say."""
-    version = format_for(manifest.encoder)
-    require(manifest.format_version == version, "format_version", f"must be {version}, as `encoder` says")
+    version = format_for(manifest)
+    require(manifest.format_version == version, "format_version", f"must be {version}, as the other fields say")
     require(bool(manifest.variants), "variants", "must not be empty")
     for name in manifest.variants:
         require(name in VARIANT_NAMES, f"variants.{name}", f"must be one of {', '.join(VARIANT_NAMES)}")
-    for mode in manifest.pipeline.pooling:
-        require(mode in POOLING_MODES, "pipeline.pooling", f"{mode!r} is not one of {', '.join(POOLING_MODES)}")
-    require(bool(manifest.pipeline.pooling), "pipeline.pooling", "must not be empty")
-    choices: list[tuple[str, str, tuple[str, ...]]] = [("similarity", manifest.similarity, SIMILARITY_NAMES)]
-    for i, stage in enumerate(manifest.pipeline.stages):
-        choices.append((f"pipeline.stages[{i}].kind", stage.kind, STAGE_KINDS))
-        if stage.kind == "dense":
-            choices.append((f"pipeline.stages[{i}].activation", str(stage.activation), ACTIVATION_NAMES))
-    for where, value, allowed in choices:
-        require(value in allowed, where, f"{value!r} is not one of {', '.join(allowed)}")
+    similar = manifest.similarity in SIMILARITY_NAMES
+    require(similar, "similarity", f"{manifest.similarity!r} is not one of {', '.join(SIMILARITY_NAMES)}")
+    require(bool(outputs_of(manifest)), "pipeline", "must not be null where there is no other output")
+    check_heads(manifest.pipeline, manifest.scores)
     _check_listed(manifest)
-    check_numbers(manifest)
+    check_numbers(manifest, stages_of(manifest))
 
 
 def _check_listed(manifest: Manifest) -> None:
     """Every path that is read must have its size and hash in the manifest, and stay inside the bundle."""
     shared = {f.path for f in manifest.files}
     require(manifest.tokenizer in shared, "tokenizer", "must be among files")
-    for i, stage in enumerate(manifest.pipeline.stages):
-        listed = stage.path is None if stage.kind == "normalize" else stage.path in shared
-        require(listed, f"pipeline.stages[{i}].path", "must be among files, and null for normalize")
+    for head, stages in stages_of(manifest).items():
+        for i, stage in enumerate(stages):
+            listed = stage.path is None if stage.kind == "normalize" else stage.path in shared
+            require(listed, f"{head}.stages[{i}].path", "must be among files, and null for normalize")
     every = set(shared)
     for name, variant in manifest.variants.items():
         own = {f.path for f in variant.files}

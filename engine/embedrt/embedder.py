@@ -19,6 +19,7 @@ from embedrt.inputs import Texts, checked_texts, given_texts, several_texts
 from embedrt.loading import LoadOptions, find_bundle, load_model
 from embedrt.long_texts import LongTexts
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, whole_number
+from embedrt.pooling import load_dense
 from embedrt.reopening import made, recipe_of, reopen
 from embedrt.results import EncodedBlock, EncodeResult, TruncationWarning, truncation_message
 from embedrt.settings import change, own_settings
@@ -93,9 +94,12 @@ class Embedder(LongTexts, SentenceTransformersNames):
             packed_cache,
             verify_hashes,
         )
-        model = load_model(find_bundle(bundle), asked)
+        found = find_bundle(bundle)
+        dense = load_dense(found, pooling)
+        model = load_model(found, asked)
         self._encoding = make_encoding(
             model,
+            dense,
             change(
                 own_settings(model.bundle.manifest),
                 model.bundle.manifest,
@@ -136,7 +140,7 @@ class Embedder(LongTexts, SentenceTransformersNames):
             prompts=prompts,
             default_prompt_name=default_prompt_name,
         )
-        return made(type(self), make_encoding(model, settings), vars(self))
+        return made(type(self), make_encoding(model, self._encoding.dense, settings), vars(self))
 
     @property
     def identity(self) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits
-from embedrt.bundle import PARITY_VECTORS
+from embedrt.bundle import PARITY_VECTORS, pipeline_of
 from embedrt.errors import OptionError
 from embedrt.inputs import Texts, checked_texts, distinct_windows
 from embedrt.loading import LoadedModel
 from embedrt.options import EncodeOptions, Kind, identity_of, identity_parts, parse_options
+from embedrt.pooling import Dense
 from embedrt.progress import progress_bar
 from embedrt.results import EncodedBlock, Truncation, truncations
 from embedrt.settings import Settings
@@ -42,6 +43,7 @@ class Encoding:
     """A loaded model with settings. Several threads may use one at once."""
 
     model: LoadedModel
+    dense: Dense
     settings: Settings
     runner: WindowRunner
     shape: Shaper
@@ -50,7 +52,7 @@ class Encoding:
     @property
     def dimension(self) -> int:
         """Of the vectors of calls without options."""
-        return self.settings.truncate_dim or self.model.head.dimension
+        return self.settings.truncate_dim or self.dense.head.dimension
 
     def options(self, given: Mapping[str, Any], kind: Kind) -> EncodeOptions:
         """What a call means, checked."""
@@ -60,7 +62,7 @@ class Encoding:
             given,
             kind,
             self.settings.prompts,
-            self.model.head.dimension,
+            self.dense.head.dimension,
             truncate_dim=self.settings.truncate_dim,
             device=self.model.device,
         )
@@ -119,27 +121,27 @@ class Encoding:
     @cached_property
     def _identity_parts(self) -> Mapping[str, Any]:
         model = self.model
-        return identity_parts(model.bundle.manifest, model.variant, model.pooling, self.settings.max_tokens)
+        return identity_parts(model.bundle.manifest, model.variant, self.dense.pooling, self.settings.max_tokens)
 
 
-def make_encoding(model: LoadedModel, settings: Settings) -> Encoding:
+def make_encoding(model: LoadedModel, dense: Dense, settings: Settings) -> Encoding:
     """The model with these settings; cheap, and shares the model."""
     runner = WindowRunner(
         tokenizer=model.tokenizer.limited(settings.max_tokens),
         executor=model.executor,
-        head=model.head,
-        pooling=model.pooling,
-        include_prompt=model.bundle.manifest.pipeline.include_prompt,
+        head=dense.head,
+        pooling=dense.pooling,
+        include_prompt=dense.include_prompt,
         variant=model.variant,
         limits=BatchLimits(pads=model.executor.pads),
     )
-    reference = cache(partial(_read_reference, model))
-    return Encoding(model, settings, runner, Shaper(model.head.dimension, model.head.normalizes, reference))
+    reference = cache(partial(_read_reference, model, dense))
+    return Encoding(model, dense, settings, runner, Shaper(dense.head.dimension, dense.head.normalizes, reference))
 
 
-def _read_reference(model: LoadedModel) -> NDArray[np.float32]:
+def _read_reference(model: LoadedModel, dense: Dense) -> NDArray[np.float32]:
     """The bundle's reference vectors (R, D)."""
     vectors: NDArray[np.float32] = np.load(model.bundle.path(PARITY_VECTORS), allow_pickle=False)
-    if vectors.shape[1] != model.head.dimension or model.pooling != model.bundle.manifest.pipeline.pooling:
+    if vectors.shape[1] != dense.head.dimension or dense.pooling != pipeline_of(model.bundle.manifest).pooling:
         raise OptionError("integer precisions need ranges, and the bundle has them for its own pooling only")
     return vectors

@@ -1,4 +1,4 @@
-"""What an embedder says of itself. Read only."""
+"""What an embedder, or another class that runs a bundle, says of itself. Read only."""
 
 from __future__ import annotations
 
@@ -8,48 +8,46 @@ from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
 from embedrt.encoding import Encoding
 from embedrt.executors import Executor
+from embedrt.loading import LoadedModel
 from embedrt.tokenization import TextTokenizer
 
 
-class Facts:
-    """What was loaded, and how it is set."""
+class ModelFacts:
+    """What was loaded."""
 
-    _encoding: Encoding
+    @property
+    def _model(self) -> LoadedModel:
+        raise NotImplementedError
 
     @property
     def bundle(self) -> Bundle:
         """What was opened."""
-        return self._encoding.model.bundle
+        return self._model.bundle
 
     @property
     def variant(self) -> str:
         """The variant that runs; never "auto"."""
-        return self._encoding.model.variant
+        return self._model.variant
 
     @property
     def device(self) -> str:
         """Where it runs: "cpu" or "cuda"."""
-        return self._encoding.model.device
+        return self._model.device
 
     @property
     def num_threads(self) -> int:
         """Threads of the executor."""
-        return self._encoding.model.num_threads
-
-    @property
-    def pooling(self) -> tuple[str, ...]:
-        """Names of the poolings that are joined, in their order."""
-        return self._encoding.model.pooling
+        return self._model.num_threads
 
     @property
     def executor(self) -> str:
         """What runs it: "native" or "onnxruntime"; `executor_reason` says why."""
-        return self._encoding.model.chosen.name
+        return self._model.chosen.name
 
     @property
     def executor_reason(self) -> str:
         """Why it is this executor."""
-        return self._encoding.model.chosen.reason
+        return self._model.chosen.reason
 
     @property
     def executor_description(self) -> str:
@@ -59,7 +57,26 @@ class Facts:
     @property
     def packed_files(self) -> tuple[Path, ...]:
         """Files of packed weights that the executor has mapped; see `packed_cache`."""
-        return self._encoding.model.chosen.packed_files
+        return self._model.chosen.packed_files
+
+    @property
+    def _executor(self) -> Executor:
+        return self._model.executor
+
+
+class Facts(ModelFacts):
+    """What was loaded to embed, and how it is set."""
+
+    _encoding: Encoding
+
+    @property
+    def _model(self) -> LoadedModel:
+        return self._encoding.model
+
+    @property
+    def pooling(self) -> tuple[str, ...]:
+        """Names of the poolings that are joined, in their order."""
+        return self._encoding.dense.pooling
 
     @property
     def max_tokens(self) -> int:
@@ -80,7 +97,3 @@ class Facts:
     def batch_limits(self) -> BatchLimits:
         """What one run of the executor may hold."""
         return self._encoding.runner.limits
-
-    @property
-    def _executor(self) -> Executor:
-        return self._encoding.model.executor

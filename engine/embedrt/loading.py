@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -22,7 +22,6 @@ from embedrt.executors.devices import choose_device
 from embedrt.machine import available_threads
 from embedrt.opening import open_bundle
 from embedrt.options import whole_number
-from embedrt.pooling import Head, load_head, parse_pooling
 from embedrt.threads import begin
 from embedrt.tokenization import TextTokenizer
 
@@ -56,15 +55,13 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One variant of a bundle, ready to run. Several embedders may share one."""
+    """One variant of a bundle, ready to run, for any kind of output. Several embedders may share one."""
 
     bundle: Bundle
     asked: LoadOptions
     variant: str
     device: str  # "cpu" or "cuda"
     num_threads: int
-    pooling: tuple[str, ...]
-    head: Head
     tokenizer: TextTokenizer
     chosen: Chosen
     closed: Event = field(default_factory=Event)
@@ -101,9 +98,6 @@ def load_model(bundle: Bundle, asked: LoadOptions) -> LoadedModel:
     device = "cpu" if native_only else choose_device(asked.device)
     variant = choose_variant(bundle, asked.variant, device)
     num_threads = whole_number("num_threads", asked.num_threads) or available_threads()
-    pipeline = bundle.manifest.pipeline
-    pooling = pipeline.pooling if asked.pooling is None else parse_pooling(asked.pooling)
-    head = load_head(bundle, replace(pipeline, pooling=pooling))
     cache = asked.packed_cache
     load = partial(
         load_executor,
@@ -117,7 +111,7 @@ def load_model(bundle: Bundle, asked: LoadOptions) -> LoadedModel:
         check_packed=asked.verify_hashes,
     )
     tokenizer, chosen = load_beside(bundle, variant, load, verify_hashes=asked.verify_hashes)
-    return LoadedModel(bundle, asked, variant, device, num_threads, pooling, head, tokenizer, chosen)
+    return LoadedModel(bundle, asked, variant, device, num_threads, tokenizer, chosen)
 
 
 def load_beside(

@@ -91,7 +91,7 @@ class LongTexts:
         encoding, chosen = self._encoding, self._encoding.options(options, kind)
         if chosen.output_value != "sentence_embedding" or chosen.container != "array":
             raise OptionError("encode_windows gives vectors of pieces as arrays; encode has output_value and tensors")
-        if rule.context == "late" and "cls" in encoding.model.pooling:
+        if rule.context == "late" and "cls" in encoding.dense.pooling:
             raise OptionError(
                 "context='late' pools a piece's own tokens, this model the text's first: use context='none'"
             )

@@ -12,8 +12,9 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from embedrt.bundle import BF16, Manifest, Prompts, find_variant
+from embedrt.bundle import BF16, Manifest, Prompts, find_variant, pipeline_of
 from embedrt.errors import OptionError
+from embedrt.heads import Stage
 from embedrt.precision import PRECISIONS
 from embedrt.prompting import choose_prompt, document_prompt, query_prompt
 from embedrt.tensors import torch_if_imported
@@ -134,20 +135,33 @@ def parse_options(
 
 def identity_parts(manifest: Manifest, variant: str, pooling: tuple[str, ...], max_tokens: int) -> dict[str, Any]:
     """What decides every vector of an embedder: model, tokenizer, variant, pooling."""
+    pipeline = pipeline_of(manifest)
+    return {
+        **encoder_parts(manifest, variant, max_tokens),
+        "pooling": [*pooling, pipeline.include_prompt],
+        "stages": stage_parts(manifest, pipeline.stages),
+    }
+
+
+def encoder_parts(manifest: Manifest, variant: str, max_tokens: int) -> dict[str, Any]:
+    """What decides every output of a bundle, whatever head is behind the encoder."""
     files = find_variant(manifest, variant).files
     hashes = {f.path: f.sha256 for f in (*manifest.files, *files)}
-    stages = [{**asdict(stage), "path": hashes.get(stage.path or "")} for stage in manifest.pipeline.stages]
-    parts = {
+    parts: dict[str, Any] = {
         "model": manifest.source.sha256,
         "tokenizer": hashes[manifest.tokenizer],
         "max_tokens": max_tokens,
         "variant": {path: hashes[path] for path in sorted(f.path for f in files)},
-        "pooling": [*pooling, manifest.pipeline.include_prompt],
-        "stages": stages,
     }
     if variant == BF16:
         parts["products"] = BF16
     return parts
+
+
+def stage_parts(manifest: Manifest, stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
+    """Stages with the hashes of their arrays in place of the paths."""
+    hashes = {f.path: f.sha256 for f in manifest.files}
+    return [{**asdict(stage), "path": hashes.get(stage.path or "")} for stage in stages]
 
 
 def identity_of(parts: Mapping[str, Any], options: EncodeOptions) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import POOLING_MODES, Bundle, Pipeline
+from embedrt.bundle import Bundle, pipeline_of
 from embedrt.errors import OptionError
+from embedrt.heads import POOLING_MODES, Pipeline, ScoreHead
 
 Floats = NDArray[np.float32]
 
@@ -56,7 +57,7 @@ def pool(hidden: Floats, offsets: NDArray[np.int32], modes: tuple[str, ...], ski
     Args:
         hidden: rows of all texts, end to end.
         offsets: (B + 1,) where each text's rows begin.
-        modes: names out of embedrt.bundle.POOLING_MODES; several are concatenated in this order.
+        modes: names out of embedrt.heads.POOLING_MODES; several are concatenated in this order.
         skip: rows at the beginning of each text that belong to a prompt and are left out (never all of them).
     """
     width = hidden.shape[1]
@@ -110,8 +111,29 @@ class Head:
         return vectors
 
 
-def load_head(bundle: Bundle, pipeline: Pipeline) -> Head:
-    """Read the arrays of the pipeline's stages.
+@dataclass(frozen=True)
+class Dense:
+    """What makes a text's vector out of its hidden states."""
+
+    pooling: tuple[str, ...]
+    head: Head
+    include_prompt: bool  # whether a prompt's tokens are pooled too
+
+
+def load_dense(bundle: Bundle, pooling: str | None) -> Dense:
+    """The bundle's pipeline, with another pooling where one is given.
+
+    Raises:
+        OptionError: the bundle gives no vectors, or the pooling does not fit.
+    """
+    pipeline = pipeline_of(bundle.manifest)
+    if pooling is not None:
+        pipeline = replace(pipeline, pooling=parse_pooling(pooling))
+    return Dense(pipeline.pooling, load_head(bundle, pipeline), pipeline.include_prompt)
+
+
+def load_head(bundle: Bundle, pipeline: Pipeline | ScoreHead) -> Head:
+    """Read the arrays of the stages behind a pooling.
 
     Raises:
         OptionError: the pooling chosen gives another width than the first dense layer takes.

@@ -14,6 +14,7 @@ from embedrt.encoding import Encoding, make_encoding
 from embedrt.errors import BundleIntegrityError, ExecutorError
 from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
 from embedrt.options import identity_parts
+from embedrt.pooling import load_dense
 from embedrt.settings import Settings
 
 E = TypeVar("E")
@@ -44,7 +45,7 @@ def recipe_of(encoding: Encoding) -> Recipe:
     cache = model.asked.packed_cache
     folder = cache if isinstance(cache, bool) else Path(cache).absolute()
     asked = replace(model.asked, variant=model.variant, packed_cache=folder)
-    return Recipe(model.bundle.root.absolute(), fingerprint(model), asked, encoding.settings)
+    return Recipe(model.bundle.root.absolute(), fingerprint(model, encoding.dense.pooling), asked, encoding.settings)
 
 
 def reopen(kind: type[E], recipe: Recipe, own: Mapping[str, Any]) -> E:
@@ -53,14 +54,16 @@ def reopen(kind: type[E], recipe: Recipe, own: Mapping[str, Any]) -> E:
     Raises:
         BundleIntegrityError: there is another bundle in that place now.
     """
-    model = load_model(find_bundle(recipe.root), recipe.asked)
-    if fingerprint(model) != recipe.fingerprint:
+    bundle = find_bundle(recipe.root)
+    dense = load_dense(bundle, recipe.asked.pooling)
+    model = load_model(bundle, recipe.asked)
+    if fingerprint(model, dense.pooling) != recipe.fingerprint:
         model.close()
         raise BundleIntegrityError(
             f"{recipe.root} is not the bundle that the pickled embedder was made of: it was exported or changed since; "
             "make the embedder again"
         )
-    return made(kind, make_encoding(model, recipe.settings), own)
+    return made(kind, make_encoding(model, dense, recipe.settings), own)
 
 
 def made(kind: type[E], encoding: Encoding, own: Mapping[str, Any]) -> E:
@@ -70,10 +73,10 @@ def made(kind: type[E], encoding: Encoding, own: Mapping[str, Any]) -> E:
     return embedder
 
 
-def fingerprint(model: LoadedModel) -> str:
+def fingerprint(model: LoadedModel, pooling: tuple[str, ...]) -> str:
     """Hash over all of the bundle that a call may depend on: what decides vectors, prompts, similarity, ranges."""
     manifest = model.bundle.manifest
     ranges = [file.sha256 for file in manifest.files if file.path == PARITY_VECTORS]
-    parts = identity_parts(manifest, model.variant, model.pooling, manifest.max_tokens)
+    parts = identity_parts(manifest, model.variant, pooling, manifest.max_tokens)
     whole = [parts, asdict(manifest.prompts), manifest.similarity, ranges]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

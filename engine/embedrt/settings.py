@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from embedrt._manifest_checks import known_positions
-from embedrt.bundle import Manifest, Prompts
+from embedrt.bundle import Manifest, Prompts, pipeline_of
 from embedrt.errors import OptionError
 from embedrt.options import whole_number
 
@@ -56,9 +56,8 @@ def change(
     limit = whole_number("max_tokens", max_tokens)
     if limit is not None and not 3 <= limit <= most_tokens(manifest):  # two special tokens and one of the text
         raise OptionError(f"max_tokens must be between 3 and {most_tokens(manifest)} for this model, not {limit}")
-    width = manifest.pipeline.dimension
     dimension = whole_number("truncate_dim", truncate_dim)
-    if dimension is not None and dimension > width:
+    if dimension is not None and dimension > (width := pipeline_of(manifest).dimension):
         raise OptionError(f"truncate_dim={dimension} is more than the vector's {width} dimensions")
     return Settings(
         settings.max_tokens if limit is None else limit,

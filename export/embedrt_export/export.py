@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from embedrt.bundle import (
+    FORMAT_VERSION,
     MANIFEST_NAME,
     VARIANT_NAMES,
     Bundle,
@@ -23,6 +24,7 @@ from embedrt.bundle import (
     describe_file,
     dump_manifest,
     format_for,
+    pipeline_of,
 )
 from embedrt.errors import OptionError, ParityError
 from embedrt.machine import available_threads
@@ -157,7 +159,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
         root=root,
         graph=graph,
         calibration=_calibration_ids(root, manifest, prompt, request),
-        token=POOLED_TOKENS.get(manifest.pipeline.pooling),
+        token=POOLED_TOKENS.get(pipeline_of(manifest).pooling),
         int8=RECIPES[request.int8_recipe],
     )
     made = {}
@@ -167,14 +169,8 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     spec = graph.spec
     del job, graph
     gc.collect()
-    manifest = replace(
-        manifest,
-        format_version=format_for(spec),
-        encoder=spec,
-        variants=made,
-        notes=notes,
-        files=_shared_files(root),
-    )
+    manifest = replace(manifest, encoder=spec, variants=made, notes=notes, files=_shared_files(root))
+    manifest = replace(manifest, format_version=format_for(manifest))
     _write_manifest(root, manifest)
     return _prove(root, manifest, request.num_threads, progress)
 
@@ -193,7 +189,7 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
     unreachable = check_vocabulary(source.name, model.tokenizer, encoder.get_input_embeddings().weight.shape[0])
     own = {name: text for name, text in (model.prompts or {}).items() if text is not None}
     return Manifest(
-        format_version=format_for(None),
+        format_version=FORMAT_VERSION,  # until the encoder is known
         name=request.name or source.name.rpartition("/")[2],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         source=Source(source.name, source.revision, sha256_of_weights(source)),

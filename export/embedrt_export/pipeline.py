@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from embedrt.bundle import Architecture, Pipeline, Stage
+from embedrt.bundle import Architecture
 from embedrt.errors import UnsupportedModelError
+from embedrt.heads import Pipeline, Stage
 
 # torch.nn class of a Dense module's activation -> name in the bundle
 _ACTIVATIONS = {

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import POOLING_MODES
 from embedrt.errors import ExportError, OptionError, SourceError, UnsupportedModelError
+from embedrt.heads import POOLING_MODES
 from embedrt_export.checkpoint import check_complete, tensor_names
 from embedrt_export.kinds import own_code_error
 from embedrt_export.prompts import Family, find_family

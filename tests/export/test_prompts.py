@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedrt.bundle import POOLING_MODES
+from embedrt.heads import POOLING_MODES
 from embedrt.prompting import document_prompt, query_prompt
 from embedrt_export.prompts import FAMILIES, choose_prompts, find_family
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from embedrt.cli.tables import compact_table, facts_table, size_text
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from embedrt.bundle import Manifest
     from embedrt.commands.info import BundleInfo
+    from embedrt.heads import Stage
 
 
 _FEW_ITEMS = 12  # of a recipe's list or table; more are counted
@@ -65,15 +68,12 @@ def command(bundle: Path, fast: bool, as_json: bool, **given: Any) -> None:
 
 
 def _bundle_table(info: BundleInfo) -> Table:
+    from embedrt.bundle import outputs_of
     from embedrt.commands.info import encoder_lines
+    from embedrt.heads import OUTPUTS
 
     manifest = info.bundle.manifest
     architecture = manifest.architecture
-    pipeline = manifest.pipeline
-    stages = [
-        stage.kind + (f" {stage.in_features}->{stage.out_features} {stage.activation}" if stage.out_features else "")
-        for stage in pipeline.stages
-    ]
     shape = (
         f"{architecture.model_type}, {architecture.num_layers} layers, {architecture.hidden_size} wide, "
         f"vocabulary {architecture.vocab_size:,}"
@@ -87,8 +87,8 @@ def _bundle_table(info: BundleInfo) -> Table:
         ("weights", f"sha256 {manifest.source.sha256[:16]}..."),
         ("encoder", shape),
         *(("", line) for line in (() if manifest.encoder is None else encoder_lines(manifest.encoder))),
-        ("pipeline", " -> ".join(["+".join(pipeline.pooling), *stages])),
-        ("vectors", f"{pipeline.dimension} dimensions, similarity {manifest.similarity}"),
+        ("gives", ", ".join(f"{OUTPUTS[name][0]} ({OUTPUTS[name][1]})" for name in outputs_of(manifest))),
+        *_vector_rows(manifest),
         ("max tokens", manifest.max_tokens),
         ("prompts", _prompts_text(info)),
         *_identity_rows(info.running.identity),
@@ -96,6 +96,23 @@ def _bundle_table(info: BundleInfo) -> Table:
         *(("note", note) for note in manifest.notes),
     ]
     return facts_table(rows)
+
+
+def _vector_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    pipeline = manifest.pipeline
+    if pipeline is None:
+        return []
+    return [
+        ("pipeline", " -> ".join(["+".join(pipeline.pooling), *_stage_texts(pipeline.stages)])),
+        ("vectors", f"{pipeline.dimension} dimensions, similarity {manifest.similarity}"),
+    ]
+
+
+def _stage_texts(stages: Sequence[Stage]) -> list[str]:
+    return [
+        stage.kind + (f" {stage.in_features}->{stage.out_features} {stage.activation}" if stage.out_features else "")
+        for stage in stages
+    ]
 
 
 def _identity_rows(identity: dict[str, str]) -> list[tuple[str, str]]:

@@ -85,6 +85,7 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
     model = given["against"]
     if model is None:
         return {}
+    from embedrt.bundle import pipeline_of
     from embedrt.exporter import import_exporter
     from embedrt.parity.files import read_parity_files
     from embedrt.prompting import choose_prompt
@@ -105,7 +106,7 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
         vectors = reference_vectors(
             model,
             texts,
-            pooling="+".join(manifest.pipeline.pooling),
+            pooling="+".join(pipeline_of(manifest).pooling),
             max_tokens=manifest.max_tokens,
             prompt=choose_prompt(manifest.prompts, None, None),
             advance=advance,

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from embedrt.bundle import Bundle, Variant
+import embedrt
+from embedrt.bundle import Bundle, Variant, outputs_of
 from embedrt.embedder import Embedder
 from embedrt.encoder import Block, EncoderSpec
+from embedrt.heads import OUTPUTS
 from embedrt.machine import MachineInfo, describe_machine
 
 
 @dataclass(frozen=True)
 class Running:
-    """What `Embedder(bundle)` would be on this machine."""
+    """What `Embedder(bundle)`, or the class of what the bundle gives, would be on this machine."""
 
     variant: str
     executor: str
@@ -58,15 +60,16 @@ def describe(bundle: Bundle, *, check_hashes: bool, **engine: Any) -> BundleInfo
         bundle.check_hashes()
     import onnxruntime
 
-    with Embedder(bundle, verify_hashes=False, **engine) as embedder:
+    kind = OUTPUTS[outputs_of(bundle.manifest)[0]][1]
+    with getattr(embedrt, kind)(bundle, verify_hashes=False, **engine) as model:
         running = Running(
-            variant=embedder.variant,
-            executor=embedder.executor_description,
-            executor_reason=embedder.executor_reason,
-            threads=embedder.num_threads,
+            variant=model.variant,
+            executor=model.executor_description,
+            executor_reason=model.executor_reason,
+            threads=model.num_threads,
             onnxruntime=onnxruntime.__version__,
             providers=tuple(onnxruntime.get_available_providers()),
-            identity=_identities(embedder),
+            identity=_identities(model) if isinstance(model, Embedder) else {"all": model.identity},
         )
     return BundleInfo(bundle, running, describe_machine(), check_hashes)
 

@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.bundle import pipeline_of
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError, NonFiniteError
 from embedrt.options import EncodeOptions
@@ -125,7 +126,7 @@ class ModelEngine:
         self._stopping = False
         self._running_since: float | None = None
         self._seconds_per_token = 0.0005  # replaced by what is measured
-        self._include_prompt = embedder.bundle.manifest.pipeline.include_prompt
+        self._include_prompt = pipeline_of(embedder.bundle.manifest).include_prompt
         self.what_is_wrong: str | None = None  # why nothing is computed anymore
         self._proof = proof
         self._background = background if background is not None else Background()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedrt.bundle import Bundle
+from embedrt.bundle import Bundle, pipeline_of
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, OptionError
 from embedrt.machine import available_threads
@@ -189,7 +189,7 @@ def warm_up(embedder: Embedder, batch_tokens: int) -> None:
         ExecutorError: a vector is not what it was when the bundle was made.
     """
     manifest = embedder.bundle.manifest
-    if embedder.pooling == manifest.pipeline.pooling:
+    if embedder.pooling == pipeline_of(manifest).pooling:
         kept = read_parity_files(embedder.bundle)
         count = min(4, len(kept.texts))
         got = embedder.encode_detailed(list(kept.texts[:count])).embeddings

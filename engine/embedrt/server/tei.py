@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from embedrt.bundle import pipeline_of
 from embedrt.options import EncodeOptions
 from embedrt.server.answers import as_matrix, between, respond, write_rows, write_tokens
 from embedrt.server.call import call_of
@@ -188,7 +189,7 @@ class TeiApi:
 
 
 def _normalizes(engine: ModelEngine) -> bool:
-    stages = engine.embedder.bundle.manifest.pipeline.stages
+    stages = pipeline_of(engine.embedder.bundle.manifest).stages
     return bool(stages) and stages[-1].kind == "normalize"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from embedrt.bundle import Manifest, ParitySummary
+from embedrt.bundle import Manifest, ParitySummary, pipeline_of
 
 _ROWS = (
     ("cosine, mean", "cosine_mean", "{:.7f}"),
@@ -42,8 +42,8 @@ def model_card(manifest: Manifest, repo: str) -> str:
         f"vectors = Embedder({json.dumps(repo)}).encode({json.dumps(_examples(manifest), ensure_ascii=False)})",
         "```",
         "",
-        f"Vectors of {manifest.pipeline.dimension} dimensions, texts of up to {manifest.max_tokens} tokens, "
-        f"pooling {' + '.join(manifest.pipeline.pooling)}, similarity {manifest.similarity}.",
+        f"Vectors of {pipeline_of(manifest).dimension} dimensions, texts of up to {manifest.max_tokens} tokens, "
+        f"pooling {' + '.join(pipeline_of(manifest).pooling)}, similarity {manifest.similarity}.",
     ]
     if manifest.prompts.texts:
         lines += ["", "| prompt | |", "|---|---|"]

@@ -1,0 +1,53 @@
+"""What stands behind the encoder: a head for each kind of output that a bundle gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+STAGE_KINDS = ("dense", "layernorm", "normalize")
+ACTIVATION_NAMES = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu")
+SCORE_ACTIVATIONS = ("identity", "sigmoid", "softmax")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One module after pooling. `dense`: y = activation(x @ weight.T + bias), arrays in the npz at `path`."""
+
+    kind: str  # dense | layernorm | normalize
+    path: str | None = None  # npz with "weight" (out, in) and optionally "bias" (out,)
+    activation: str | None = None  # one of ACTIVATION_NAMES
+    in_features: int | None = None
+    out_features: int | None = None
+    epsilon: float | None = None  # layernorm
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What turns hidden states into one vector: pooling modes (concatenated), then the stages in order."""
+
+    pooling: tuple[str, ...]
+    include_prompt: bool  # whether a prompt's own tokens are pooled
+    stages: tuple[Stage, ...]
+    dimension: int
+
+
+@dataclass(frozen=True)
+class ScoreHead:
+    """What turns hidden states of a pair of texts into scores: pooling and stages as of a vector, then an activation.
+
+    The last stage has a row per label: one for a reranker, several for a classifier.
+    """
+
+    pooling: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    labels: tuple[str, ...]  # names of the scores, in order
+    activation: str  # one of SCORE_ACTIVATIONS, of the scores that are asked for without another
+
+
+OUTPUTS = {
+    "pipeline": ("vectors", "Embedder"),
+    "scores": ("scores of pairs of texts", "Reranker"),
+}
+"""Field of the manifest that is not null where a bundle gives an output -> what that is, and the class that gives it.
+A bundle may have several."""
