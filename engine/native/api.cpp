@@ -11,9 +11,14 @@
 #include "encoder.h"
 #include "guarded.h"
 #include "isa.h"
+#include "words.h"
 
 struct embedrt_encoder {
     embedrt::Encoder encoder;
+};
+
+struct embedrt_words {
+    embedrt::Words words;
 };
 
 namespace {
@@ -87,10 +92,10 @@ const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size) {
     return packed.data;
 }
 
-int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, int32_t num_texts,
-                    int32_t want, float* out, char* error, size_t error_size) {
+int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, const int32_t* keys,
+                    int32_t num_texts, int32_t want, float* out, char* error, size_t error_size) {
     return guarded(error, error_size,
-                   [&] { encoder->encoder.run({ids, offsets, num_texts, static_cast<Want>(want)}, out); });
+                   [&] { encoder->encoder.run({ids, offsets, keys, num_texts, static_cast<Want>(want)}, out); });
 }
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder) { return encoder->encoder.kernels().name; }
@@ -105,6 +110,21 @@ int32_t embedrt_profile(embedrt_encoder* encoder, const char** names, double* se
 }
 
 void embedrt_destroy(embedrt_encoder* encoder) { delete encoder; }
+
+int32_t embedrt_words_create(const embedrt_words_config* config, const embedrt_tensor* tensors, int64_t num_tensors,
+                             embedrt_words** out, char* error, size_t error_size) {
+    *out = nullptr;
+    return guarded(error, error_size,
+                   [&] { *out = new embedrt_words{{*config, tensors, static_cast<size_t>(num_tensors)}}; });
+}
+
+int32_t embedrt_words_run(embedrt_words* words, const float* hidden, const int32_t* offsets, int32_t num_texts,
+                          int32_t pooling, float* out, char* error, size_t error_size) {
+    return guarded(error, error_size,
+                   [&] { words->words.run(hidden, offsets, num_texts, static_cast<WordPooling>(pooling), out); });
+}
+
+void embedrt_words_destroy(embedrt_words* words) { delete words; }
 
 int32_t embedrt_kernel_quantize(const char* isa, const float* x, int32_t rows, int32_t width, int32_t zero, int16_t* q,
                                 float* scale, char* error, size_t error_size) {

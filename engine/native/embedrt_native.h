@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 7
+#define EMBEDRT_ABI 8
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
@@ -21,6 +21,7 @@ enum { EMBEDRT_NO_NORM = 0, EMBEDRT_LAYER_NORM = 1, EMBEDRT_RMS_NORM = 2 };
 enum { EMBEDRT_POST = 0, EMBEDRT_PRE = 1, EMBEDRT_SANDWICH = 2 };
 enum { EMBEDRT_NO_BIAS = 0, EMBEDRT_TABLE = 1, EMBEDRT_SLOPES = 2 };
 enum { EMBEDRT_ALL = 0, EMBEDRT_FIRST = 1, EMBEDRT_LAST = 2 };
+enum { EMBEDRT_LARGEST = 0, EMBEDRT_SUM = 1, EMBEDRT_SUM_OF_TWICE = 2 };
 
 /* A weight by name, C-ordered; `data` is kept for as long as the encoder lives. */
 typedef struct {
@@ -104,10 +105,11 @@ const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size);
 const char* embedrt_isa_chosen(const char* isa);
 
 /* Hidden states of `num_texts` texts, text i being ids[offsets[i]] to ids[offsets[i + 1]]: (T, H), or (num_texts, H) where
- * only each text's first or last row is wanted. Several threads may call at once: side by side, at least one and otherwise as many as `available_threads` has
+ * only each text's first or last row is wanted. `keys`, if it is not NULL: of text i only the first keys[i] tokens are seen by
+ * its others, at least one. Several threads may call at once: side by side, at least one and otherwise as many as `available_threads` has
  * room for; the others wait. */
-int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, int32_t num_texts,
-                    int32_t want, float* out, char* error, size_t error_size);
+int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, const int32_t* keys,
+                    int32_t num_texts, int32_t want, float* out, char* error, size_t error_size);
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder);
 
@@ -117,6 +119,30 @@ int32_t embedrt_profile(embedrt_encoder* encoder, const char** names, double* se
 
 /* Not while a call runs in this process. */
 void embedrt_destroy(embedrt_encoder* encoder);
+
+/* The head of a masked language model (words.h): tensors words.transform.weight (H, E) float32 and .bias, words.norm.gamma
+ * and .beta, words.decoder.weight (E, V) int8 with .scale, or float32, and .bias. */
+typedef struct {
+    int32_t hidden_size, size, vocabulary; /* H, E, V */
+    int32_t activation;
+    embedrt_norm norm;
+    int32_t num_threads, available_threads; /* as an encoder's */
+    const char* isa;
+} embedrt_words_config;
+
+typedef struct embedrt_words embedrt_words;
+
+/* Packs the tensors, which are not kept. */
+int32_t embedrt_words_create(const embedrt_words_config* config, const embedrt_tensor* tensors, int64_t num_tensors,
+                             embedrt_words** out, char* error, size_t error_size);
+
+/* Of hidden states (T, H) of texts at `offsets`, (num_texts, V): each word's largest logit over a text's tokens, or a sum
+ * (words.h). Several threads may call at once. */
+int32_t embedrt_words_run(embedrt_words* words, const float* hidden, const int32_t* offsets, int32_t num_texts,
+                          int32_t pooling, float* out, char* error, size_t error_size);
+
+/* Not while a call runs in this process. */
+void embedrt_words_destroy(embedrt_words* words);
 
 /* Parts by themselves, for tests. */
 

@@ -1,21 +1,15 @@
 #include "encoder.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <string>
 
 #include "isa.h"
 #include "pass.h"
-#include "refusal.h"
 
 namespace embedrt {
 namespace {
-
-constexpr int MAX_THREADS = 1024;
 
 // Position of every token: counted from the text's start, or as RoBERTa counts, without pad tokens.
 void number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
@@ -41,47 +35,37 @@ void number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
     }
 }
 
-void check(const Batch& batch) {
+void check(const Model& model, const Batch& batch) {
     if (batch.want < Want::all || batch.want > Want::last) throw std::invalid_argument("there are no such rows");
     if (batch.num_texts < 1 || batch.offsets[0] != 0) throw std::invalid_argument("a batch begins with a text at 0");
     for (int i = 0; i < batch.num_texts; i++)
         if (batch.offsets[i + 1] <= batch.offsets[i])
             throw std::invalid_argument("text " + std::to_string(i) + " has no tokens");
+    if (batch.keys == nullptr) return;
+    int nearest = INT32_MAX;  // that any block sees no further than
+    for (const Block& block : model.blocks) nearest = std::min(nearest, block.looks.before);
+    for (int i = 0; i < batch.num_texts; i++) {
+        const int length = batch.offsets[i + 1] - batch.offsets[i];
+        if (batch.keys[i] < 1 || batch.keys[i] > length)
+            throw std::invalid_argument("text " + std::to_string(i) + " has no such tokens to be seen");
+        if (batch.keys[i] < length && length - 1 > nearest)
+            throw std::invalid_argument("text " + std::to_string(i) + " has tokens that are not seen and " +
+                                        std::to_string(length) + " in all, more than the window of " + std::to_string(nearest));
+    }
 }
 
 }  // namespace
 
 Encoder::Encoder(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors, PackedBefore before)
-    : kernels_(choose_kernels(config.isa)), num_threads_(config.num_threads),
-      available_threads_(std::min(config.available_threads, MAX_THREADS)) {
-    if (num_threads_ < 1 || num_threads_ > MAX_THREADS)
-        throw Refusal("threads must be 1 to " + std::to_string(MAX_THREADS) + ", not " + std::to_string(num_threads_));
-    auto lanes = std::make_unique<Lanes>(num_threads_, available_threads_);
-    model_ = load_model(config, tensors, num_tensors, before, kernels_, Lanes::Turn(*lanes)->pool);
+    : kernels_(choose_kernels(config.isa)), lanes_(config.num_threads, config.available_threads) {
+    model_ = load_model(config, tensors, num_tensors, before, kernels_, Lanes::Turn(lanes_.get())->pool);
     lists_ = compile(model_, kernels_);
     widths_ = widths_of(model_, kernels_);
-    lanes_.store(lanes.release(), std::memory_order_release);
-}
-
-Encoder::~Encoder() {
-    Lanes* mine = lanes_.load(std::memory_order_acquire);
-    if (mine->owner() == getpid()) delete mine;  // else it would wait for threads that are not there
-}
-
-// In a forked child the threads are gone and the locks may be held for ever: it gets lanes of its own, and those that
-// it inherited are left as they are.
-Lanes& Encoder::lanes() {
-    Lanes* current = lanes_.load(std::memory_order_acquire);
-    while (current->owner() != getpid()) {
-        auto fresh = std::make_unique<Lanes>(num_threads_, available_threads_);
-        if (lanes_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
-    }
-    return *current;
 }
 
 void Encoder::run(const Batch& batch, float* out) {
-    check(batch);
-    const Lanes::Turn lane(lanes());
+    check(model_, batch);
+    const Lanes::Turn lane(lanes_.get());
     number(model_, batch, lane->workspace.positions);
     int longest = 0;
     for (int i = 0; i < batch.num_texts; i++) longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);

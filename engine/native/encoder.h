@@ -1,8 +1,6 @@
 // The forward pass: which thread computes which rows, columns and heads, and in which order.
 #pragma once
 
-#include <atomic>
-
 #include "lanes.h"
 #include "model.h"
 #include "steps.h"
@@ -16,9 +14,11 @@ enum class Want : int { all = EMBEDRT_ALL, first = EMBEDRT_FIRST, last = EMBEDRT
 struct Batch {
     const int32_t* ids = nullptr;
     const int32_t* offsets = nullptr;
+    const int32_t* keys = nullptr;  // (num_texts,): how many of a text's first tokens are seen; null: all
     int num_texts = 0;
     Want want = Want::all;
     int num_tokens() const { return offsets[num_texts]; }
+    int num_keys(int text) const { return keys ? keys[text] : offsets[text + 1] - offsets[text]; }
     // Of the batch, the one that is wanted of a text.
     int wanted_row(int text) const { return want == Want::last ? offsets[text + 1] - 1 : offsets[text]; }
 };
@@ -27,8 +27,6 @@ class Encoder {
    public:
     Encoder(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors, PackedBefore before);
 
-    // In a child that was forked, what the parent's threads use is left as it is.
-    ~Encoder();
     Encoder(const Encoder&) = delete;
     Encoder& operator=(const Encoder&) = delete;
 
@@ -37,17 +35,14 @@ class Encoder {
     void run(const Batch& batch, float* out);
 
     const Kernels& kernels() const { return kernels_; }
-    Profile profile() { return lanes().profile(); }
+    Profile profile() { return lanes_.get().profile(); }
     PackedBefore packed() const { return {model_.packed_data, model_.packed_size}; }
 
    private:
     friend class Pass;
 
-    Lanes& lanes();
-
     const Kernels& kernels_;
-    const int num_threads_, available_threads_;
-    std::atomic<Lanes*> lanes_{nullptr};  // owned
+    LanesOfProcess lanes_;
     Model model_;
     std::vector<Steps> lists_;
     Widths widths_;

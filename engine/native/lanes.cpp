@@ -4,8 +4,16 @@
 
 #include <algorithm>
 #include <exception>
+#include <string>
+
+#include "refusal.h"
 
 namespace embedrt {
+namespace {
+
+constexpr int MAX_THREADS = 1024;
+
+}  // namespace
 
 Lanes::Lanes(int threads, int available)
     : threads_(threads), owner_(getpid()), most_(static_cast<size_t>(std::max(1, available / threads))) {
@@ -56,6 +64,27 @@ void Lanes::give(Lane& lane) {
 Profile Lanes::profile() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return profile_;
+}
+
+LanesOfProcess::LanesOfProcess(int threads, int available)
+    : threads_(threads), available_(std::min(available, MAX_THREADS)) {
+    if (threads < 1 || threads > MAX_THREADS)
+        throw Refusal("threads must be 1 to " + std::to_string(MAX_THREADS) + ", not " + std::to_string(threads));
+    lanes_.store(new Lanes(threads_, available_), std::memory_order_release);
+}
+
+LanesOfProcess::~LanesOfProcess() {
+    Lanes* mine = lanes_.load(std::memory_order_acquire);
+    if (mine->owner() == getpid()) delete mine;  // else it would wait for threads that are not there
+}
+
+Lanes& LanesOfProcess::get() {
+    Lanes* current = lanes_.load(std::memory_order_acquire);
+    while (current->owner() != getpid()) {
+        auto fresh = std::make_unique<Lanes>(threads_, available_);
+        if (lanes_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+    }
+    return *current;
 }
 
 }  // namespace embedrt

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -59,6 +60,22 @@ class Lanes {
     std::vector<std::unique_ptr<Lane>> lanes_;
     std::vector<Lane*> free_;  // the last one given is taken next: its memory is warm, and others need not grow
     Profile profile_;
+};
+
+// The lanes of whichever process asks. In a forked child the threads are gone and the locks may be held for ever: it
+// gets lanes of its own, and those that it inherited are left as they are.
+class LanesOfProcess {
+   public:
+    LanesOfProcess(int threads, int available);
+    ~LanesOfProcess();
+    LanesOfProcess(const LanesOfProcess&) = delete;
+    LanesOfProcess& operator=(const LanesOfProcess&) = delete;
+
+    Lanes& get();
+
+   private:
+    const int threads_, available_;
+    std::atomic<Lanes*> lanes_;  // owned
 };
 
 }  // namespace embedrt

@@ -143,7 +143,7 @@ void Pass::attend_some(const Looks& looks, const Task& task, int most, int group
     const size_t element = k_.qkv_bytes(), column = static_cast<size_t>(group * heads * looks.head_size);
     const size_t key = static_cast<size_t>(looks.queries() + group * looks.head_size);
     Attention a;
-    a.num_keys = length(task.text);
+    a.num_keys = batch_.num_keys(task.text);
     a.head_size = looks.head_size;
     a.num_heads = heads;
     a.query = head_row(first) + column * element;
@@ -151,7 +151,7 @@ void Pass::attend_some(const Looks& looks, const Task& task, int most, int group
     a.value = head_row(first) + (key + static_cast<size_t>(looks.keys())) * element;
     a.stride = static_cast<size_t>(widths_.heads);
     a.first_query = task.first;
-    a.last_query = std::min(a.num_keys, task.first + most);
+    a.last_query = std::min(length(task.text), task.first + most);
     a.before = looks.before;
     a.after = looks.after;
     if (looks.bias >= 0) {

@@ -105,6 +105,37 @@ def test_bits_depend_on_nothing_but_the_text(
 
 
 @pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("eight", [True, False])
+def test_tokens_that_are_not_seen_change_none_but_their_own_rows(
+    native_isas: dict[str, bool], name: str, eight: bool
+) -> None:
+    spec = SPECS[name]
+    tensors = specs.int8_tensors(spec) if eight else specs.float_tensors(spec)
+    lengths, keys = [12, 20, 5], np.array([7, 20, 1], np.int32)
+    if any(block.attention.window is not None and block.attention.window < 19 for block in spec.blocks):
+        with pytest.raises(ExecutorError, match="more than the window"):
+            specs.load(spec, tensors, isa="portable").run(
+                replace(made.random_batch(lengths, specs.VOCABULARY), keys=np.array([7, 19, 1], np.int32))
+            )
+        return
+    batch = replace(made.random_batch(lengths, specs.VOCABULARY), keys=keys)
+    others = batch.token_ids.copy()
+    others[8:12] = others[8:12][::-1]
+    for isa in [isa for isa, available in native_isas.items() if available]:
+        encoder = specs.load(spec, tensors, isa=isa)
+        hidden = encoder.run(batch)
+        for i, (start, count) in enumerate(zip(batch.offsets, keys, strict=False)):
+            seen = TokenBatch(made.text(batch, i).token_ids[:count], np.array([0, count], np.int32))
+            np.testing.assert_array_equal(hidden[start : start + count], encoder.run(seen))
+        changed = encoder.run(replace(batch, token_ids=others))
+        np.testing.assert_array_equal(changed[:8], hidden[:8])
+        assert not np.array_equal(changed[8:12], hidden[8:12])
+        np.testing.assert_array_equal(changed[12:], hidden[12:])
+        with pytest.raises(ExecutorError, match="text 2 has no such tokens"):
+            encoder.run(replace(batch, keys=np.array([7, 20, 6], np.int32)))
+
+
+@pytest.mark.parametrize("name", SPECS)
 def test_tensors_that_are_missing_or_misshapen_are_refused_by_name(native_isas: dict[str, bool], name: str) -> None:
     """But for what is zero or one where a file does not have it."""
     spec, batch = SPECS[name], made.random_batch([9], specs.VOCABULARY)

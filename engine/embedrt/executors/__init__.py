@@ -20,6 +20,7 @@ class TokenBatch:
 
     token_ids: NDArray[np.int32]  # (T,)
     offsets: NDArray[np.int32]  # (B + 1,), offsets[0] == 0, strictly increasing
+    keys: NDArray[np.int32] | None = None  # (B,): how many of its first tokens a text's tokens see; None: all
 
 
 class Executor(Protocol):

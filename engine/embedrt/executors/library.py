@@ -20,9 +20,9 @@ from embedrt.executors.structs import Running, as_config, as_tensors
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_ABI = 7
+_ABI = 8
 _OK, _UNSUPPORTED = 0, 1
-_ERROR_BYTES = 512
+ERROR_BYTES = 512
 _WANTS: dict[Want, int] = {"all": 0, "first": 1, "last": 2}
 
 
@@ -102,7 +102,7 @@ class NativeEncoder:
         tensors = as_tensors(arrays)
         config = as_config(spec, running)
         self.handle = ctypes.c_void_p()
-        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        error = ctypes.create_string_buffer(ERROR_BYTES)
         code = library.embedrt_create(
             ctypes.byref(config),
             tensors,
@@ -111,10 +111,10 @@ class NativeEncoder:
             ctypes.c_int64(0 if data is None else len(data)),
             ctypes.byref(self.handle),
             error,
-            ctypes.c_size_t(_ERROR_BYTES),
+            ctypes.c_size_t(ERROR_BYTES),
         )
         if code != _OK:
-            raise _error(code, error.value.decode(errors="replace"))
+            raise native_error(code, error.value.decode(errors="replace"))
 
     def __del__(self) -> None:
         if self.handle:
@@ -142,18 +142,22 @@ class NativeEncoder:
         offsets = np.ascontiguousarray(batch.offsets, dtype=np.int32)
         if len(offsets) < 1 or offsets[-1] != len(ids):
             raise ExecutorError(f"the batch has {len(ids)} tokens, its offsets end at {offsets[-1:]}")
+        keys = None if batch.keys is None else np.ascontiguousarray(batch.keys, dtype=np.int32)
+        if keys is not None and len(keys) != len(offsets) - 1:
+            raise ExecutorError(f"the batch has {len(offsets) - 1} texts, and says of {len(keys)} what they see")
         rows = len(ids) if want == "all" else len(offsets) - 1
         out = np.empty((rows, self._hidden_size), dtype=np.float32)
-        error = ctypes.create_string_buffer(_ERROR_BYTES)
+        error = ctypes.create_string_buffer(ERROR_BYTES)
         code = self._library.embedrt_run(
             self.handle,
             ids.ctypes.data_as(ctypes.c_void_p),
             offsets.ctypes.data_as(ctypes.c_void_p),
+            None if keys is None else keys.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_int32(len(offsets) - 1),
             ctypes.c_int32(_WANTS[want]),
             out.ctypes.data_as(ctypes.c_void_p),
             error,
-            ctypes.c_size_t(_ERROR_BYTES),
+            ctypes.c_size_t(ERROR_BYTES),
         )
         if code != _OK:
             raise ExecutorError(f"the native executor failed: {error.value.decode(errors='replace')}")
@@ -167,7 +171,8 @@ class NativeEncoder:
         return {(names[i] or b"").decode(): seconds[i] for i in range(found)}
 
 
-def _error(code: int, message: str) -> ExecutorError:
+def native_error(code: int, message: str) -> ExecutorError:
+    """What a code of the module's loading means."""
     if code == _UNSUPPORTED:
         return UnsupportedByNativeError(message)
     return ExecutorError(f"the native executor cannot load the bundle: {message}")

@@ -24,27 +24,30 @@ class Padded:
     """A batch as the graph takes it."""
 
     ids: NDArray[np.int64]  # (B, S)
-    mask: NDArray[np.int64]  # (B, S), 1 where there is a token
-    full: bool  # nothing is padded
+    mask: NDArray[np.int64]  # (B, S), 1 where there is a token that is seen
+    present: NDArray[np.bool_] | None  # (B, S), where there is a token; None: everywhere
 
 
 def pad(batch: TokenBatch, pad_id: int) -> Padded:
     """Lay the texts of a ragged batch out as rows of equal length, padded on the right."""
     lengths = np.diff(batch.offsets)
     size = (len(lengths), int(lengths.max()))
+    places = np.arange(size[1])
+    seen = None if batch.keys is None else (places < batch.keys[:, None]).astype(np.int64)
     if size[0] * size[1] == len(batch.token_ids):
-        return Padded(batch.token_ids.reshape(size).astype(np.int64), np.ones(size, np.int64), True)
-    present = np.arange(size[1]) < lengths[:, None]
+        mask = np.ones(size, np.int64) if seen is None else seen
+        return Padded(batch.token_ids.reshape(size).astype(np.int64), mask, None)
+    present = places < lengths[:, None]
     ids = np.full(size, pad_id, dtype=np.int64)
     ids[present] = batch.token_ids
-    return Padded(ids, present.astype(np.int64), False)
+    return Padded(ids, present.astype(np.int64) if seen is None else seen, present)
 
 
 def unpad(hidden: NDArray[np.float32], padded: Padded) -> NDArray[np.float32]:
     """(B, S, H) back to ragged rows (T, H); a view when nothing was padded."""
-    if padded.full:
+    if padded.present is None:
         return hidden.reshape(-1, hidden.shape[-1])
-    return np.asarray(hidden[padded.mask.astype(bool)])
+    return np.asarray(hidden[padded.present])
 
 
 class OnnxRuntimeExecutor:

@@ -15,7 +15,8 @@ from embedrt.executors.mapped import DTYPES
 
 _NORMS = {"layer": 1, "rms": 2}  # 0: none
 _PLACES = {"post": 0, "pre": 1, "sandwich": 2}
-_ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3, "quick_gelu": 4}
+ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3, "quick_gelu": 4}
+"""Names as in `embedrt.encoder` -> the module's."""
 _BIASES = {"none": 0, "table": 1, "slopes": 2}
 
 
@@ -29,7 +30,9 @@ class _Tensor(ctypes.Structure):
     )
 
 
-class _Norm(ctypes.Structure):
+class NormStruct(ctypes.Structure):
+    """A norm, or none."""
+
     _fields_ = (("kind", ctypes.c_int32), ("epsilon", ctypes.c_float))
 
 
@@ -40,7 +43,7 @@ class _Embeddings(ctypes.Structure):
         ("pad_position", ctypes.c_int32),
         ("has_token_types", ctypes.c_int32),
         ("scale", ctypes.c_float),
-        ("norm", _Norm),
+        ("norm", NormStruct),
     )
 
 
@@ -53,7 +56,7 @@ class _Attention(ctypes.Structure):
         ("window", ctypes.c_int32),
         ("rotary_interleaved", ctypes.c_int32),
         ("distance_bias", ctypes.c_int32),
-        ("head_norm", _Norm),
+        ("head_norm", NormStruct),
         ("scale", ctypes.c_double),
         ("rotary", ctypes.c_char_p),
     )
@@ -68,7 +71,7 @@ class _Block(ctypes.Structure):
         ("weights", ctypes.c_int32),
         ("norms", ctypes.c_int32),
         ("attention_is_normed", ctypes.c_int32),
-        ("norm", _Norm),
+        ("norm", NormStruct),
         ("feed_forward", _FeedForward),
         ("attention", _Attention),
     )
@@ -79,7 +82,7 @@ class _Config(ctypes.Structure):
         ("hidden_size", ctypes.c_int32),
         ("max_tokens", ctypes.c_int32),
         ("embeddings", _Embeddings),
-        ("final_norm", _Norm),
+        ("final_norm", NormStruct),
         ("blocks", ctypes.POINTER(_Block)),
         ("num_blocks", ctypes.c_int32),
         ("num_threads", ctypes.c_int32),
@@ -115,9 +118,9 @@ def as_config(spec: EncoderSpec, running: Running) -> _Config:
             pad_position=-1 if embeddings.pad_position is None else embeddings.pad_position,
             has_token_types=embeddings.has_token_types,
             scale=embeddings.scale,
-            norm=_as_norm(embeddings.norm),
+            norm=as_norm(embeddings.norm),
         ),
-        final_norm=_as_norm(spec.final_norm),
+        final_norm=as_norm(spec.final_norm),
         blocks=(_Block * len(spec.blocks))(*map(_as_block, spec.blocks)),
         num_blocks=len(spec.blocks),
         num_threads=running.num_threads,
@@ -129,8 +132,9 @@ def as_config(spec: EncoderSpec, running: Running) -> _Config:
     )
 
 
-def _as_norm(norm: Norm | None) -> _Norm:
-    return _Norm(0, 0.0) if norm is None else _Norm(_NORMS[norm.kind], norm.epsilon)
+def as_norm(norm: Norm | None) -> NormStruct:
+    """A norm as the module takes it."""
+    return NormStruct(0, 0.0) if norm is None else NormStruct(_NORMS[norm.kind], norm.epsilon)
 
 
 def _as_block(block: Block) -> _Block:
@@ -139,8 +143,8 @@ def _as_block(block: Block) -> _Block:
         weights=block.weights,
         norms=_PLACES[block.norms],
         attention_is_normed=block.attention_is_normed,
-        norm=_as_norm(block.norm),
-        feed_forward=_FeedForward(ffn.size, _ACTIVATIONS[ffn.activation], ffn.gated),
+        norm=as_norm(block.norm),
+        feed_forward=_FeedForward(ffn.size, ACTIVATIONS[ffn.activation], ffn.gated),
         attention=_as_attention(block.attention),
     )
 
@@ -154,7 +158,7 @@ def _as_attention(attention: Attention) -> _Attention:
         window=-1 if attention.window is None else attention.window,
         rotary_interleaved=attention.rotary_interleaved,
         distance_bias=_BIASES[attention.distance_bias],
-        head_norm=_as_norm(attention.head_norm),
+        head_norm=as_norm(attention.head_norm),
         scale=attention.scale,
         rotary=None if attention.rotary is None else attention.rotary.encode(),
     )
