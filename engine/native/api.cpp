@@ -94,8 +94,15 @@ const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size) {
 
 int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, const int32_t* keys,
                     int32_t num_texts, int32_t want, float* out, char* error, size_t error_size) {
+    const embedrt::Batch batch{.ids = ids, .offsets = offsets, .keys = keys, .num_texts = num_texts,
+                               .want = static_cast<Want>(want)};
+    return guarded(error, error_size, [&] { encoder->encoder.run(batch, out); });
+}
+
+int32_t embedrt_run_pictures(embedrt_encoder* encoder, const float* pixels, int32_t num_pictures, int32_t want, float* out,
+                             char* error, size_t error_size) {
     return guarded(error, error_size,
-                   [&] { encoder->encoder.run({ids, offsets, keys, num_texts, static_cast<Want>(want)}, out); });
+                   [&] { encoder->encoder.run_pictures(pixels, num_pictures, static_cast<Want>(want), out); });
 }
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder) { return encoder->encoder.kernels().name; }

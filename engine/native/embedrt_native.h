@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 8
+#define EMBEDRT_ABI 9
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
@@ -45,6 +45,12 @@ typedef struct {
     embedrt_norm norm;
 } embedrt_embeddings;
 
+/* Of an encoder of pictures: numbers of a patch (0: it reads tokens), and rows of a picture, the one without pixels that may
+ * come first included. */
+typedef struct {
+    int32_t size, rows;
+} embedrt_patches;
+
 typedef struct {
     int32_t num_heads, num_kv_heads, head_size;
     int32_t causal;
@@ -71,6 +77,7 @@ typedef struct {
     int32_t hidden_size;
     int32_t max_tokens; /* -1: no limit but that of the positions' table */
     embedrt_embeddings embeddings;
+    embedrt_patches patches;
     embedrt_norm final_norm;
     const embedrt_block* blocks;
     int32_t num_blocks;
@@ -110,6 +117,11 @@ const char* embedrt_isa_chosen(const char* isa);
  * room for; the others wait. */
 int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, const int32_t* keys,
                     int32_t num_texts, int32_t want, float* out, char* error, size_t error_size);
+
+/* As embedrt_run, of an encoder of pictures: `pixels` (num_pictures, rows, size), a row without pixels being zeros; hidden
+ * states (num_pictures * rows, H), or (num_pictures, H). */
+int32_t embedrt_run_pictures(embedrt_encoder* encoder, const float* pixels, int32_t num_pictures, int32_t want, float* out,
+                             char* error, size_t error_size);
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder);
 

@@ -14,6 +14,10 @@ namespace {
 // Position of every token: counted from the text's start, or as RoBERTa counts, without pad tokens.
 void number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
     out.resize(static_cast<size_t>(batch.num_tokens()));
+    if (batch.pixels != nullptr) {
+        for (size_t t = 0; t < out.size(); t++) out[t] = static_cast<int32_t>(t) % model.patch_rows;
+        return;
+    }
     const bool table = model.num_positions > 0;
     const int limit = table ? model.num_positions : model.max_tokens < 0 ? INT32_MAX : model.max_tokens + model.first_position();
     for (int text = 0; text < batch.num_texts; text++) {
@@ -64,7 +68,23 @@ Encoder::Encoder(const embedrt_config& config, const embedrt_tensor* tensors, si
 }
 
 void Encoder::run(const Batch& batch, float* out) {
+    if (model_.patch_rows > 0) throw std::invalid_argument("this encoder reads pictures, not tokens");
     check(model_, batch);
+    run_checked(batch, out);
+}
+
+void Encoder::run_pictures(const float* pixels, int num_pictures, Want want, float* out) {
+    if (model_.patch_rows == 0) throw std::invalid_argument("this encoder reads tokens, not pictures");
+    if (num_pictures < 1 || num_pictures > INT32_MAX / model_.patch_rows)
+        throw std::invalid_argument("a batch has 1 picture or more, and fewer than 2^31 rows");
+    std::vector<int32_t> offsets(static_cast<size_t>(num_pictures) + 1);
+    for (size_t i = 0; i < offsets.size(); i++) offsets[i] = static_cast<int32_t>(i) * model_.patch_rows;
+    const Batch batch{.pixels = pixels, .offsets = offsets.data(), .num_texts = num_pictures, .want = want};
+    check(model_, batch);
+    run_checked(batch, out);
+}
+
+void Encoder::run_checked(const Batch& batch, float* out) {
     const Lanes::Turn lane(lanes_.get());
     number(model_, batch, lane->workspace.positions);
     int longest = 0;

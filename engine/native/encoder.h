@@ -10,9 +10,10 @@ namespace embedrt {
 // The rows of the result: all, or each text's first or last.
 enum class Want : int { all = EMBEDRT_ALL, first = EMBEDRT_FIRST, last = EMBEDRT_LAST };
 
-// A batch of texts, checked: token ids end to end, text i being [offsets[i], offsets[i + 1]).
+// A batch of texts, checked: token ids end to end, text i being [offsets[i], offsets[i + 1]). Or of pictures: rows of pixels.
 struct Batch {
     const int32_t* ids = nullptr;
+    const float* pixels = nullptr;
     const int32_t* offsets = nullptr;
     const int32_t* keys = nullptr;  // (num_texts,): how many of a text's first tokens are seen; null: all
     int num_texts = 0;
@@ -33,6 +34,8 @@ class Encoder {
     // (T, H), or (num_texts, H). Calls run side by side where threads are free (lanes.h). Throws
     // std::invalid_argument for ids that do not exist and texts that are too long.
     void run(const Batch& batch, float* out);
+    // The same of pixels (num_pictures, rows, size).
+    void run_pictures(const float* pixels, int num_pictures, Want want, float* out);
 
     const Kernels& kernels() const { return kernels_; }
     Profile profile() { return lanes_.get().profile(); }
@@ -40,6 +43,8 @@ class Encoder {
 
    private:
     friend class Pass;
+
+    void run_checked(const Batch& batch, float* out);
 
     const Kernels& kernels_;
     LanesOfProcess lanes_;

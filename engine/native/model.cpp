@@ -81,7 +81,10 @@ class Loader {
         if (model_.num_positions < 0 || model_.pad_position < -1 ||
             (model_.num_positions > 0 && model_.num_positions <= model_.first_position()))
             throw Refusal("the positions do not fit their table");
-        read_token_table(size);
+        if (config_.patches.size > 0)
+            read_patches(config_.patches, numbers);
+        else
+            read_token_table(size);
         if (model_.num_positions > 0)
             model_.position = tensors_.floats("embeddings.position", model_.num_positions, size);
         if (numbers.has_token_types != 0) {
@@ -95,6 +98,16 @@ class Loader {
         weights_.product(model_.projection, "embeddings.projection", size, model_.hidden, CENTRE);
         const float* restore = tensors_.floats("embeddings.projection.restore", 1, model_.hidden, true);
         packer_.vector(model_.projection_restore, restore, model_.hidden, 1.0f);
+    }
+
+    // Positions are a row for each of a picture's, and whatever all pictures have in common is in them.
+    void read_patches(const embedrt_patches& patches, const embedrt_embeddings& numbers) {
+        const bool plain = numbers.pad_position < 0 && numbers.has_token_types == 0 && numbers.size == model_.hidden;
+        if (!plain || patches.rows < 1 || numbers.num_positions != patches.rows)
+            throw Refusal("the embeddings of pictures are positions alone, one for each row");
+        model_.patch_rows = patches.rows;
+        const int size = multiple_of_16("a patch's numbers", patches.size);
+        weights_.product(model_.patch, "embeddings.patch", size, model_.hidden, CENTRE);
     }
 
     void read_token_table(int size) {

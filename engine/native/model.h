@@ -112,6 +112,8 @@ struct Model {
     const int32_t* rest_row = nullptr;
     const float* position = nullptr;  // (num_positions, E), or null
     const float* type = nullptr;      // row 0, or null
+    Matrix patch;                     // of an encoder of pictures, which has no table of tokens
+    int patch_rows = 0;               // rows of a picture; 0: it reads tokens
     Matrix projection;                // k = 0 where there is none
     Norm embeddings_norm, final_norm;
     Norm output_norm;                          // the last block's second, where its weights are others' too

@@ -113,6 +113,7 @@ void Pass::run_steps(const Steps& steps, const Run& run, Share share, Stopwatch&
 void Pass::run_step(const Step& step, const Run& run, Share share) {
     switch (step.op) {
         case Op::embed: return embed(run, floats(run, step.to), share);
+        case Op::place: return place(run, floats(run, step.to), share);
         case Op::norm: return norm(*step.norm, floats(run, step.from), floats(run, step.to), run.count, share);
         case Op::add: return add(floats(run, step.from), step.restore, floats(run, step.to), run.count, share);
         case Op::quantize:
@@ -145,6 +146,15 @@ void Pass::embed(const Run& run, Floats out, Share share) {
         if (model_.position) e.position = model_.position + position * size;
         e.type = model_.type;
         k_.embed(e, model_.embedding_size, out.data + static_cast<size_t>(r) * out.stride);
+    }
+}
+
+void Pass::place(const Run& run, Floats out, Share share) {
+    const auto hidden = static_cast<size_t>(model_.hidden);
+    for (int r = part_of(run.count, share.part, share.parts); r < part_of(run.count, share.part + 1, share.parts); r++) {
+        const auto position = static_cast<size_t>(w_.positions[static_cast<size_t>(run.from + r)]);
+        std::memcpy(out.data + static_cast<size_t>(r) * out.stride, model_.position + position * hidden,
+                    hidden * sizeof(float));
     }
 }
 
@@ -220,6 +230,7 @@ Pass::Floats Pass::floats(const Run& run, Rows rows) const {
         case Rows::wide: return run.wide;
         case Rows::few: return run.few;
         case Rows::context: return run.context;
+        case Rows::pixels: return run.pixels;
         case Rows::heads: break;
     }
     return {reinterpret_cast<float*>(run.heads), static_cast<size_t>(widths_.heads)};
@@ -242,6 +253,7 @@ Pass::Run Pass::run_of(int first_row, int count, int slot, bool ones) const {
             .wide = own(w_.wide, widths_.wide),
             .few = own(w_.few, widths_.few),
             .context = {(ones ? one_context_ : w_.context.data()) + first * width(widths_.context), width(widths_.context)},
+            .pixels = {const_cast<float*>(batch_.pixels) + first * width(model_.patch.k()), width(model_.patch.k())},  // read
             .heads = head_row(first),
             .rows = {quantized, scale},
             .inner = {quantized + size * narrow, scale + size},

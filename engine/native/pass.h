@@ -33,7 +33,7 @@ class Pass {
     // A run of rows and the buffers that its steps share; `values` and `remainders` are for the second row of V of the texts'
     // first tokens.
     struct Run {
-        Floats states, normed, wide, few, context;
+        Floats states, normed, wide, few, context, pixels;
         char* heads;
         Bytes rows, inner;
         Floats values;
@@ -62,6 +62,7 @@ class Pass {
     void run_step(const Step& step, const Run& run, Share share);
 
     void embed(const Run& run, Floats out, Share share);
+    void place(const Run& run, Floats out, Share share);
     void norm(const Norm& norm, Floats from, Floats to, int count, Share share);
     void add(Floats from, const float* restore, Floats to, int count, Share share);
     void quantize(const Matrix& reader, Floats x, int zero, Bytes out, int count, Share share);

@@ -24,6 +24,7 @@ class Compiler {
 
    private:
     void embed() {
+        if (model_.patch_rows > 0) return embed_patches();
         const bool projected = model_.projection.k() > 0;
         const Rows rows = projected ? Rows::normed : Rows::states;
         put({.op = Op::embed, .part = Part::embed, .to = rows});
@@ -35,6 +36,14 @@ class Compiler {
         if (!projected) return;
         restore_ = model_.projection_restore;
         product(model_.projection, Part::embed, rows, {.to = Rows::states});
+    }
+
+    void embed_patches() {
+        put({.op = Op::place, .part = Part::embed, .to = Rows::states});
+        product(model_.patch, Part::embed, Rows::pixels,
+                {.to = Rows::states, .epilogue = Epilogue::residual, .restore = model_.ones});
+        if (model_.embeddings_norm) norm(model_.embeddings_norm, Rows::states, Rows::states);
+        restore_ = model_.embeddings_norm ? model_.embeddings_norm.restore : model_.ones;
     }
 
     void heads(const Block& block) {
@@ -148,6 +157,7 @@ Widths widths_of(const Model& model, const Kernels& kernels) {
     Widths most;
     const auto grow = [](int& width, int by) { width = std::max(width, by); };
     grow(most.narrow, model.hidden);
+    if (model.patch_rows > 0) grow(most.narrow, model.patch.k());
     if (model.projection.k() > 0) {
         grow(most.narrow, model.embedding_size);
         grow(most.normed, model.embedding_size);

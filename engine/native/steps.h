@@ -10,6 +10,7 @@ namespace embedrt {
 
 enum class Op {
     embed,          // to = the tokens' embeddings
+    place,          // to = the positions of a picture's rows
     norm,           // to = norm(from)
     add,            // to = to * restore + from
     quantize,       // rows of `from` as `matrix` reads them: in 8 bits, in bfloat16, or as they are
@@ -26,6 +27,7 @@ enum class Rows {
     wide,     // (n, FFN); or Q | K | V on their way
     few,      // (n, c), the outlying neurons
     context,  // (T, heads * head size), what attention gives
+    pixels,   // (T, size), of pictures, as they were given
     heads,    // (T, Q | K | V), what attention reads
 };
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, FeedForward, Norm
+from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, FeedForward, Norm, Patches
 from embedrt.executors.library import NativeEncoder, load_library
 from embedrt.executors.structs import Running
 from tests.encoders import make_tensors
@@ -105,6 +105,23 @@ def _odd() -> EncoderSpec:
     return _spec(block, replace(block, weights=1, norms="post", attention_is_normed=True))
 
 
+def _vit(*, edge: int, count: int, has_first_row: bool) -> EncoderSpec:
+    """Of pictures: CLIP's with a first row and a norm before the blocks, SigLIP's without."""
+    forward = FeedForward(208, "quick_gelu" if has_first_row else "gelu_tanh", gated=False)
+    block = Block(0, "pre", LAYER, attention_is_normed=True, attention=_PLAIN, feed_forward=forward)
+    rows = count + has_first_row
+    embeddings = replace(_NO_POSITIONS, norm=LAYER if has_first_row else None, num_positions=rows)
+    spec = _spec(block, replace(block, weights=1), embeddings=embeddings, final=LAYER, max_tokens=rows)
+    return replace(spec, vocab_size=0, patches=Patches(3 * edge**2, edge, count, has_first_row))
+
+
+PICTURES = {
+    "clip": _vit(edge=8, count=49, has_first_row=True),
+    "siglip": _vit(edge=16, count=16, has_first_row=False),
+    "pixels that are no multiple of 16": _vit(edge=14, count=9, has_first_row=True),
+    "one patch": _vit(edge=4, count=1, has_first_row=False),
+}
+
 SPECS = {
     "mpnet": _mpnet(),
     "albert": _albert(),
@@ -141,11 +158,12 @@ def int8_tensors(spec: EncoderSpec, seed: int = 0) -> Tensors:
         product = stem.rpartition(".")[2]
         if kind in ("weight", "bias") and product in ("ffn_up", "ffn_gate", "ffn_down"):
             _put_ffn(out, stem, kind, value)
-        elif kind == "weight" and stem != "embeddings.projection":
+        elif kind == "weight" and stem not in ("embeddings.projection", "embeddings.patch"):
             _put8(out, stem, value, 0)
         else:
             out[name] = value
-    _put8_table(out, spec, rng)
+    if spec.patches is None:
+        _put8_table(out, spec, rng)
     for block in spec.blocks:
         if block.norms == "post":
             for norm in ("attention_norm", "ffn_norm"):

@@ -33,7 +33,17 @@ class Twin:
 
     def __call__(self, ids: NDArray[np.int32]) -> Floats:
         """Hidden states (n, H) of one text."""
-        x, made_by = self._embed(ids)
+        return self._run_all(*self._embed(ids))
+
+    def picture(self, pixels: NDArray[np.float32]) -> Floats:
+        """Hidden states (n, H) of one picture's patches (count, size)."""
+        patches, spec = self.spec.patches, self.spec.embeddings
+        assert patches is not None
+        rows = np.concatenate([np.zeros((int(patches.has_first_row), patches.size), np.float32), pixels])
+        x = self._linear("embeddings.patch", rows.astype(np.float64)) + self.tensors["embeddings.position"]
+        return self._run_all(self._norm("embeddings.norm", spec.norm, x) if spec.norm else x, None)
+
+    def _run_all(self, x: Floats, made_by: str | None) -> Floats:
         for i, block in enumerate(self.spec.blocks):
             x, made_by = self._run(block, x, made_by, last=i + 1 == len(self.spec.blocks))
         return self._norm("final_norm", self.spec.final_norm, x) if self.spec.final_norm else x

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Executor", "TokenBatch", "Want"]
+__all__ = ["Batch", "Executor", "PatchBatch", "TokenBatch", "Want"]
 
 Want = Literal["all", "first", "last"]
 """The rows of a result: all, or each text's first or last."""
@@ -23,6 +23,16 @@ class TokenBatch:
     keys: NDArray[np.int32] | None = None  # (B,): how many of its first tokens a text's tokens see; None: all
 
 
+@dataclass(frozen=True)
+class PatchBatch:
+    """B pictures in patches, of an encoder that reads these (`embedrt.encoder.Patches`); T is B times its rows."""
+
+    pixels: NDArray[np.float32]  # (B, count, size)
+
+
+Batch: TypeAlias = TokenBatch | PatchBatch
+
+
 class Executor(Protocol):
     """Runs the encoder. Several threads may call `run` at once, and `close` while others run."""
 
@@ -34,8 +44,8 @@ class Executor(Protocol):
     def pads(self) -> bool:
         """Whether a batch costs as if all its texts were as long as the longest."""
 
-    def run(self, batch: TokenBatch, *, want: Want = "all") -> NDArray[np.float32]:
-        """Hidden states (T, H), or only each text's first or last row (B, H).
+    def run(self, batch: Batch, *, want: Want = "all") -> NDArray[np.float32]:
+        """Hidden states (T, H), or only each text's or picture's first or last row (B, H).
 
         Raises:
             ExecutorError: the run failed.

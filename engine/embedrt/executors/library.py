@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.encoder import EncoderSpec
+from embedrt.encoder import EncoderSpec, Patches
 from embedrt.errors import DependencyError, ExecutorError, UnsupportedByNativeError
-from embedrt.executors import TokenBatch, Want
-from embedrt.executors.structs import Running, as_config, as_tensors
+from embedrt.executors import Batch, PatchBatch, TokenBatch, Want
+from embedrt.executors.structs import Running, as_config, as_tensors, patch_width
 
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_ABI = 8
+_ABI = 9
 _OK, _UNSUPPORTED = 0, 1
 ERROR_BYTES = 512
 _WANTS: dict[Want, int] = {"all": 0, "first": 1, "last": 2}
@@ -97,6 +97,9 @@ class NativeEncoder:
         """
         self._library = library
         self._hidden_size = spec.hidden_size
+        self._patches = spec.patches
+        if spec.patches is not None:
+            arrays = {name: _wide_patches(name, array, spec.patches) for name, array in arrays.items()}
         data = None if packed is None else np.frombuffer(packed[0], np.uint8, packed[1])
         self._kept = ({name: array for name, array in arrays.items() if name.startswith("embeddings.")}, data)
         tensors = as_tensors(arrays)
@@ -132,12 +135,27 @@ class NativeEncoder:
         address = self._library.embedrt_packed(self.handle, ctypes.byref(size))
         return memoryview((ctypes.c_char * size.value).from_address(address)).cast("B")
 
-    def run(self, batch: TokenBatch, want: Want = "all") -> NDArray[np.float32]:
-        """Hidden states (T, H), or one row of each text (B, H).
+    def run(self, batch: Batch, want: Want = "all") -> NDArray[np.float32]:
+        """Hidden states (T, H), or one row of each text or picture (B, H).
 
         Raises:
-            ExecutorError: the batch is not one, has tokens that are none, or texts that are too long.
+            ExecutorError: the batch is not one, has tokens that are none, texts that are too long, or other patches.
         """
+        return self._run_texts(batch, want) if isinstance(batch, TokenBatch) else self._run_pictures(batch, want)
+
+    def _run_pictures(self, batch: PatchBatch, want: Want) -> NDArray[np.float32]:
+        patches, pixels = self._patches, batch.pixels
+        if patches is None or pixels.ndim != 3 or pixels.shape[1:] != (patches.count, patches.size):
+            raise ExecutorError(f"the encoder does not read patches of the shape {pixels.shape}")
+        first = int(patches.has_first_row)
+        rows = np.zeros((len(pixels), first + patches.count, patch_width(patches)), np.float32)
+        rows[:, first:, : patches.size] = pixels
+        count = rows.shape[0] * rows.shape[1] if want == "all" else len(rows)
+        out = np.empty((count, self._hidden_size), dtype=np.float32)
+        self._call("embedrt_run_pictures", rows.ctypes.data_as(ctypes.c_void_p), len(rows), want, out)
+        return out
+
+    def _run_texts(self, batch: TokenBatch, want: Want) -> NDArray[np.float32]:
         ids = np.ascontiguousarray(batch.token_ids, dtype=np.int32)
         offsets = np.ascontiguousarray(batch.offsets, dtype=np.int32)
         if len(offsets) < 1 or offsets[-1] != len(ids):
@@ -147,13 +165,19 @@ class NativeEncoder:
             raise ExecutorError(f"the batch has {len(offsets) - 1} texts, and says of {len(keys)} what they see")
         rows = len(ids) if want == "all" else len(offsets) - 1
         out = np.empty((rows, self._hidden_size), dtype=np.float32)
+        read = [ids, offsets, keys]
+        pointers = (None if part is None else part.ctypes.data_as(ctypes.c_void_p) for part in read)
+        self._call("embedrt_run", *pointers, len(offsets) - 1, want, out)
+        return out
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        """`function` of the batch's pointers, the number of texts or pictures, what is wanted, and where it goes."""
+        *read, count, want, out = arguments
         error = ctypes.create_string_buffer(ERROR_BYTES)
-        code = self._library.embedrt_run(
+        code = getattr(self._library, function)(
             self.handle,
-            ids.ctypes.data_as(ctypes.c_void_p),
-            offsets.ctypes.data_as(ctypes.c_void_p),
-            None if keys is None else keys.ctypes.data_as(ctypes.c_void_p),
-            ctypes.c_int32(len(offsets) - 1),
+            *read,
+            ctypes.c_int32(count),
             ctypes.c_int32(_WANTS[want]),
             out.ctypes.data_as(ctypes.c_void_p),
             error,
@@ -161,7 +185,6 @@ class NativeEncoder:
         )
         if code != _OK:
             raise ExecutorError(f"the native executor failed: {error.value.decode(errors='replace')}")
-        return out
 
     def profile(self) -> dict[str, float]:
         """Seconds that the callers' own threads have spent in each part so far."""
@@ -176,3 +199,9 @@ def native_error(code: int, message: str) -> ExecutorError:
     if code == _UNSUPPORTED:
         return UnsupportedByNativeError(message)
     return ExecutorError(f"the native executor cannot load the bundle: {message}")
+
+
+def _wide_patches(name: str, array: NDArray[Any], patches: Patches) -> NDArray[Any]:
+    """The patches' weight with zeros below, as wide as the module reads patches; others as they are."""
+    missing = patch_width(patches) - patches.size
+    return np.pad(array, ((0, missing), (0, 0))) if name == "embeddings.patch.weight" and missing else array

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embedrt.bundle import BF16, Bundle, TensorEntry
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import ExecutorError, OptionError, UnsupportedByNativeError
-from embedrt.executors import TokenBatch, Want
+from embedrt.executors import Batch, Want
 from embedrt.executors.library import NativeEncoder, available_isas, load_library
 from embedrt.executors.mapped import Mapped, map_tensors
 from embedrt.executors.packed import PackedFile, data_size, packed_file
@@ -134,8 +134,8 @@ class NativeExecutor:
         held._opened()
         return held
 
-    def run(self, batch: TokenBatch, *, want: Want = "all") -> NDArray[np.float32]:
-        """Hidden states (T, H), or each text's first or last row (B, H)."""
+    def run(self, batch: Batch, *, want: Want = "all") -> NDArray[np.float32]:
+        """Hidden states (T, H), or each text's or picture's first or last row (B, H)."""
         return self._opened().run(batch, want)
 
     def profile(self) -> dict[str, float]:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle
 from embedrt.errors import DependencyError, ExecutorError
-from embedrt.executors import TokenBatch, Want
+from embedrt.executors import Batch, PatchBatch, TokenBatch, Want
 from embedrt.executors.devices import PROVIDERS, choose_device
 
+_PIXELS = "pixels"  # input of pictures' graphs
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -98,15 +99,17 @@ class OnnxRuntimeExecutor:
         held._opened()
         return held
 
-    def run(self, batch: TokenBatch, *, want: Want = "all") -> NDArray[np.float32]:
-        """Hidden states (T, H), or each text's first or last row (B, H)."""
+    def run(self, batch: Batch, *, want: Want = "all") -> NDArray[np.float32]:
+        """Hidden states (T, H), or each text's or picture's first or last row (B, H)."""
         session = self._opened()
+        if isinstance(batch, PatchBatch):
+            return self._run_pictures(session, batch, want)
         padded = pad(batch, self._pad_id)
         arrays = {"input_ids": padded.ids, "attention_mask": padded.mask}
         if "token_type_ids" in self._inputs:
             arrays["token_type_ids"] = np.zeros_like(padded.ids)
         try:
-            hidden = self._run_cuda(session, arrays) if self.device == "cuda" else self._run_cpu(session, arrays)
+            hidden = self._run(session, arrays)
         except Exception as exc:  # onnxruntime's exceptions share no base class but Exception
             rows, width = padded.ids.shape
             raise ExecutorError(f"ONNX Runtime failed on {rows} texts of {width} tokens: {exc}") from exc
@@ -115,6 +118,15 @@ class OnnxRuntimeExecutor:
         if want == "last":
             return np.asarray(hidden[np.arange(len(hidden)), np.diff(batch.offsets) - 1])
         return unpad(hidden, padded)
+
+    def _run_pictures(self, session: Any, batch: PatchBatch, want: Want) -> NDArray[np.float32]:
+        try:
+            hidden = self._run(session, {_PIXELS: batch.pixels})
+        except Exception as exc:  # onnxruntime's exceptions share no base class but Exception
+            raise ExecutorError(f"ONNX Runtime failed on pictures {batch.pixels.shape}: {exc}") from exc
+        if want == "all":
+            return hidden.reshape(-1, hidden.shape[-1])
+        return np.ascontiguousarray(hidden[:, 0 if want == "first" else -1])
 
     def close(self) -> None:
         """Let go of the session: it is freed at once, or by the last call that runs."""
@@ -126,11 +138,14 @@ class OnnxRuntimeExecutor:
             raise ExecutorError("the embedder was closed; make a new one")
         return session
 
-    def _run_cpu(self, session: Any, arrays: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    def _run(self, session: Any, arrays: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        return self._run_cuda(session, arrays) if self.device == "cuda" else self._run_cpu(session, arrays)
+
+    def _run_cpu(self, session: Any, arrays: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         out: NDArray[np.float32] = session.run([self._output], arrays)[0]
         return out
 
-    def _run_cuda(self, session: Any, arrays: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    def _run_cuda(self, session: Any, arrays: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """With IO binding: inputs are copied once, and the output comes back in one copy."""
         binding = session.io_binding()
         for name, array in arrays.items():

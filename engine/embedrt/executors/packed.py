@@ -117,7 +117,8 @@ def packed_file(bundle: Bundle, variant: str, isa: str, library: Path, folder: P
     parts = (sha256_of(library), isa, *said, asdict(entry))
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if folder is None:
-        return PackedFile(bundle.root / FOLDER / f"{variant}-{isa}.bin", key)
+        name = "-".join([*entry.graph.split("/")[:-2], variant])  # "pictures-int8" of the other tower
+        return PackedFile(bundle.root / FOLDER / f"{name}-{isa}.bin", key)
     return PackedFile(folder / f"{key[:16]}-{isa}.bin", key)  # many bundles may share it
 
 

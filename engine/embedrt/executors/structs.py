@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.encoder import Attention, Block, EncoderSpec, Norm
+from embedrt.encoder import Attention, Block, EncoderSpec, Norm, Patches
 from embedrt.executors.mapped import DTYPES
 
 _NORMS = {"layer": 1, "rms": 2}  # 0: none
 _PLACES = {"post": 0, "pre": 1, "sandwich": 2}
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "silu": 3, "quick_gelu": 4}
 """Names as in `embedrt.encoder` -> the module's."""
+_LANES = 16
 _BIASES = {"none": 0, "table": 1, "slopes": 2}
 
 
@@ -45,6 +46,10 @@ class _Embeddings(ctypes.Structure):
         ("scale", ctypes.c_float),
         ("norm", NormStruct),
     )
+
+
+class _Patches(ctypes.Structure):
+    _fields_ = (("size", ctypes.c_int32), ("rows", ctypes.c_int32))
 
 
 class _Attention(ctypes.Structure):
@@ -82,6 +87,7 @@ class _Config(ctypes.Structure):
         ("hidden_size", ctypes.c_int32),
         ("max_tokens", ctypes.c_int32),
         ("embeddings", _Embeddings),
+        ("patches", _Patches),
         ("final_norm", NormStruct),
         ("blocks", ctypes.POINTER(_Block)),
         ("num_blocks", ctypes.c_int32),
@@ -120,6 +126,7 @@ def as_config(spec: EncoderSpec, running: Running) -> _Config:
             scale=embeddings.scale,
             norm=as_norm(embeddings.norm),
         ),
+        patches=_as_patches(spec.patches),
         final_norm=as_norm(spec.final_norm),
         blocks=(_Block * len(spec.blocks))(*map(_as_block, spec.blocks)),
         num_blocks=len(spec.blocks),
@@ -135,6 +142,15 @@ def as_config(spec: EncoderSpec, running: Running) -> _Config:
 def as_norm(norm: Norm | None) -> NormStruct:
     """A norm as the module takes it."""
     return NormStruct(0, 0.0) if norm is None else NormStruct(_NORMS[norm.kind], norm.epsilon)
+
+
+def patch_width(patches: Patches) -> int:
+    """Numbers of a patch as the module reads them, zeros behind its own: a multiple of 16."""
+    return -(-patches.size // _LANES) * _LANES
+
+
+def _as_patches(patches: Patches | None) -> _Patches:
+    return _Patches(0, 0) if patches is None else _Patches(patch_width(patches), patches.count + patches.has_first_row)
 
 
 def _as_block(block: Block) -> _Block:
