@@ -1,0 +1,86 @@
+"""Small seeded models of pictures and texts, as transformers and sentence-transformers save them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from tests.tiny import CORPUS
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+_WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+SIZE = 32  # pixels of a picture as the encoder sees it
+
+
+@cache
+def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Of CLIP's kind: bytes, bytes that end a word, what is merged of them, and the two special tokens last."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=700, end_of_word_suffix="</w>", initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(CORPUS * 3, trainer)
+    trained = json.loads(tokenizer.to_str())["model"]
+    merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in trained["merges"]]
+    tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *("".join(pair) for pair in merges), START, END]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}, merges
+
+
+def clip_tokenizer() -> Any:
+    """transformers' own class, with a small vocabulary."""
+    vocabulary, merges = _vocabulary()
+    return transformers.CLIPTokenizerFast(vocab=vocabulary, merges=merges, model_max_length=77)
+
+
+def clip_config(**text: Any) -> Any:
+    """Two layers each, 32 x 32 pixels in patches of 8; heads as wide as the native executor takes."""
+    tokenizer = clip_tokenizer()
+    small = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    return transformers.CLIPConfig(
+        text_config={
+            "vocab_size": len(tokenizer), "max_position_embeddings": 77, "hidden_size": 64, **small,
+            "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, **text,
+        },
+        vision_config={"hidden_size": 96, "image_size": SIZE, "patch_size": 8, **small, "num_attention_heads": 3},
+        projection_dim=48,
+    )  # fmt: skip
+
+
+def clip_model(seed: int = 0, **text: Any) -> Any:
+    """With weights of a trained model's size: the projections of different inputs differ."""
+    torch.manual_seed(seed)
+    model = transformers.CLIPModel(clip_config(**text)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn_like(parameter) * (0.7 / parameter[0].numel() ** 0.5))
+            elif "norm" not in name or "bias" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.1)
+        model.text_model.embeddings.token_embedding.weight.mul_(8)
+        model.vision_model.embeddings.patch_embedding.weight.mul_(2)
+    return model
+
+
+def image_processor() -> Any:
+    """transformers' on Pillow, for pictures of SIZE pixels."""
+    return CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
+
+
+def save_clip(folder: Path, seed: int = 0, **text: Any) -> Path:
+    """A directory as transformers' CLIPModel is published in."""
+    clip_model(seed, **text).save_pretrained(folder)
+    clip_tokenizer().save_pretrained(folder)
+    image_processor().save_pretrained(folder)
+    return folder
