@@ -52,12 +52,17 @@ class Peaks:
         return max(arithmetic, facts.linear_parameters * weight_bytes / (self.memory.value * 1e9))
 
 
-def measure_peaks(cpus: Sequence[int]) -> Peaks:
-    """Measured on exactly these processors: with C where there is a compiler, else with numpy, labelled so."""
+def measure_peaks(cpus: Sequence[int], *, tiles: bool = True) -> Peaks:
+    """Measured on exactly these processors: with C where there is a compiler, else with numpy, labelled so.
+
+    Args:
+        tiles: with those of AMX, where there are any.
+    """
     binary = _compiled()
     if binary is not None:
         pin = lambda: os.sched_setaffinity(0, cpus)  # noqa: E731
-        done = subprocess.run([str(binary), str(len(cpus))], capture_output=True, text=True, check=True, preexec_fn=pin)
+        command = [str(binary), str(len(cpus)), *([] if tiles else ["vectors"])]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=pin)
         found = json.loads(done.stdout)
         kinds = {k: Peak(found[k]["gops"], found[k]["how"]) if k in found else None for k in ("int8", "bf16", "fp32")}
         memory = Peak(found["memory"]["gb_per_s"], found["memory"]["how"])

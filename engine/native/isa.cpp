@@ -6,6 +6,10 @@
 
 #if defined(EMBEDRT_X86)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace embedrt {
@@ -17,7 +21,19 @@ struct Features {
     bool avx2 = false;  // with FMA
     bool avx512 = false;  // F, BW, DQ, VL and VNNI
     bool bf16 = false;    // and BF16
+    bool amx = false;     // and AMX of int8 and bfloat16
 };
+
+// Tiles are 8 kB that a thread's state grows by, so Linux wants to be asked, once for a process and what it forks. It refuses
+// where a thread has a stack for signals that they would not fit.
+bool may_use_tiles() {
+#if defined(__linux__)
+    constexpr int REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h, which older systems lack
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
 
 Features detect() {
     Features found;
@@ -32,8 +48,11 @@ Features detect() {
     found.avx2 = fma && (b & (1u << 5));
     const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F, DQ, BW, VL
     const bool vnni = c & (1u << 11);
+    const unsigned tiles = (1u << 22) | (1u << 24) | (1u << 25);  // BF16, tiles, INT8
+    const bool amx = (d & tiles) == tiles && (low & 0x60000) == 0x60000;
     found.avx512 = found.avx2 && (b & wanted) == wanted && vnni && (low & 0xe0) == 0xe0;
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) found.bf16 = found.avx512 && (a & (1u << 5));
+    found.amx = found.bf16 && amx && may_use_tiles();
     return found;
 }
 
@@ -44,6 +63,9 @@ Features detect() {
 std::vector<const Kernels*> built_kernels() {
 #if defined(EMBEDRT_X86)
     return {
+#if defined(EMBEDRT_AMX)
+        &amx_kernels,
+#endif
 #if !EMBEDRT_EMULATED
         &avx512bf16_kernels,
 #endif
@@ -56,6 +78,9 @@ std::vector<const Kernels*> built_kernels() {
 bool machine_has(const Kernels& kernels) {
 #if defined(EMBEDRT_X86)
     static const Features features = detect();
+#if defined(EMBEDRT_AMX)
+    if (&kernels == &amx_kernels) return features.amx;
+#endif
 #if !EMBEDRT_EMULATED
     if (&kernels == &avx512bf16_kernels) return features.bf16;
 #endif

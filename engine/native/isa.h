@@ -8,7 +8,7 @@
 
 namespace embedrt {
 
-// Names, best first: "avx512bf16", "avx512vnni", "avx2", "portable".
+// Names, best first: "amx", "avx512bf16", "avx512vnni", "avx2", "portable".
 std::vector<const Kernels*> built_kernels();
 
 // Whether the processor has the instructions and the operating system keeps their registers.

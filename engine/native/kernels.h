@@ -34,7 +34,7 @@ enum class Operands {
 // end of the last panel; columns that do not exist are zero. A paired weight, a gate and what it lets through, has half a
 // panel of the one and then half a panel of the other, and N is the columns of each.
 struct PackedI8 {
-    int k = 0, n = 0;
+    int k = 0, n = 0, depth = 0;  // depth: k as packed, with zeros to a multiple of what a tile takes
     const int8_t* data = nullptr;
     const float* scale = nullptr;
     const float* bias = nullptr;
@@ -50,7 +50,7 @@ struct PackedF32 {
 
 // bfloat16 weight (K, N) in panels of 64: data[panel][k / 2][column][k % 2].
 struct PackedBf16 {
-    int k = 0, n = 0;
+    int k = 0, n = 0, depth = 0;
     const uint16_t* data = nullptr;
     const float* bias = nullptr;
 };
@@ -131,6 +131,8 @@ struct Kernels {
     const char* name;
     int panel_columns;  // of weights, int8 and float32
     int k_unit;         // consecutive k that lie together
+    int depth_bytes;    // to a multiple of so many bytes of k reach the weights of int8 and bfloat16, and rows, with zeros
+    int block_rows;     // rows that go through a list of steps together, half more or less
     Operands (*operands)(int zero);  // of products with rows of this zero point
     size_t (*row_bytes)(int width);  // of a quantized row
     AttentionKernel attention;
@@ -149,9 +151,11 @@ struct Kernels {
     void (*rotate)(float* x, int pairs, bool interleaved, const float* turn);
     void (*add)(const float* x, const float* restore, int width, float* out);  // out = out * restore + x
     void (*embed)(const Embedding&, int width, float* out);
-    // Null where there is no bfloat16: the product, and a row rounded to it.
+    // Null where there is no bfloat16: the product, a row rounded to it, and the bytes of such a row as the product reads it,
+    // those behind its numbers being zero.
     void (*product_bf16)(const PackedBf16&, const Product&);
     void (*narrow_row)(const float* x, int width, uint16_t* out);
+    size_t (*bf16_bytes)(int width);
 
     size_t qkv_bytes() const { return attention.bfloat16 ? 2 : 4; }  // of one element
 };
@@ -161,6 +165,9 @@ extern const Kernels portable_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512vnni_kernels;
 extern const Kernels avx512bf16_kernels;
+#if defined(EMBEDRT_AMX)
+extern const Kernels amx_kernels;
+#endif
 #endif
 
 }  // namespace embedrt

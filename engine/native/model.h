@@ -35,7 +35,7 @@ struct Matrix {
     // Bytes of a row as this product reads it.
     size_t row_bytes(const Kernels& kernels) const {
         if (kind == Kind::int8) return kernels.row_bytes(k());
-        return static_cast<size_t>(k()) * (kind == Kind::float32 ? sizeof(float) : sizeof(uint16_t));
+        return kind == Kind::bfloat16 ? kernels.bf16_bytes(k()) : static_cast<size_t>(k()) * sizeof(float);
     }
 };
 

@@ -81,8 +81,11 @@ void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero
     const int panels = matrix.panels(kernels_);
     const size_t columns = static_cast<size_t>(panels) * static_cast<size_t>(width);
     matrix.kind = sources.front().scale != nullptr ? Kind::int8 : float_kind;
-    const size_t element = matrix.kind == Kind::int8 ? 1 : matrix.kind == Kind::bfloat16 ? 2 : 4;
-    const size_t bytes = columns * static_cast<size_t>(k) * element;
+    const int element = matrix.kind == Kind::int8 ? 1 : matrix.kind == Kind::bfloat16 ? 2 : 4;
+    const int whole = matrix.kind == Kind::float32 ? 1 : kernels_.depth_bytes;
+    const int depth = (k * element + whole - 1) / whole * whole / element;
+    matrix.i8.depth = matrix.bf16.depth = depth;
+    const size_t bytes = columns * static_cast<size_t>(depth * element);
     const size_t data = reserve(bytes), bias = reserve(columns * 4), scale = reserve(columns * 4);
     const size_t start = reserve(columns * 4);
     const bool keeps_zero = kernels_.operands(zero) == Operands::unsigned_rows;
@@ -111,7 +114,7 @@ void Packer::vector(const float*& out, const float* data, int count, float missi
 void Packer::pack_panel(const Matrix& matrix, const Columns& columns, int panel, int zero) const {
     const int width = kernels_.panel_columns, k = matrix.k(), unit = kernels_.k_unit;
     const size_t first = static_cast<size_t>(panel) * static_cast<size_t>(width);
-    const size_t panel_at = first * static_cast<size_t>(k);
+    const size_t panel_at = first * static_cast<size_t>(matrix.kind == Kind::float32 ? k : matrix.i8.depth);
     auto* bias = const_cast<float*>(matrix.f32.bias) + first;
     auto* scale = const_cast<float*>(matrix.i8.scale) + first;
     const auto flip = static_cast<int8_t>(kernels_.operands(zero) == Operands::unsigned_weights ? -128 : 0);

@@ -8,7 +8,6 @@
 namespace embedrt {
 namespace {
 
-constexpr int BLOCK_ROWS = 48;       // rows that go through a list of steps together, half more or less
 // Rows per thread under which threads share columns instead of rows. With two tiles to a thread, one hides the loading
 // of weights for the other; with many threads each would load all weights for few rows (chosen, not measured).
 constexpr int COLUMN_ROWS = 8, COLUMN_ROWS_OF_MANY = 24, MANY_THREADS = 5;
@@ -18,8 +17,8 @@ std::pair<int, int> run_range(int rows, int index, int runs) {
     return {part_of(rows, index, runs), part_of(rows, index + 1, runs)};
 }
 
-int count_runs(int rows, int threads) {
-    const int round = threads * BLOCK_ROWS;
+int count_runs(int rows, int threads, int block_rows) {
+    const int round = threads * block_rows;
     return std::max(1, (rows + round / 2) / round) * threads;
 }
 
@@ -43,7 +42,7 @@ Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch
         longest_ = std::max(longest_, length(i));
     }
     list_tasks();
-    block_rows_ = columns_ ? num_rows_ : BLOCK_ROWS + BLOCK_ROWS / 2;
+    block_rows_ = columns_ ? num_rows_ : k_.block_rows + k_.block_rows / 2;
     allocate();
     counters_ = std::make_unique<std::atomic<int>[]>(2 * lists_.size());
 }
@@ -93,7 +92,7 @@ void Pass::run_list(size_t index, int thread, Stopwatch& watch) {
         run_steps(lists_[index], run_of(0, rows, 0, ones), {thread, parts}, watch, [&] { barrier(watch); });
         return;
     }
-    const int runs = count_runs(rows, parts);
+    const int runs = count_runs(rows, parts, k_.block_rows);
     auto& next = counter(index, 0);
     for (int i = next++; i < runs; i = next++) {
         const auto [from, to] = run_range(rows, i, runs);
@@ -180,10 +179,13 @@ void Pass::quantize(const Matrix& reader, Floats x, int zero, Bytes out, int cou
         const auto row = static_cast<size_t>(r);
         const float* from = x.data + row * x.stride;
         char* to = out.data + row * stride;
-        if (reader.kind == Kind::bfloat16)
+        if (reader.kind == Kind::bfloat16) {
+            const size_t bytes = sizeof(uint16_t) * static_cast<size_t>(reader.k());
             k_.narrow_row(from, reader.k(), reinterpret_cast<uint16_t*>(to));
-        else
+            std::memset(to + bytes, 0, stride - bytes);
+        } else {
             k_.quantize(from, reader.k(), zero, to, out.scale + r);
+        }
     }
 }
 
@@ -271,7 +273,7 @@ std::span<const int> Pass::text_starts(int from, int to) const {
 
 // Room for a row of this width, in 8 bits or in bfloat16.
 size_t Pass::most_row_bytes(int width) const {
-    return std::max(k_.row_bytes(width), k_.product_bf16 ? static_cast<size_t>(width) * sizeof(uint16_t) : 0);
+    return std::max(k_.row_bytes(width), k_.bf16_bytes ? k_.bf16_bytes(width) : 0);
 }
 
 // Whether threads share the columns of so few rows.

@@ -87,9 +87,9 @@ static inline void tile_i8(const PackedI8& w, const Product& p, const Place& at)
     };
     const auto multiply = [&](auto emit) {
         Int8::multiply<R>(static_cast<const uint8_t*>(p.rows) + static_cast<size_t>(at.row) * p.row_stride,
-                          p.row_stride, w.data + static_cast<size_t>(n) * static_cast<size_t>(w.k),
+                          p.row_stride, w.data + static_cast<size_t>(n) * static_cast<size_t>(w.depth),
                           w.start ? w.start + n : nullptr, w.k,
-                          fetch_ahead<N * Int8::K_STEP>(w.data, w.k / Int8::K_STEP, at), emit);
+                          fetch_ahead<N * Int8::K_STEP>(w.data, w.depth / Int8::K_STEP, at), emit);
     };
     if constexpr (Finish<E>::ACTIVATES) {
         // through memory: beside the sums there are no registers for the activation's constants

@@ -14,7 +14,7 @@ STORE, ACTIVATE, RESIDUAL, ACCUMULATE, _, GATE = range(6)
 GELU_ERF, GELU_TANH, RELU, SILU, QUICK_GELU = range(5)
 LAYER, RMS = 1, 2
 FAR = 1 << 30  # keys that a query sees on either side: all
-NARROW = ("avx512bf16",)  # attention in bfloat16: roundings of it flip, as those to 8 bits do
+NARROW = ("amx", "avx512bf16")  # attention in bfloat16: roundings of it flip, as those to 8 bits do
 
 Floats = NDArray[np.float32]
 _ERROR_BYTES = 256

@@ -12,7 +12,7 @@ from embedrt import Embedder
 from embedrt.errors import OptionError, UnsupportedByNativeError
 from embedrt.executors.native import NativeExecutor, encoder_of
 from embedrt.opening import open_bundle
-from tests.native import made
+from tests.native import door, made
 from tests.native.made import Shape
 from tests.native.twin_encoder import Twin
 
@@ -27,20 +27,22 @@ SHAPES = {
 LENGTHS = [1, 2, 17, 64, 5, 33]
 
 
-@pytest.fixture(autouse=True)
-def has_bf16(native_isas: dict[str, bool]) -> None:
-    if not native_isas.get("avx512bf16", False):
-        pytest.skip("this machine or build has no avx512bf16")
+@pytest.fixture(params=door.NARROW, autouse=True)
+def isa(request: pytest.FixtureRequest, native_isas: dict[str, bool]) -> str:
+    name: str = request.param
+    if not native_isas.get(name, False):
+        pytest.skip(f"this machine or build has no {name}")
+    return name
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_it_is_the_twins_but_for_roundings_that_flip(name: str, tmp_path: Path) -> None:
+def test_it_is_the_twins_but_for_roundings_that_flip(isa: str, name: str, tmp_path: Path) -> None:
     shape = SHAPES[name]
     bundle = made.write_bundle(tmp_path / "bundle", shape, variant="fp32")
     tensors, spec = made.make_tensors(shape), encoder_of(bundle, "bf16")
     batch = made.random_batch(LENGTHS, spec.vocab_size)
     texts = [made.text(batch, i).token_ids for i in range(len(LENGTHS))]
-    executor = NativeExecutor(bundle, "bf16", num_threads=2)
+    executor = NativeExecutor(bundle, "bf16", num_threads=2, isa=isa)
     hidden = executor.run(batch)
     exact = np.concatenate([Twin(spec, tensors)(ids) for ids in texts])
     narrow = np.concatenate([Twin(spec, tensors, True, True)(ids) for ids in texts])
@@ -53,31 +55,33 @@ def test_it_is_the_twins_but_for_roundings_that_flip(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("family", "source"), [("xlmr", "fp32"), ("xlmr", "fp16"), ("distilbert", "fp32")])
-def test_its_vectors_are_the_files_to_four_digits(make_bundle: Callable[..., Path], family: str, source: str) -> None:
+def test_its_vectors_are_the_files_to_four_digits(
+    isa: str, make_bundle: Callable[..., Path], family: str, source: str
+) -> None:
     root = make_bundle(family, variants=(source,))
     texts = ["The quick brown fox.", "서울은 대한민국의 수도이다.", "a", "How much protein should a female eat?"]
     with (
-        Embedder(root, variant="bf16", num_threads=2) as narrow,
+        Embedder(root, variant="bf16", num_threads=2, isa=isa) as narrow,
         Embedder(root, variant=source, num_threads=1) as whole,
     ):
-        assert narrow.executor_description.startswith("embedrt native bf16, avx512bf16")
+        assert narrow.executor_description.startswith(f"embedrt native bf16, {isa}")
         ours, theirs = narrow.encode(texts), whole.encode(texts)
         assert narrow.identity != whole.identity
     cosines = (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
     assert cosines.min() > 0.999
 
 
-def test_what_it_packs_is_kept_and_taken(tmp_path: Path) -> None:
+def test_what_it_packs_is_kept_and_taken(isa: str, tmp_path: Path) -> None:
     bundle = made.write_bundle(tmp_path / "bundle", SHAPES["bert"], variant="fp32")
     batch = made.random_batch([5, 9], 50)
     packed = []
     for _ in range(2):
-        executor = NativeExecutor(bundle, "bf16", num_threads=1, packed_cache=True)
+        executor = NativeExecutor(bundle, "bf16", num_threads=1, isa=isa, packed_cache=True)
         packed.append(executor.run(batch))
         assert executor.packed_reason.startswith("mapped from")
         executor.close()
     np.testing.assert_array_equal(*packed)
-    assert (bundle.root / ".packed/bf16-avx512bf16.bin").is_file()
+    assert (bundle.root / f".packed/bf16-{isa}.bin").is_file()
 
 
 def test_where_it_does_not_run_the_error_says_so(make_bundle: Callable[..., Path]) -> None:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from tests.native import door, twin
 
-ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16)  # tiles are 6 or 4 rows
+ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 17, 32, 33, 50)  # tiles are 4, 6, 16 or twice 16 rows
 COLUMNS = (16, 48, 64, 80, 144)  # panels are 16 or 64 columns
-DEPTHS = (16, 48, 96, 1504)
+DEPTHS = (16, 48, 64, 96, 1504)
 
 
 def some(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -70,6 +70,20 @@ def test_products_of_all_tiles_and_tails(isa: str, rows: int, columns: int) -> N
         weight, scale, bias = int8_weight(k, columns, seed=k)
         got, _, _ = door.product(isa, x, weight, scale, bias)
         close(got, twin.product(x, 128, weight, scale) + bias)
+
+
+@pytest.mark.parametrize("zero", [128, 24])
+@pytest.mark.parametrize("epilogue", [door.STORE, door.ACTIVATE, door.RESIDUAL])
+def test_sets_with_the_same_vectors_give_the_same_bits(native_isas: dict[str, bool], zero: int, epilogue: int) -> None:
+    """Sums of int8 are exact, however they were made; what follows on them is the same code."""
+    wide = [name for name, available in native_isas.items() if available and name.startswith(("amx", "avx512"))]
+    for rows, k, n in ((1, 16, 16), (5, 1504, 144), (16, 64, 80), (37, 384, 208), (70, 1040, 64)):
+        x, before, restore = np.maximum(some((rows, k), 1), np.float32(-0.16)), some((rows, n), 2), some((n,), 3)
+        weight, scale, bias = int8_weight(k, n, 4)
+        options = {"zero": zero, "epilogue": epilogue, "activation": door.GELU_ERF, "out": before, "restore": restore}
+        got = [door.product(isa, x, weight, scale, bias, **options)[0] for isa in wide]
+        for one in got[1:]:
+            np.testing.assert_array_equal(one, got[0])
 
 
 @pytest.mark.parametrize("zero", [128, 16, 24])
@@ -188,9 +202,9 @@ def test_attention_of_all_lengths(isa: str, head_size: int) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 16, 31, 64, 200])
-def test_attention_in_bfloat16_is_the_twins_on_average(native_isas: dict[str, bool], n: int) -> None:
+@pytest.mark.parametrize("isa", door.NARROW)
+def test_attention_in_bfloat16_is_the_twins_on_average(native_isas: dict[str, bool], isa: str, n: int) -> None:
     """What is left between the two, a few roundings to the other side, is far below what bfloat16 itself costs."""
-    isa = door.NARROW[0]
     if not native_isas.get(isa, False):
         pytest.skip(f"this machine or build has no {isa}")
     q, k, v = (some((n, 64), seed) for seed in (1, 2, 3))
