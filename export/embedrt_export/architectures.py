@@ -11,7 +11,7 @@ from typing import Any
 
 from embedrt.bundle import VARIANT_NAMES
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.families import FAMILIES, find_family
+from embedrt_export.families import FAMILIES, find_family, own_code_of
 
 FUSED_ACTIVATIONS = {
     "gelu": "BiasGelu",
@@ -79,7 +79,7 @@ _NO_EFFECT = {
     "_commit_hash": "where it was loaded from",
     "model_type": "chooses the class",
     "architectures": "chooses the head, which an encoder has none of",
-    "auto_map": "code of its own, refused elsewhere",
+    "auto_map": "code of its own, asked about elsewhere",
     "dtype": "of the stored weights, which are widened to float32",
     "torch_dtype": "the older name of dtype",
     "_attn_implementation": "which of several programs of the same formula runs",
@@ -98,9 +98,12 @@ def check_architecture(name: str, config: Mapping[str, Any]) -> Architecture:
         UnsupportedModelError: not at all yet, or not with one of its settings.
     """
     kind = str(config.get("model_type"))
-    found = ARCHITECTURES.get(kind)
+    own = own_code_of(config) is not None
+    found = None if own else ARCHITECTURES.get(kind)
     if found is None:
         family = find_family(config)
+        if own and family is None:
+            return _TRACED  # by its own code, which somebody trusts
         if family is None:
             known = sorted({*ARCHITECTURES, *(name for one in FAMILIES for name in one.model_types)})
             raise UnsupportedModelError(
@@ -125,8 +128,8 @@ def check_variants(name: str, config: Mapping[str, Any], variants: Sequence[str]
     Raises:
         UnsupportedModelError: the message has the option that leaves them out.
     """
-    kind = str(config["model_type"])
-    known = ARCHITECTURES.get(kind, _EMITTED).variants
+    kind = str(config.get("model_type"))
+    known = (_EMITTED if own_code_of(config) else ARCHITECTURES.get(kind, _EMITTED)).variants
     missing = [variant for variant in variants if variant not in known]
     if missing:
         raise UnsupportedModelError(
@@ -146,6 +149,8 @@ def check_settings(name: str, config: Mapping[str, Any]) -> None:
     """
     import transformers
 
+    if own_code_of(config) is not None:
+        return  # read by a file of `embedrt_export.families`, which refuses what it does not know, or by its own code
     if config.get("model_type") not in transformers.CONFIG_MAPPING:
         raise UnsupportedModelError(
             f"{name}: the architecture {config.get('model_type')!r} is of a later version of transformers than the "

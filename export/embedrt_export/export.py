@@ -39,6 +39,7 @@ from embedrt.tokenization import TextTokenizer
 from embedrt_export.architectures import check_variants
 from embedrt_export.calibration import read_calibration
 from embedrt_export.emit.encoder import emit_encoder
+from embedrt_export.families import own_code_of
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import RECIPES
 from embedrt_export.int8.calibration import POOLED_TOKENS
@@ -73,6 +74,7 @@ class ExportRequest:
     name: str | None
     force: bool
     num_threads: int
+    trust_remote_code: bool = False
 
 
 def export(
@@ -89,6 +91,7 @@ def export(
     name: str | None = None,
     force: bool = False,
     num_threads: int | None = None,
+    trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Export a model to a bundle and prove every variant against PyTorch in fp32.
@@ -107,6 +110,8 @@ def export(
             the hub, its directory or its card.
         force: replace `out` if it exists.
         num_threads: threads to use; default what CPU affinity and cgroup quota allow.
+        trust_remote_code: run code that lies beside a model's weights, for the reference, and where no family's file
+            reads the model also to trace its graph. It has all rights of this process.
         progress: told of each step.
 
     Returns:
@@ -129,11 +134,17 @@ def export(
         name=name,
         force=force,
         num_threads=num_threads or available_threads(),
+        trust_remote_code=trust_remote_code,
     )
     _check_request(request)
     listener = progress or NullProgress()
     with listener.step("find the model"):
-        source = resolve(model, revision, show_progress=not isinstance(listener, NullProgress))
+        source = resolve(
+            model,
+            revision,
+            show_progress=not isinstance(listener, NullProgress),
+            trust_remote_code=trust_remote_code,
+        )
         check_variants(source.name, source.config, request.variants)
     with staging(request.out) as root, disk_errors(request.out):
         report = _export_into(root, source, request, listener)
@@ -178,7 +189,8 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
 def _build_graph(reference: Reference, work: Path) -> EncoderGraph:
     """The fp32 graph: emitted where a family's file reads the config, else traced."""
     encoder, source = encoder_of(reference.model), reference.source
-    return emit_encoder(source.config, encoder, source.name) or build_fp32(encoder, work)
+    emitted = emit_encoder(source.config, encoder, source.name)
+    return emitted or build_fp32(encoder, work, own_code=own_code_of(source.config) is not None)
 
 
 def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manifest:

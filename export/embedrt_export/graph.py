@@ -54,8 +54,10 @@ class EncoderGraph:
     spec: EncoderSpec | None = None  # of an emitted graph
 
 
-def build_fp32(encoder: Any, work_dir: Path, progress: Progress | None = None) -> EncoderGraph:
-    """Export a transformers PreTrainedModel in fp32, and fuse it.
+def build_fp32(
+    encoder: Any, work_dir: Path, progress: Progress | None = None, *, own_code: bool = False
+) -> EncoderGraph:
+    """Export a transformers PreTrainedModel in fp32, and fuse it, unless it is code of its own.
 
     `work_dir` must exist and have room for the weights once; files left in it can be deleted afterwards.
 
@@ -68,7 +70,7 @@ def build_fp32(encoder: Any, work_dir: Path, progress: Progress | None = None) -
     say("exporting the graph")
     trace(encoder, path)
     config = encoder.config
-    family = ARCHITECTURES[config.model_type].family
+    family = None if own_code else ARCHITECTURES[config.model_type].family
     notes: tuple[str, ...] = ()
     if family is None:
         model = onnx.load(str(path))

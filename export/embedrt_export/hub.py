@@ -75,14 +75,15 @@ def open_repository(model: str, revision: str | None, *, show_progress: bool = F
     return Repository(model, revision, tuple(sibling.rfilename for sibling in siblings), show_progress)
 
 
-def select_files(names: Sequence[str], folders: Sequence[str] = ("",)) -> tuple[str, ...]:
+def select_files(names: Sequence[str], folders: Sequence[str] = ("",), *, code: bool = False) -> tuple[str, ...]:
     """Of a repository's files, those that a model with its modules in `folders` is read from: one format of weights,
-    the texts beside it, and nothing of other programs.
+    the texts beside it, its own code where that is to be run, and nothing of other programs.
     """
     chosen = {name for name in names if name in SMALL_FILES}
     for folder in {"", *folders}:
         here = {PurePosixPath(name).name: name for name in names if _folder_of(name) == folder}
         chosen |= {here[name] for name in _texts(here)}
+        chosen |= {here[name] for name in here if code and name.endswith(".py")}
         if folder in folders:
             chosen |= {here[name] for name in _weights(here)}
     return tuple(sorted(chosen))

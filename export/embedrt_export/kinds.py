@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedrt.errors import UnsupportedModelError
+from embedrt_export.families import find_family, own_code_of
 
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 """Class names of modules.json, at old and new module paths, that a bundle can say."""
@@ -87,8 +88,8 @@ class SmallFiles:
     adapter: Mapping[str, Any] | None = None  # adapter_config.json of the first module
 
 
-def check_kind(name: str, files: SmallFiles) -> None:
-    """Refuse what is no text encoder with a pooling that a bundle can say.
+def check_kind(name: str, files: SmallFiles, *, trust_remote_code: bool = False) -> None:
+    """Refuse what is no text encoder with a pooling that a bundle can say, and code that nobody said may be run.
 
     Raises:
         UnsupportedModelError: the message says what the model is.
@@ -109,9 +110,9 @@ def check_kind(name: str, files: SmallFiles) -> None:
                 f"{name}: modules.json names {module['type']}, which a bundle cannot express; "
                 f"known are {', '.join(MODULES)}"
             )
-    code = own_code_of(files)
-    if code is not None:
-        raise own_code_error(name, code)
+    code = own_code_of(files.config)
+    if code is not None and not trust_remote_code and find_family(files.config) is None:
+        raise untrusted_code_error(name, code)
 
 
 def check_dense(name: str, config: Mapping[str, Any]) -> None:
@@ -122,15 +123,22 @@ def check_dense(name: str, config: Mapping[str, Any]) -> None:
     """
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     if not activation.startswith("torch."):
-        raise own_code_error(name, activation)
+        raise UnsupportedModelError(
+            f"{name} needs code of its own ({activation}), which embedrt never runs behind the pooling; of activations "
+            "a bundle can say torch's only"
+        )
 
 
-def own_code_error(name: str, code: str | None = None) -> UnsupportedModelError:
-    """For a model that only its own code can compute; there is no argument that would have it run."""
-    named = f" ({code})" if code else ""
+def untrusted_code_error(name: str, code: str | None) -> UnsupportedModelError:
+    """For a model that only its own code can compute; the message says whose code would run, as auto_map names it."""
+    if code is None:
+        return UnsupportedModelError(f"{name} needs code of its own, which is run with --trust-remote-code only")
+    repository, _, place = code.rpartition("--")
+    module = place.partition(".")[0]
+    where = f"{module}.py of {repository} on the hub" if repository else f"{module}.py beside its weights"
     return UnsupportedModelError(
-        f"{name} needs code of its own{named}, which embedrt never runs; only models whose code is in transformers and "
-        "sentence-transformers can be exported"
+        f"{name} needs code of its own ({code}): {where} would be run, with all rights of this user. Read it, and give "
+        "--trust-remote-code if you trust it"
     )
 
 
@@ -145,18 +153,6 @@ def other_kind(files: SmallFiles) -> str | None:
         # A pipeline says how its encoder is pooled, whatever task the encoder was trained for.
         or (_of_architectures(files.config) if files.modules is None else None)
     )
-
-
-def own_code_of(files: SmallFiles) -> str | None:
-    """The class outside transformers that a config names as its model or config.
-
-    A model_type that transformers knows does not help: its own class would be loaded and compute something else, as
-    GPT-like attention in place of gte-Qwen2's, which looks both ways.
-    """
-    named = files.config.get("auto_map")
-    if not isinstance(named, Mapping):
-        return None
-    return next((str(named[kind]) for kind in ("AutoModel", "AutoConfig") if named.get(kind)), None)
 
 
 def _of_module(module: str) -> str | None:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from embedrt.errors import ExportError, OptionError, SourceError, UnsupportedModelError
 from embedrt.heads import POOLING_MODES
+from embedrt_export import own_code
 from embedrt_export.checkpoint import check_complete, tensor_names
-from embedrt_export.kinds import own_code_error
+from embedrt_export.families import own_code_of
+from embedrt_export.kinds import untrusted_code_error
 from embedrt_export.prompts import Family, find_family
 from embedrt_export.requirements import find_outdated, installed_version
 from embedrt_export.source import ModelSource, resolve
@@ -76,10 +78,13 @@ def load_reference(
     """
     stored = tensor_names(source.checkpoint)
     family = find_family(name or "", source.name, str(source.config.get("_name_or_path", "")))
-    notes = list(source.notes)
-    with _quiet():
+    notes = [*source.notes, *filter(None, (own_code.describe(source),))]
+    with _quiet(), _directory(source) as path:
         try:
-            model = _load_pipeline(source) if source.is_pipeline else _load_plain(source, pooling, family, notes)
+            if source.is_pipeline:
+                model = _load_pipeline(path, source.trusted)
+            else:
+                model = _load_plain(path, source, pooling, family, notes)
         except (OptionError, UnsupportedModelError):
             raise
         except Exception as exc:  # transformers raises many kinds
@@ -101,17 +106,19 @@ def reference_vectors(
     pooling: str | None = None,
     max_tokens: int | None = None,
     prompt: str = "",
+    trust_remote_code: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.float32]:
     """The reference's vectors (N, D) of any texts, for `embedrt verify --against MODEL`."""
-    return load_reference(resolve(model), pooling=pooling, max_tokens=max_tokens).encode(texts, prompt, advance)
+    source = resolve(model, trust_remote_code=trust_remote_code)
+    return load_reference(source, pooling=pooling, max_tokens=max_tokens).encode(texts, prompt, advance)
 
 
 def _load_error(source: ModelSource, exc: Exception) -> ExportError:
-    """What loading ended with; transformers' advice to run a model's own code is none that embedrt takes."""
+    """What loading ended with; transformers' advice to run a model's own code is said as embedrt takes it."""
     text = str(exc)
-    if "trust_remote_code" in text:
-        return own_code_error(source.name)
+    if "trust_remote_code" in text and not source.trusted:
+        return untrusted_code_error(source.name, own_code_of(source.config))
     outdated = find_outdated(source.saved_by, installed_version)
     newer = ", ".join(f"{m.name} {m.wanted.removeprefix('>=')} (installed: {m.installed})" for m in outdated)
     cure = f"; it was saved by {newer}: pip install --upgrade {' '.join(m.name for m in outdated)}" if outdated else ""
@@ -126,13 +133,24 @@ def _give_pad_token(model: Any, source: ModelSource, notes: list[str]) -> None:
         notes.append(f"the tokenizer has no padding token; {tokenizer.pad_token!r} pads, which changes no vector")
 
 
-def _load_pipeline(source: ModelSource) -> Any:
+@contextlib.contextmanager
+def _directory(source: ModelSource) -> Iterator[Path]:
+    """What sentence-transformers loads: the model's directory, or one with a formula for code that must not run."""
+    if own_code.uses_formula(source):
+        with own_code.with_formula(source) as path:
+            yield path
+    else:
+        with own_code.unregistered():
+            yield source.path
+
+
+def _load_pipeline(path: Path, trusted: bool) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(source.path), device="cpu", model_kwargs=_float32())
+    return SentenceTransformer(str(path), device="cpu", model_kwargs=_float32(), trust_remote_code=trusted)
 
 
-def _float32() -> dict[str, str]:
+def _float32() -> dict[str, Any]:
     """The option of from_pretrained, whose name is another since 4.56."""
     import transformers
     from packaging.version import Version
@@ -141,7 +159,7 @@ def _float32() -> dict[str, str]:
     return {"dtype" if renamed else "torch_dtype": "float32"}
 
 
-def _load_plain(source: ModelSource, pooling: str | None, family: Family | None, notes: list[str]) -> Any:
+def _load_plain(path: Path, source: ModelSource, pooling: str | None, family: Family | None, notes: list[str]) -> Any:
     """A transformers directory has no pooling: the caller's, or the one its family documents."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
@@ -155,7 +173,8 @@ def _load_plain(source: ModelSource, pooling: str | None, family: Family | None,
             )
         pooling = family.pooling
         notes.append(f"pooling {pooling} assumed: the model's files do not say, {family.source} does")
-    encoder = Transformer(str(source.path), model_kwargs=_float32())
+    trusting = {"trust_remote_code": source.trusted}
+    encoder = Transformer(str(path), model_kwargs=_float32() | trusting, config_kwargs=dict(trusting))
     modules = [encoder, Pooling(encoder.get_embedding_dimension(), pooling_mode=_split(pooling))]
     if family is not None and family.normalize:
         modules.append(Normalize())

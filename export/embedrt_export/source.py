@@ -32,15 +32,19 @@ class ModelSource:
     is_pipeline: bool  # has sentence-transformers' modules.json
     checkpoint: tuple[Path, ...]  # the encoder's weights
     saved_by: Mapping[str, str] = field(default_factory=dict)  # distribution -> version, as far as the files say
+    trusted: bool = False  # whether its own code may be run
     notes: tuple[str, ...] = ()
 
 
-def resolve(model: str | Path, revision: str | None = None, *, show_progress: bool = False) -> ModelSource:
+def resolve(
+    model: str | Path, revision: str | None = None, *, show_progress: bool = False, trust_remote_code: bool = False
+) -> ModelSource:
     """Find the model, download it if it is a hub id, and check that it can be exported and that its files are whole.
 
     What the model is is asked of its small files first, so that nothing large is downloaded in vain.
 
-    `show_progress` shows the hub's bars on stderr, if that is a terminal.
+    `show_progress` shows the hub's bars on stderr, if that is a terminal. `trust_remote_code` lets code of the model's
+    own be run, later, when it is loaded.
 
     Raises:
         SourceError: not found, no network, or a file is missing or truncated; the message says what to do.
@@ -53,13 +57,13 @@ def resolve(model: str | Path, revision: str | None = None, *, show_progress: bo
         files = _small_files(path)
         named = find_name(path, str(files.config.get("_name_or_path", "")))
         name = named.name if named else ""
-        _check(name or str(model), files)
+        _check(name or str(model), files, trust_remote_code)
         checkpoint = find_checkpoint(encoder_folder(path, files.modules))
         revision = named.revision if named else None
-        name = name or f"{files.config['model_type']}-{_sha256(path, checkpoint, files.modules)[:8]}"
+        name = name or f"{files.config.get('model_type', 'encoder')}-{_sha256(path, checkpoint, files.modules)[:8]}"
         notes = (f"named {name} by {named.source}",) if named and named.source else ()
     else:
-        path, name, notes = _download(str(model), revision, show_progress), str(model), ()
+        path, name, notes = _download(str(model), revision, show_progress, trust_remote_code), str(model), ()
         files = _small_files(path)
         checkpoint = find_checkpoint(encoder_folder(path, files.modules))
         revision = path.name if len(path.name) == 40 else revision
@@ -67,7 +71,9 @@ def resolve(model: str | Path, revision: str | None = None, *, show_progress: bo
         if str(module["type"]).endswith(".Dense"):
             check_dense(name, _optional_json(path / str(module.get("path", "")) / "config.json"))
     is_pipeline = files.modules is not None
-    return ModelSource(path, name, revision, dict(files.config), is_pipeline, checkpoint, _saved_by(files), notes)
+    return ModelSource(
+        path, name, revision, dict(files.config), is_pipeline, checkpoint, _saved_by(files), trust_remote_code, notes
+    )
 
 
 def sha256_of_weights(source: ModelSource) -> str:
@@ -93,19 +99,19 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _download(model: str, revision: str | None, show_progress: bool) -> Path:
+def _download(model: str, revision: str | None, show_progress: bool, trusted: bool) -> Path:
     """The folder of a hub's model, with what it is read from; refused before its weights are downloaded."""
     hub = open_repository(model, revision, show_progress=show_progress)
     if hub.files is None:  # offline: what the cache holds
         path = hub.fetch(SMALL_FILES)
-        _check(model, _small_files(path))
+        _check(model, _small_files(path), trusted)
         return path
     path = hub.fetch(SMALL_FILES)
     folders = [str(module.get("path", "")) for module in read_modules(path)] if "modules.json" in hub.files else [""]
     first = folders[0] if folders else ""
     hub.fetch([*SMALL_FILES, *(f"{first}/{name}".lstrip("/") for name in _CONFIGS)])
-    _check(model, _small_files(path))
-    return hub.fetch(select_files(hub.files, folders))
+    _check(model, _small_files(path), trusted)
+    return hub.fetch(select_files(hub.files, folders, code=trusted))
 
 
 def _small_files(path: Path) -> SmallFiles:
@@ -129,9 +135,9 @@ def _saved_by(files: SmallFiles) -> dict[str, str]:
     return {name: str(version) for name, version in said.items() if version}
 
 
-def _check(name: str, files: SmallFiles) -> None:
+def _check(name: str, files: SmallFiles, trusted: bool) -> None:
     """What the model is, then whether that can be exported."""
-    check_kind(name, files)
+    check_kind(name, files, trust_remote_code=trusted)
     if not files.config:
         raise SourceError(
             f"{name}: config.json is missing; MODEL must be a sentence-transformers or transformers directory with its "

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from embedrt import UnsupportedModelError
+from embedrt_export import published
 from embedrt_export.families import find_family
 from embedrt_export.families.shapes import shapes_of
-from tests.export import published
 from tests.export.test_families import VOCAB, assert_close, texts
 from tests.interpreter import run
 

@@ -41,6 +41,7 @@ INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --hel
               help="How int8 is made; docs/accuracy.md has what each gives and costs.")  # fmt: skip
 @click.option("--name", help="Name of the bundle, by which a family's prompts are found too.  "
               "[default: the model's, from the hub, its directory or its card]")  # fmt: skip
+@o.trust_option
 @o.force_option
 @o.quiet_option
 def command(model: str, out: Path, quiet: bool, **given: Any) -> None:

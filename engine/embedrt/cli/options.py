@@ -50,6 +50,11 @@ def bundle_path(value: str) -> Path:
 bundle_argument = click.argument("bundle", metavar="BUNDLE", callback=lambda _ctx, _param, value: bundle_path(value))
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary.")
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+trust_option = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run Python code that lies beside the model's weights; it may do whatever you may.",
+)
 force_option = click.option("--force", is_flag=True, help="Replace what is there.")
 threads_option = click.option(
     "--threads",

@@ -32,6 +32,7 @@ _VARIANTS = ("fp32", "fp16", "int8", "bf16")
 @click.option("--against", metavar="MODEL", help="Compute the reference anew with PyTorch (needs embedrt[export]).")
 @click.option("--texts", type=o.HomePath(), metavar="FILE",
               help="Texts to compare on, with --against.  [default: the bundle's]")  # fmt: skip
+@o.trust_option
 @o.reading_options
 @click.option("--variants", cls=Option, formerly=["--variant"],
               **o.named_list(_VARIANTS, "Which variants; without it all"))  # fmt: skip
@@ -51,6 +52,8 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
     """
     if given["texts"] is not None and given["against"] is None:
         raise click.UsageError("--texts needs --against MODEL: the bundle has no reference vectors for them")
+    if given["trust_remote_code"] and given["against"] is None:
+        raise click.UsageError("--trust-remote-code needs --against MODEL: without it no code of a model's is run")
     from embedrt.opening import open_bundle
     from embedrt.parity.html import render_page
     from embedrt.parity.report import render_table
@@ -109,6 +112,7 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
             pooling="+".join(pipeline_of(manifest).pooling),
             max_tokens=manifest.max_tokens,
             prompt=choose_prompt(manifest.prompts, None, None),
+            trust_remote_code=given["trust_remote_code"],
             advance=advance,
         )
     return {"texts": texts, "reference": vectors, "reference_description": f"PyTorch fp32, {model}"}

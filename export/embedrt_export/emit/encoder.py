@@ -8,7 +8,7 @@ from typing import Any
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.architectures import ARCHITECTURES
 from embedrt_export.emit import emit
-from embedrt_export.families import Family, find_family
+from embedrt_export.families import Family, find_family, own_code_of
 from embedrt_export.graph import EncoderGraph, count_operators
 
 # Its emitted int8 misses the gate on all-mpnet-base-v2: smallest cosine 0.9934, of one word repeated 384 times, where
@@ -18,6 +18,8 @@ _STILL_TRACED = ("mpnet",)
 
 def family_to_emit(config: Mapping[str, Any]) -> Family | None:
     """The family whose file reads `config`, for an encoder that is not fused; None where that is traced instead."""
+    if own_code_of(config) is not None:  # whose model_type is another class's, as JinaBERT's "bert"
+        return find_family(config)
     known = ARCHITECTURES.get(str(config.get("model_type")))
     if (known is not None and known.family is not None) or config.get("model_type") in _STILL_TRACED:
         return None
@@ -37,7 +39,7 @@ def emit_encoder(config: Mapping[str, Any], encoder: Any, name: str) -> EncoderG
     try:
         spec = family.spec_of(config)
     except UnsupportedModelError:
-        if config.get("model_type") in ARCHITECTURES:
+        if config.get("model_type") in ARCHITECTURES and own_code_of(config) is None:
             return None
         raise
     model = emit(spec, family.tensors_of(config, encoder.state_dict(), name))

@@ -41,7 +41,7 @@ class Family:
         """
         sources = self.sources_of(config)
         first = sources.get("embeddings.word") or sources["embeddings.patch.weight"]
-        prefix = _prefix_of(state, first.names)
+        prefix = prefix_of(state, first.names)
         found = self._compare(state, sources, prefix)
         if found.missing and self.other_sources_of is not None:
             others = self.other_sources_of(config)
@@ -59,7 +59,7 @@ class Family:
         return compare_names(set(state), groups, prefix, self.ignored)
 
 
-def _prefix_of(stored: Iterable[str], word: tuple[str, ...]) -> str:
+def prefix_of(stored: Iterable[str], word: tuple[str, ...]) -> str:
     """What stands before the encoder's names: "bert" in the checkpoint of a BertForMaskedLM."""
     prefixes = [name[: -len(end) - 1] for name in stored for end in word if name.endswith(f".{end}")]
     return min(prefixes, key=len, default="")

@@ -1,5 +1,6 @@
-"""NomicBERT, GTE's "new" and JinaBERT in a few lines of torch, written from their papers and published code, for the
-installed transformers has no class for them: a second opinion on what their families say. One text at a time."""
+"""NomicBERT, GTE's "new" and JinaBERT in a few lines of torch, written from their papers and published code, whose own
+classes are code beside the weights: the reference where that code is not to be run, and a second opinion on what their
+families say. One text at a time."""
 
 from __future__ import annotations
 
@@ -8,11 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-Tensor = torch.Tensor
 State = Mapping[str, Tensor]
 Config = Mapping[str, Any]
+_GATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "swiglu": functional.silu,
+    "geglu": functional.gelu,
+    "reglu": functional.relu,
+}
 
 
 def heads_of(x: Tensor, count: int) -> Tensor:
@@ -49,9 +55,7 @@ def nomic(config: Config, state: State, ids: list[int]) -> Tensor:
         q, k, v = (heads_of(part, config["n_head"]) for part in layer(f"{name}.attn.Wqkv", x).chunk(3, dim=-1))
         q, k = (turn(part, frequencies, config["rotary_emb_interleaved"]) for part in (q, k))
         x = norm(f"{name}.norm1", x + layer(f"{name}.attn.out_proj", attend(q, k, v)))
-        act: Callable[[Tensor], Tensor] = {"swiglu": functional.silu, "geglu": functional.gelu}[
-            config["activation_function"]
-        ]
+        act = _GATES[config["activation_function"]]
         y = layer(f"{name}.mlp.fc11", x) * act(layer(f"{name}.mlp.fc12", x))
         x = norm(f"{name}.norm2", x + layer(f"{name}.mlp.fc2", y))
     return x
@@ -102,9 +106,7 @@ def jina(config: Config, state: State, ids: list[int]) -> Tensor:
         y = layer(f"{name}.attention.output.dense", attend(q, k, v, bias))
         x = norm(f"{name}.attention.output.LayerNorm", x + y)
         gate, up = layer(f"{name}.mlp.gated_layers", x).chunk(2, dim=-1)
-        act: Callable[[Tensor], Tensor] = {"geglu": functional.gelu, "reglu": functional.relu}[
-            config["feed_forward_type"]
-        ]
+        act = _GATES[config["feed_forward_type"]]
         x = norm(f"{name}.mlp.layernorm", x + layer(f"{name}.mlp.wo", act(gate) * up))
     return x
 
@@ -128,3 +130,11 @@ def _readers(
         return functional.layer_norm(x, (width,), state[f"{name}.weight"], state[f"{name}.bias"], epsilon)
 
     return layer, norm
+
+
+FORMULAS: dict[str, Callable[[Config, State, list[int]], Tensor]] = {
+    "NomicBertModel": nomic,
+    "NewModel": gte,
+    "JinaBertModel": jina,
+}
+"""Class of the authors' code -> hidden states (T, H) of one text's token ids, from config.json and its weights."""
