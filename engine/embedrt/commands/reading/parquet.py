@@ -44,14 +44,14 @@ def read_parquet(stream: BinaryIO, name: str, how: How) -> Iterator[Record]:
     try:
         file = pq.ParquetFile(stream)
         schema = file.schema_arrow
-        path = _path(how.column, schema, name)
+        path = text_path(how.column, schema, name)
         kept = kept_columns(how, path[0], schema.names, name)
-        encoding = _encoding(_type_at(schema, path), how, name, ".".join(path), schema)
+        encoding = text_encoding(type_at(schema, path), how, name, ".".join(path), schema)
         row = 0
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[".".join(path), *kept]):
-            columns = {other: _at(batch, (other,)) for other in kept}
-            for index, value in enumerate(_values(_at(batch, path), encoding)):
-                record = of_value(row, row + 1, value) if not isinstance(value, _Bad) else _bad(row, value)
+            columns = {other: column_at(batch, (other,)) for other in kept}
+            for index, value in enumerate(texts_of(column_at(batch, path), encoding)):
+                record = of_value(row, row + 1, value) if not isinstance(value, Unreadable) else _bad(row, value)
                 if kept:
                     along = {other: Cell(column, index) for other, column in columns.items()}
                     record = Record(record.row, record.line, record.text, record.problem, along)
@@ -70,24 +70,24 @@ def count_parquet(stream: BinaryIO, name: str) -> int:
         raise FileFormatError(f"{name} cannot be read as parquet: {exc}") from exc
 
 
-class _Bad(str):
+class Unreadable(str):
     """Why a value is no text."""
 
 
-def _bad(row: int, problem: _Bad) -> Record:
+def _bad(row: int, problem: Unreadable) -> Record:
     return Record(row, row + 1, None, str(problem))
 
 
-def _path(column: str | None, schema: Any, name: str) -> tuple[str, ...]:
+def text_path(column: str | None, schema: Any, name: str) -> tuple[str, ...]:
     """The column's name; or, where none is called that, the way to a field inside a struct."""
     if column is not None and column not in schema.names and "." in column:
         path = tuple(column.split("."))
-        if _type_at(schema, path) is not None:
+        if type_at(schema, path) is not None:
             return path
     return (chosen_column(column, schema.names, name),)
 
 
-def _type_at(schema: Any, path: tuple[str, ...]) -> Any:
+def type_at(schema: Any, path: tuple[str, ...]) -> Any:
     """The type at the end of a way, or None if it leads nowhere."""
     pa, _ = import_pyarrow()
     fields: Any = schema
@@ -101,7 +101,7 @@ def _type_at(schema: Any, path: tuple[str, ...]) -> Any:
     return kind
 
 
-def _encoding(kind: Any, how: How, name: str, column: str, schema: Any) -> str:
+def text_encoding(kind: Any, how: How, name: str, column: str, schema: Any) -> str:
     """How the column's bytes are to be read; FileFormatError if it holds no text."""
     pa, _ = import_pyarrow()
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -121,7 +121,7 @@ def _encoding(kind: Any, how: How, name: str, column: str, schema: Any) -> str:
     raise FileFormatError(f"{name}: column {column!r} holds {kind}, not text{cure}; columns: {listed(schema.names)}")
 
 
-def _at(batch: Any, path: tuple[str, ...]) -> Any:
+def column_at(batch: Any, path: tuple[str, ...]) -> Any:
     """The column at the end of a way; null where any struct on the way is."""
     pa, _ = import_pyarrow()
     import pyarrow.compute as pc
@@ -134,8 +134,8 @@ def _at(batch: Any, path: tuple[str, ...]) -> Any:
     return column
 
 
-def _values(column: Any, encoding: str) -> list[Any]:
-    """Texts, nulls, and `_Bad` for values whose bytes are no text."""
+def texts_of(column: Any, encoding: str) -> list[Any]:
+    """Texts, nulls, and `Unreadable` for values whose bytes are no text."""
     pa, _ = import_pyarrow()
     holds_bytes = any(getattr(pa.types, f"is_{kind}")(column.type) for kind in _BYTES)
     if not holds_bytes:
@@ -148,4 +148,4 @@ def _values(column: Any, encoding: str) -> list[Any]:
 
 def _decoded(raw: bytes, encoding: str) -> str:
     problem = undecodable(raw, encoding)
-    return raw.decode(encoding) if problem is None else _Bad(problem.partition(";")[0])
+    return raw.decode(encoding) if problem is None else Unreadable(problem.partition(";")[0])
