@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from embedrt.arrow import PRECISIONS, Rows, VectorShape
+from embedrt.bundle import pipeline_of
 from embedrt.commands.reading.parquet import Unreadable, column_at, import_pyarrow, text_path, texts_of
 from embedrt.commands.reading.records import refuse_twins
 from embedrt.errors import IdentityError, InputError, InputTypeError, OptionError
@@ -141,13 +142,14 @@ class EmbedBatch:
     def _resolve(self, bundle: str | os.PathLike[str], asked: LoadOptions, variable_lists: bool) -> None:
         """Pin the variant, and learn identity and dimension from the manifest."""
         opened = find_bundle(bundle)
+        pipeline = pipeline_of(opened.manifest)
         manifest = opened.manifest
         self.bundle = str(opened.root.absolute()) if Path(bundle).exists() else os.fspath(bundle)
         variant = choose_variant(opened, asked.variant, choose_device(asked.device))
         self._asked = replace(asked, variant=variant)
         settings = change(own_settings(manifest), manifest, **self._settings)
-        pooling = manifest.pipeline.pooling if asked.pooling is None else parse_pooling(asked.pooling)
-        width = load_head(opened, replace(manifest.pipeline, pooling=pooling)).dimension
+        pooling = pipeline.pooling if asked.pooling is None else parse_pooling(asked.pooling)
+        width = load_head(opened, replace(pipeline, pooling=pooling)).dimension
         options = parse_options(self._given, self._kind, settings.prompts, width, truncate_dim=settings.truncate_dim)
         self.identity = identity_of(identity_parts(manifest, variant, pooling, settings.max_tokens), options)
         self.shape = VectorShape(options.truncate_dim or width, self.precision, variable_lists)
