@@ -28,10 +28,15 @@ def quick_gelu(x: Floats) -> Floats:
 ACTIVATIONS = {"gelu": gelu_erf, "gelu_tanh": gelu_tanh, "relu": relu, "silu": silu, "quick_gelu": quick_gelu}
 
 
-def run(spec: EncoderSpec, tensors: Tensors, ids: Sequence[int], dtype: Any = np.float64) -> Floats:
-    """Hidden states (T, H) of one text, computed in `dtype`; token ids as the tokenizer gives them, without padding."""
+def run(
+    spec: EncoderSpec, tensors: Tensors, ids: Sequence[int], dtype: Any = np.float64, second: int | None = None
+) -> Floats:
+    """Hidden states (T, H) of one text, computed in `dtype`; token ids as the tokenizer gives them, without padding.
+
+    Tokens from `second` on have type 1.
+    """
     wide = {name: np.asarray(tensor, dtype) for name, tensor in tensors.items()}
-    return run_blocks(spec, wide, embed(spec.embeddings, wide, np.asarray(ids)))
+    return run_blocks(spec, wide, embed(spec.embeddings, wide, np.asarray(ids), second))
 
 
 def run_picture(spec: EncoderSpec, tensors: Tensors, pixels: NDArray[Any], dtype: Any = np.float64) -> Floats:
@@ -53,13 +58,14 @@ def run_blocks(spec: EncoderSpec, wide: Tensors, x: Floats) -> Floats:
     return norm(spec.final_norm, wide, "final_norm", x) if spec.final_norm else x
 
 
-def embed(spec: Embeddings, tensors: Tensors, ids: NDArray[Any]) -> Floats:
+def embed(spec: Embeddings, tensors: Tensors, ids: NDArray[Any], second: int | None = None) -> Floats:
     """What goes into the first block, (T, H)."""
     x = spec.scale * tensors["embeddings.word"][ids]
     if spec.num_positions:
         x = x + tensors["embeddings.position"][positions(spec.pad_position, ids)]
     if spec.has_token_types:
-        x = x + tensors["embeddings.token_type"][0]
+        types = np.arange(len(ids)) >= (len(ids) if second is None else second)
+        x = x + tensors["embeddings.token_type"][types.astype(int)]
     if spec.norm:
         x = norm(spec.norm, tensors, "embeddings.norm", x)
     if "embeddings.projection.weight" in tensors:

@@ -3,7 +3,7 @@
 With T tokens, H = `hidden_size`, and weights (K, N) that rows are multiplied with from the left, x @ weight + bias::
 
     x = scale * embeddings.word[id]                                     (T, E), E = `embeddings.size`
-        + embeddings.position[position] + embeddings.token_type[0]      where the spec has them
+        + embeddings.position[position] + embeddings.token_type[type]   where the spec has them
     x = norm(x, embeddings.norm)                                        where it has one
     x = x @ embeddings.projection.weight + .bias                        where E is not H
 
@@ -61,7 +61,7 @@ class Embeddings:
     num_positions: int  # rows of embeddings.position; 0: there is none
     pad_position: int | None  # None: positions count from 0; else RoBERTa's and MPNet's: tokens that are not this id
     # count from it on plus 1, and tokens of this id are at it
-    has_token_types: bool  # whether row 0 of embeddings.token_type is added
+    has_token_types: bool  # whether a row of embeddings.token_type is added: 0, or 1 in the second text of a pair
     scale: float  # of the token's row
     norm: Norm | None
 

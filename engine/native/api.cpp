@@ -93,9 +93,9 @@ const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size) {
 }
 
 int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, const int32_t* keys,
-                    int32_t num_texts, int32_t want, float* out, char* error, size_t error_size) {
-    const embedrt::Batch batch{.ids = ids, .offsets = offsets, .keys = keys, .num_texts = num_texts,
-                               .want = static_cast<Want>(want)};
+                    const int32_t* seconds, int32_t num_texts, int32_t want, float* out, char* error, size_t error_size) {
+    const embedrt::Batch batch{.ids = ids, .offsets = offsets, .keys = keys, .seconds = seconds,
+                               .num_texts = num_texts, .want = static_cast<Want>(want)};
     return guarded(error, error_size, [&] { encoder->encoder.run(batch, out); });
 }
 

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 9
+#define EMBEDRT_ABI 10
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
@@ -113,10 +113,11 @@ const char* embedrt_isa_chosen(const char* isa);
 
 /* Hidden states of `num_texts` texts, text i being ids[offsets[i]] to ids[offsets[i + 1]]: (T, H), or (num_texts, H) where
  * only each text's first or last row is wanted. `keys`, if it is not NULL: of text i only the first keys[i] tokens are seen by
- * its others, at least one. Several threads may call at once: side by side, at least one and otherwise as many as `available_threads` has
+ * its others, at least one. `seconds`, if it is not NULL: the tokens of text i from its seconds[i]-th on have token type 1, and
+ * not 0. Several threads may call at once: side by side, at least one and otherwise as many as `available_threads` has
  * room for; the others wait. */
 int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t* offsets, const int32_t* keys,
-                    int32_t num_texts, int32_t want, float* out, char* error, size_t error_size);
+                    const int32_t* seconds, int32_t num_texts, int32_t want, float* out, char* error, size_t error_size);
 
 /* As embedrt_run, of an encoder of pictures: `pixels` (num_pictures, rows, size), a row without pixels being zeros; hidden
  * states (num_pictures * rows, H), or (num_pictures, H). */

@@ -39,6 +39,20 @@ void number(const Model& model, const Batch& batch, std::vector<int32_t>& out) {
     }
 }
 
+// Token type of every token, where the batch has more than one.
+void type(const Model& model, const Batch& batch, std::vector<uint8_t>& out) {
+    if (batch.seconds == nullptr) return;
+    if (model.num_types < 2) throw std::invalid_argument("the model has no second token type");
+    out.resize(static_cast<size_t>(batch.num_tokens()));
+    for (int text = 0; text < batch.num_texts; text++) {
+        const int32_t length = batch.offsets[text + 1] - batch.offsets[text], second = batch.seconds[text];
+        if (second < 0 || second > length)
+            throw std::invalid_argument("text " + std::to_string(text) + " has " + std::to_string(length) +
+                                        " tokens, its second part begins at " + std::to_string(second));
+        for (int32_t t = 0; t < length; t++) out[static_cast<size_t>(batch.offsets[text] + t)] = t < second ? 0 : 1;
+    }
+}
+
 void check(const Model& model, const Batch& batch) {
     if (batch.want < Want::all || batch.want > Want::last) throw std::invalid_argument("there are no such rows");
     if (batch.num_texts < 1 || batch.offsets[0] != 0) throw std::invalid_argument("a batch begins with a text at 0");
@@ -87,6 +101,7 @@ void Encoder::run_pictures(const float* pixels, int num_pictures, Want want, flo
 void Encoder::run_checked(const Batch& batch, float* out) {
     const Lanes::Turn lane(lanes_.get());
     number(model_, batch, lane->workspace.positions);
+    type(model_, batch, lane->workspace.types);
     int longest = 0;
     for (int i = 0; i < batch.num_texts; i++) longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);
     lane->workspace.tables.grow(model_, longest);

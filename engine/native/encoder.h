@@ -16,6 +16,7 @@ struct Batch {
     const float* pixels = nullptr;
     const int32_t* offsets = nullptr;
     const int32_t* keys = nullptr;  // (num_texts,): how many of a text's first tokens are seen; null: all
+    const int32_t* seconds = nullptr;  // (num_texts,): where in each text its tokens of type 1 begin; null: there are none
     int num_texts = 0;
     Want want = Want::all;
     int num_tokens() const { return offsets[num_texts]; }

@@ -1,5 +1,6 @@
 #include "model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <map>
@@ -92,6 +93,7 @@ class Loader {
             if (type.rows < 1) throw Refusal("the table of token types is empty");
             Tensors::check(type, EMBEDRT_FLOAT32, type.rows, size);
             model_.type = static_cast<const float*>(type.data);
+            model_.num_types = static_cast<int>(std::min<int64_t>(type.rows, 2));
         }
         weights_.norm(model_.embeddings_norm, "embeddings.norm", numbers.norm, size);
         if (size == model_.hidden) return;

@@ -111,7 +111,8 @@ struct Model {
     const float* rest_scale = nullptr;
     const int32_t* rest_row = nullptr;
     const float* position = nullptr;  // (num_positions, E), or null
-    const float* type = nullptr;      // row 0, or null
+    const float* type = nullptr;      // (num_types, E), or null
+    int num_types = 0;
     Matrix patch;                     // of an encoder of pictures, which has no table of tokens
     int patch_rows = 0;               // rows of a picture; 0: it reads tokens
     Matrix projection;                // k = 0 where there is none

@@ -143,7 +143,7 @@ void Pass::embed(const Run& run, Floats out, Share share) {
             e.rest_scale = model_.rest_scale[rest] * model_.embedding_scale;
         }
         if (model_.position) e.position = model_.position + position * size;
-        e.type = model_.type;
+        e.type = batch_.seconds == nullptr ? model_.type : model_.type + w_.types[t] * size;
         k_.embed(e, model_.embedding_size, out.data + static_cast<size_t>(r) * out.stride);
     }
 }

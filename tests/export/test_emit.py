@@ -11,6 +11,8 @@ import onnx
 import pytest
 
 from embedrt.encoder import EncoderSpec
+from embedrt.executors import TokenBatch
+from embedrt.executors.onnxruntime import pad, token_types
 from embedrt_export.emit import emit
 from embedrt_export.fp16 import to_fp16
 from embedrt_export.graph import EncoderGraph
@@ -145,6 +147,21 @@ def test_half_graphs_are_near_the_whole_ones(name: str, tmp_path: Path) -> None:
     assert report["products_kept_float32_on_cuda"] == []
     for half in halves:
         assert 0 < np.abs(half - whole).max() < 0.02 * np.abs(whole).max()  # half rounds by 5e-4 of a number
+
+
+def test_second_parts_of_pairs_have_the_second_type(tmp_path: Path) -> None:
+    spec = make_spec(embeddings={"has_token_types": True})
+    tensors = make_tensors(spec)
+    pairs, seconds = [[3, 9, 4, 7, 5], [8, 2], [6]], [2, 0, 1]
+    batch = TokenBatch(np.concatenate(pairs).astype(np.int32), np.array([0, 5, 7, 8]), seconds=np.array(seconds))
+    padded = pad(batch, pad_id=0)
+    types = token_types(batch, padded)
+    assert types.tolist() == [[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
+    feeds = {"input_ids": padded.ids, "attention_mask": padded.mask, "token_type_ids": types}
+    (hidden,) = session(emit(spec, tensors), tmp_path).run(None, feeds)
+    for ids, second, states in zip(pairs, seconds, hidden, strict=True):
+        expected = interpret(spec, tensors, ids, second=second)
+        assert np.abs(states[: len(ids)] - expected).max() < 2e-5 * np.abs(expected).max()
 
 
 def test_a_row_that_is_padding_alone_has_no_nan(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ class Twin:
     first_value_twice: bool = True
     activation_zero: int = 24
 
-    def __call__(self, ids: NDArray[np.int32]) -> Floats:
-        """Hidden states (n, H) of one text."""
-        return self._run_all(*self._embed(ids))
+    def __call__(self, ids: NDArray[np.int32], second: int | None = None) -> Floats:
+        """Hidden states (n, H) of one text; tokens from `second` on have type 1."""
+        return self._run_all(*self._embed(ids, len(ids) if second is None else second))
 
     def picture(self, pixels: NDArray[np.float32]) -> Floats:
         """Hidden states (n, H) of one picture's patches (count, size)."""
@@ -48,7 +48,7 @@ class Twin:
             x, made_by = self._run(block, x, made_by, last=i + 1 == len(self.spec.blocks))
         return self._norm("final_norm", self.spec.final_norm, x) if self.spec.final_norm else x
 
-    def _embed(self, ids: NDArray[np.int32]) -> tuple[Floats, str | None]:
+    def _embed(self, ids: NDArray[np.int32], second: int) -> tuple[Floats, str | None]:
         """What goes into the first block, and the name of what made it."""
         spec, tensors = self.spec.embeddings, self.tensors
         x = tensors["embeddings.word"][ids].astype(np.float64)
@@ -61,7 +61,7 @@ class Twin:
         if spec.num_positions:
             x = x + tensors["embeddings.position"][positions(spec.pad_position, ids)]
         if spec.has_token_types:
-            x = x + tensors["embeddings.token_type"][0]
+            x = x + tensors["embeddings.token_type"][(np.arange(len(ids)) >= second).astype(int)]
         made_by = None
         if spec.norm:
             x, made_by = self._norm("embeddings.norm", spec.norm, x), "embeddings.norm"

@@ -21,6 +21,8 @@ class TokenBatch:
     token_ids: NDArray[np.int32]  # (T,)
     offsets: NDArray[np.int32]  # (B + 1,), offsets[0] == 0, strictly increasing
     keys: NDArray[np.int32] | None = None  # (B,): how many of its first tokens a text's tokens see; None: all
+    seconds: NDArray[np.int32] | None = None
+    """(B,) where in each text its tokens of type 1 begin, or its length where it has none; None: all have type 0."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from embedrt.executors.structs import Running, as_config, as_tensors, patch_widt
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_ABI = 9
+_ABI = 10
 _OK, _UNSUPPORTED = 0, 1
 ERROR_BYTES = 512
 _WANTS: dict[Want, int] = {"all": 0, "first": 1, "last": 2}
@@ -139,7 +139,8 @@ class NativeEncoder:
         """Hidden states (T, H), or one row of each text or picture (B, H).
 
         Raises:
-            ExecutorError: the batch is not one, has tokens that are none, texts that are too long, or other patches.
+            ExecutorError: the batch is not one, has tokens that are none, texts that are too long, a token type that
+                the model has not, or other patches.
         """
         return self._run_texts(batch, want) if isinstance(batch, TokenBatch) else self._run_pictures(batch, want)
 
@@ -164,8 +165,11 @@ class NativeEncoder:
         if keys is not None and len(keys) != len(offsets) - 1:
             raise ExecutorError(f"the batch has {len(offsets) - 1} texts, and says of {len(keys)} what they see")
         rows = len(ids) if want == "all" else len(offsets) - 1
+        seconds = None if batch.seconds is None else np.ascontiguousarray(batch.seconds, dtype=np.int32)
+        if seconds is not None and len(seconds) != len(offsets) - 1:
+            raise ExecutorError(f"the batch has {len(offsets) - 1} texts, and {len(seconds)} places of second parts")
         out = np.empty((rows, self._hidden_size), dtype=np.float32)
-        read = [ids, offsets, keys]
+        read = [ids, offsets, keys, seconds]
         pointers = (None if part is None else part.ctypes.data_as(ctypes.c_void_p) for part in read)
         self._call("embedrt_run", *pointers, len(offsets) - 1, want, out)
         return out

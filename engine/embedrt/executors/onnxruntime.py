@@ -44,6 +44,13 @@ def pad(batch: TokenBatch, pad_id: int) -> Padded:
     return Padded(ids, present.astype(np.int64) if seen is None else seen, present)
 
 
+def token_types(batch: TokenBatch, padded: Padded) -> NDArray[np.int64]:
+    """(B, S) of a padded batch; padding has type 0."""
+    if batch.seconds is None:
+        return np.zeros_like(padded.ids)
+    return (np.arange(padded.ids.shape[1]) >= batch.seconds[:, None]).astype(np.int64) * padded.mask
+
+
 def unpad(hidden: NDArray[np.float32], padded: Padded) -> NDArray[np.float32]:
     """(B, S, H) back to ragged rows (T, H); a view when nothing was padded."""
     if padded.present is None:
@@ -107,7 +114,9 @@ class OnnxRuntimeExecutor:
         padded = pad(batch, self._pad_id)
         arrays = {"input_ids": padded.ids, "attention_mask": padded.mask}
         if "token_type_ids" in self._inputs:
-            arrays["token_type_ids"] = np.zeros_like(padded.ids)
+            arrays["token_type_ids"] = token_types(batch, padded)
+        elif batch.seconds is not None:
+            raise ExecutorError("the model has no second token type")
         try:
             hidden = self._run(session, arrays)
         except Exception as exc:  # onnxruntime's exceptions share no base class but Exception
