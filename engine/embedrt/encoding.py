@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from itertools import repeat
 from typing import Any
 
@@ -27,6 +27,7 @@ from embedrt.windows import WindowRunner
 
 # Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
 WINDOW_TEXTS = 2048
+_IDENTITIES = 64  # remembered
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,12 @@ class Encoding:
 
     def identity(self, options: EncodeOptions) -> str:
         """Of vectors made with `options`."""
-        return identity_of(self._identity_parts, options)
+        return self._identity(options)
+
+    @cached_property
+    def _identity(self) -> Callable[[EncodeOptions], str]:
+        """Remembers those of the options that were last used: a hash over as much as this takes 50 microseconds."""
+        return lru_cache(_IDENTITIES)(partial(identity_of, self._identity_parts))
 
     @cached_property
     def _identity_parts(self) -> Mapping[str, Any]:

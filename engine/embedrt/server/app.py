@@ -115,13 +115,14 @@ def make_app(service: Service, bundles: list[NamedBundle], on_failure: Callable[
             if service.traces is not None:
                 await asyncio.to_thread(service.traces.stop)
 
+    routes = api_routes(service)
     app = Starlette(
-        routes=api_routes(service),
+        routes=routes,
         lifespan=lifespan,
         exception_handlers={ServeError: serve_error, HTTPException: http_error},
     )
     app.router.redirect_slashes = False  # Front has seen to them
-    wrapped: ASGIApp = Front(app, service)
+    wrapped: ASGIApp = Front(app, service, routes)
     if service.settings.cors_origins:
         wrapped = CORSMiddleware(
             wrapped,

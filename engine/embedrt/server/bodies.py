@@ -119,13 +119,22 @@ def _encoding(headers: Headers) -> str:
 
 async def _read(request: Request, call: Call, budget: ByteBudget, limit: int, settings: Settings) -> list[bytes]:
     """The body in pieces, as it came: one that grows would be moved again and again."""
+    if request.scope.get("embedrt.whole"):  # it came with its head: nothing is waited for
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ServeError("gone", "the client left while sending")
+        whole: bytes = message["body"]
+        if len(whole) > limit:
+            raise _too_large(limit, len(whole))
+        budget.hold(call, len(whole))
+        return [whole]
     said = request.headers.get("content-length", "")
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(settings.body_timeout_s):
             if said.isdigit() and int(said) > limit:
-                raise await _too_large(request, limit, int(said))
+                raise await _too_large_by(request, limit, int(said))
             if said.isdigit():  # all of it at once: many that come side by side would else refuse each other halfway
                 budget.hold(call, int(said))
             stream = request.stream()
@@ -139,7 +148,7 @@ async def _read(request: Request, call: Call, budget: ByteBudget, limit: int, se
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > limit:
-                    raise await _too_large(request, limit, size)
+                    raise await _too_large_by(request, limit, size)
     except TimeoutError:
         raise ServeError(
             "slow_body",
@@ -152,7 +161,7 @@ async def _read(request: Request, call: Call, budget: ByteBudget, limit: int, se
     return chunks
 
 
-async def _too_large(request: Request, limit: int, size: int) -> ServeError:
+async def _too_large_by(request: Request, limit: int, size: int) -> ServeError:
     """The error for a body that is too large, once enough of the rest was read and thrown away.
 
     Clients such as Python's http.client read no answer before they have sent everything; a connection that is closed
@@ -163,11 +172,14 @@ async def _too_large(request: Request, limit: int, size: int) -> ServeError:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 whole = await _drain(request, _DRAINED_BODIES * limit)
+    return _too_large(limit, size, {} if whole else {"Connection": "close"})
+
+
+def _too_large(limit: int, size: int, headers: dict[str, str] | None = None) -> ServeError:
     return ServeError(
-        "too_large",
-        f"the body may have {limit} bytes, this has {size} or more; split it, or raise body_mb",
-        headers={} if whole else {"Connection": "close"},
-    )
+        "too_large", f"the body may have {limit} bytes, this has {size} or more; split it, or raise body_mb",
+        headers=headers,
+    )  # fmt: skip
 
 
 async def _drain(request: Request, limit: int) -> bool:

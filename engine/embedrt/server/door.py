@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from embedrt.server.shares import Shares
 
 _SAME_NETWORK = 64  # bits of an IPv6 address that one client has for itself
 
 
+@lru_cache(4096)
 def client_of(address: str) -> str:
     """Who an address is: all of an IPv6 network that one client gets are one."""
     try:

@@ -310,6 +310,7 @@ class ModelEngine:
             for item, owner in {id(o): (i, o) for i, o in zip(batch, owners, strict=True)}.values():
                 self._give_up(item, owner, error)
             return
+        done: list[_Pending] = []
         for item, owner, row in zip(batch, owners, rows, strict=True):
             if not np.isfinite(row).all():
                 self._give_up(item, owner, translate(NonFiniteError(self._not_finite(item))))
@@ -318,7 +319,8 @@ class ModelEngine:
             owner.left -= 1
             if owner.left == 0:
                 owner.last_run = now
-                _call(owner, lambda done: done.set_result(None))
+                done.append(owner)
+        _finish(done)
 
     def _not_finite(self, item: Item) -> str:
         return (
@@ -343,6 +345,19 @@ def _as_served(exc: Exception) -> ServeError:
     error = translate(exc) if isinstance(exc, EmbedrtError) else ServeError("not_inferred", "internal error")
     error.__cause__ = exc
     return error
+
+
+def _finish(owners: list[_Pending]) -> None:
+    """Tell the loop that these are done: once for all of them, since each call wakes it."""
+
+    def apply() -> None:
+        for owner in owners:
+            if not owner.done.done():
+                owner.done.set_result(None)
+
+    if owners:
+        with suppress(RuntimeError):  # its loop is closed, and nobody waits there
+            owners[0].loop.call_soon_threadsafe(apply)
 
 
 def _call(owner: _Pending, settle: Callable[[asyncio.Future[None]], None]) -> None:

@@ -7,6 +7,7 @@ import platform
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -69,6 +70,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._shared = FOLDER_VARIABLE in os.environ
         self._lock = threading.Lock()
+        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"embedrt_{name}", text, labels, registry=self._registry)
@@ -120,10 +122,10 @@ class Metrics:
     def on_batch(self, model: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float) -> None:
         """A batch has run (told by the engine, in its thread)."""
         del num_texts
-        self._batch_tokens.labels(model).observe(num_tokens)
-        self._batch_seconds.labels(model).observe(seconds)
-        self._padding.labels(model).inc(padded_tokens - num_tokens)
-        self._share.labels(model).set(1 - num_tokens / padded_tokens)
+        self._of(self._batch_tokens, model).observe(num_tokens)
+        self._of(self._batch_seconds, model).observe(seconds)
+        self._of(self._padding, model).inc(padded_tokens - num_tokens)
+        self._of(self._share, model).set(1 - num_tokens / padded_tokens)
 
     def on_proof(self, model: str, *, same: bool) -> None:
         """A parity text was embedded again (told by the engine, in its thread)."""
@@ -135,19 +137,27 @@ class Metrics:
 
     def on_request(self, route: str, call: Call, seconds: float) -> None:
         """A request was answered."""
-        self._requests.labels(route, str(call.status)).inc()
-        self._duration.labels(route).observe(seconds)
+        self._of(self._requests, route, str(call.status)).inc()
+        self._of(self._duration, route).observe(seconds)
         if call.key:
             self._client_requests.labels(call.key).inc()
             self._client_tokens.labels(call.key).inc(call.num_tokens)
         if call.error:
             self._errors.labels(call.error).inc()
         for phase, spent in call.phases.items():
-            self._phase.labels(phase).observe(spent)
+            self._of(self._phase, phase).observe(spent)
         if call.model:
-            self._texts.labels(call.model).inc(call.num_texts)
-            self._tokens.labels(call.model).inc(call.num_tokens)
-            self._truncated.labels(call.model).inc(call.num_truncated)
+            self._of(self._texts, call.model).inc(call.num_texts)
+            self._of(self._tokens, call.model).inc(call.num_tokens)
+            self._of(self._truncated, call.model).inc(call.num_truncated)
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """The metric with these labels, looked up once: `labels` takes a lock and checks them each time."""
+        key = metric, labels
+        found = self._children.get(key)
+        if found is None:
+            found = self._children[key] = metric.labels(*labels)
+        return found
 
     def refresh(self, models: Models, process: ProcessState | None = None) -> None:
         """Bring the gauges up to date. Workers do it all the time, since any of them answers for all."""

@@ -1,4 +1,4 @@
-"""From a request's inputs to token ids that fit, off the event loop."""
+"""From a request's inputs to token ids that fit; off the event loop, but for those that take next to no time."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ UNBROKEN_CHARACTERS = 262_144  # of a text without a place to cut it, or the siz
 _HASHED_CHARACTERS = 1024
 _NO_IDS = np.empty(0, np.int32)
 _HASHED_ON_LOOP = 65_536  # characters or ids, in a fraction of a millisecond
+_TOKENIZED_ON_LOOP = 1024  # the same: to hand them to another thread and back would cost as much
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Prepared:
 
 
 async def prepare(tokenizer: TextTokenizer, pool: Pool, work: Work) -> Prepared:
-    """Tokenize in slices, so that a small request gets its turn between those of a large one.
+    """Tokenize in slices, so that a request gets its turn between those of a large one; a small one at once.
 
     Equal inputs are embedded once, as the library does it.
 
@@ -55,14 +56,18 @@ async def prepare(tokenizer: TextTokenizer, pool: Pool, work: Work) -> Prepared:
         InputError: an input cannot be tokenized, or is too long and not to be cut.
     """
     started = time.monotonic()
-    if len(work.inputs) <= _SLICE_TEXTS and sum(map(len, work.inputs)) <= _HASHED_ON_LOOP:
+    characters = sum(map(len, work.inputs)) + len(work.inputs) * len(work.options.prompt)
+    if len(work.inputs) <= _SLICE_TEXTS and characters <= _HASHED_ON_LOOP:
         first, row_of = _different(work.inputs)
     else:
         first, row_of = await pool.run(work.client, _different, work.inputs)
     token_ids: list[NDArray[np.int32]] = []
     counts: list[int] = []
     for part in _slices(work.inputs, first, tokenizer.part_characters):
-        ids, lengths = await pool.run(work.client, _tokenize, tokenizer, work, part)
+        if characters <= _TOKENIZED_ON_LOOP:
+            ids, lengths = _tokenize(tokenizer, work, part)
+        else:
+            ids, lengths = await pool.run(work.client, _tokenize, tokenizer, work, part)
         token_ids += ids
         counts += lengths
     return Prepared(token_ids, row_of, [counts[row] for row in row_of], time.monotonic() - started)

@@ -151,7 +151,7 @@ class Service:
 def resolve(engine: ModelEngine, **options: Any) -> EncodeOptions:
     """The embedder's options; ServeError where they do not fit."""
     try:
-        return engine.embedder.resolve(**options)
+        return engine.embedder.resolve(**{name: value for name, value in options.items() if value is not None})
     except EmbedrtError as exc:
         raise translate(exc) from exc
 

@@ -7,8 +7,9 @@ pieces of its body that nobody wants anymore, and for a client to take its answe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,43 @@ class WireLimits:
     answer_s: float = 120.0  # for all of an answer, once the client has fallen behind
     drain_bytes: int = 32_000_000  # of a body after its answer, so that clients that read only then see it
     drain_s: float = 5.0
+
+
+class Corked:
+    """A transport that can hold what is written, and then send it in one piece: each piece costs a system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held: list[bytes] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it, or hold it."""
+        if self._held is None:
+            self._transport.write(data)
+        else:
+            self._held.append(data)
+
+    def close(self) -> None:
+        """Send what is held, and close."""
+        self._send()
+        self._transport.close()
+
+    @contextlib.contextmanager
+    def cork(self) -> Iterator[None]:
+        """Hold what is written in a `with` block, and send it at the end."""
+        self._held = []
+        try:
+            yield
+        finally:
+            self._send()
+
+    def _send(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self._transport.write(b"".join(held))
 
 
 class TooMuchError(Exception):
@@ -105,6 +143,8 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._head_bytes = 0  # of the head that is being read
         self._framing_bytes = 0  # of the body that is being read
         self._drained_bytes = 0
+        self.watchers: set[Callable[[], None]] = set()
+        self.lost = False
         self._behind_since: float | None = None  # the client takes an answer more slowly than it is made
 
     # Connections
@@ -112,6 +152,7 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(transport)
+        self.transport = self.corked = Corked(transport)  # type: ignore[assignment]
         address = client_of(self.client[0]) if self.client else ""
         entry = self._wire.door.enter(self._number, address)
         if entry.closes is not None and (other := self._wire.open.get(entry.closes)) is not None:
@@ -126,6 +167,9 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
+        self.lost = True
+        for watcher in tuple(self.watchers):
+            watcher()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -187,6 +231,7 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self.scope["embedrt.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._in_head, self._in_body, self._begun = True, False, True
         self._head_bytes = self._framing_bytes = self._drained_bytes = 0
         if "head" not in self._timers:  # it came behind the end of another request
@@ -229,6 +274,7 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def on_message_complete(self) -> None:
         """The request is there."""
         self._messages += 1
+        self.scope["embedrt.whole"] = True  # type: ignore[typeddict-unknown-key]
         self._in_head, self._in_body = True, False
         self._head_bytes = 0
         self._cancel("drain")
