@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import queue
+import re
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from typing import Any
 LOGGER = logging.getLogger("embedrt.server")
 _FIELDS = "fields"  # the attribute of a record that holds an event's facts
 _WAITING_LINES = 4096
+_NOT_PLAIN = re.compile(r'[\s"]')
 _LAST_WORDS_S = 1.0  # that the end of the process waits for lines to be written
 
 
@@ -37,8 +39,11 @@ def setup_logging(log_format: str, level: str) -> None:
 
 
 def log(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
-    """Write one event with its facts."""
-    LOGGER.log(level, event, extra={_FIELDS: fields})
+    """Write one event with its facts. The record is made here: logging would look for the caller's file and line."""
+    if LOGGER.isEnabledFor(level):
+        record = logging.LogRecord(LOGGER.name, level, "", 0, event, (), None)
+        setattr(record, _FIELDS, fields)
+        LOGGER.handle(record)
 
 
 def dropped_lines() -> int:
@@ -57,7 +62,9 @@ class LinesHandler(logging.Handler):
     def __init__(self, file: int, room: int = _WAITING_LINES) -> None:
         super().__init__()
         self._file = file
-        self._lines: queue.Queue[str] = queue.Queue(room)
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._room = room
+        self._taken = self._written = 0  # lines, so far
         self.dropped = 0
         self._told = 0  # of the dropped ones, how many a line told of
         threading.Thread(target=self._write_all, name="embedrt-log", daemon=True).start()
@@ -65,16 +72,18 @@ class LinesHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Have a record written."""
         try:
-            self._lines.put_nowait(self.format(record))
-        except queue.Full:
-            self.dropped += 1
+            if self._lines.qsize() < self._room:
+                self._lines.put(self.format(record))
+                self._taken += 1  # handlers are called one at a time
+            else:
+                self.dropped += 1
         except Exception:
             self.handleError(record)
 
     def flush(self) -> None:
         """Wait for what is waiting to be written, but not for long."""
         end = time.monotonic() + _LAST_WORDS_S
-        while self._lines.unfinished_tasks and time.monotonic() < end:
+        while self._written < self._taken and time.monotonic() < end:
             time.sleep(0.005)
 
     def _write_all(self) -> None:
@@ -89,7 +98,7 @@ class LinesHandler(logging.Handler):
             with contextlib.suppress(OSError):  # closed at the other end: nobody is left to tell
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
-            self._lines.task_done()
+            self._written += 1
 
 
 class _JsonFormatter(logging.Formatter):
@@ -119,4 +128,4 @@ def _time_text(record: logging.LogRecord) -> str:
 
 def _plain(value: Any) -> str:
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c.isspace() or c == '"' for c in text) else text
+    return json.dumps(text, ensure_ascii=False) if _NOT_PLAIN.search(text) else text
