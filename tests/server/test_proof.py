@@ -28,6 +28,7 @@ def bundle(lookup_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def server(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr("embedrt.server.engine._LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("embedrt.server.engine._LOOK_BEFORE_BATCH_S", 0.0)
     with serving(f"m={bundle}", variant="fp32", proof_every_s=0.02) as made:
         yield made
 

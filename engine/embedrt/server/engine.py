@@ -60,6 +60,7 @@ class Answer:
 
 
 _LOOK_EVERY_S = 1.0  # at the files of an idle model
+_LOOK_BEFORE_BATCH_S = 0.05  # at those of a busy one: each look gives up the GIL, and 20 in a second cost nothing
 
 
 class BatchListener(Protocol):
@@ -129,6 +130,7 @@ class ModelEngine:
         self._include_prompt = pipeline_of(embedder.bundle.manifest).include_prompt
         self.what_is_wrong: str | None = None  # why nothing is computed anymore
         self._proof = proof
+        self._looked = 0.0
         self._background = background if background is not None else Background()
         self._worker = self._background.thread(f"batches of {name}", self._work, self._start_over)
 
@@ -245,8 +247,10 @@ class ModelEngine:
 
     def _look(self, *, idle: bool) -> None:
         """See whether the model is what it was."""
-        if self._proof is None:
+        now = time.monotonic()
+        if self._proof is None or (not idle and now - self._looked < _LOOK_BEFORE_BATCH_S):
             return
+        self._looked = now
         if self._proof.is_due(idle=idle) and self._proof.weights.what_changed() is None:
             with self._turn:
                 self._running_since = time.monotonic()

@@ -2,9 +2,9 @@
 
 Weights are mapped, not copied: what is written into their file changes vectors under a running server, and where the
 file ends too early the next look at it is SIGBUS, the end of the process. Sizes and times are therefore compared before
-every batch, which takes a microsecond or two; only a file that is cut while a batch reads it still ends the process.
-A copy would not end, but cost each process the memory that mapping saves, and locked pages (mlock, MAP_POPULATE)
-are taken away by a truncation like any others.
+a batch, if that was not done within the last 50 ms; only a file that is cut within these still ends the process. A copy
+would not end, but cost each process the memory that mapping saves, and locked pages (mlock, MAP_POPULATE) are taken
+away by a truncation like any others.
 """
 
 from __future__ import annotations
