@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from embedrt import Embedder
-from tests import tiny
+from tests import tiny, tiny_clip
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -50,6 +50,26 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 def tiny_bundle(make_bundle: Callable[..., Path]) -> Path:
     """A BERT of two layers, mean pooling, normalized, 48 tokens, all variants, with a query and a document prompt."""
     return make_bundle("bert", variants=("fp32", "fp16", "int8"), prompts={"query": "query: ", "document": "passage: "})
+
+
+@pytest.fixture(scope="session")
+def clip_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of transformers' CLIPModel, tiny and seeded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tiny_clip.save_clip(tmp_path_factory.mktemp("clip") / "tiny-clip")
+
+
+@pytest.fixture(scope="session")
+def clip_bundle(clip_model: Path) -> Path:
+    """It in fp32 and int8: texts of 77 tokens, pictures of 32 x 32 pixels in 16 patches, vectors of 48 numbers."""
+    from embedrt_export import export
+
+    out = clip_model.parent / "bundle"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export(clip_model, out, variants=("fp32", "int8"), num_threads=1)
+    return out
 
 
 @pytest.fixture

@@ -14,12 +14,16 @@ from embedrt._schema import SchemaError, require
 from embedrt.heads import ACTIVATION_NAMES, POOLING_MODES, SCORE_ACTIVATIONS, STAGE_KINDS
 
 if TYPE_CHECKING:
-    from embedrt.bundle import BundleFile, Manifest, TensorEntry, Variant
+    from embedrt.bundle import BundleFile, Manifest, TensorEntry, TextRules, Variant
+    from embedrt.encoder import EncoderSpec
     from embedrt.heads import Pipeline, ScoreHead, Stage
+    from embedrt.pictures.preprocessing import Preprocessing
 
 _MAX_DEPTH = 32  # of nested lists and objects; what is read goes through them by recursion
 _MAX_AXES = 32  # of a tensor, as numpy before 2.0; a product of thousands of extents takes minutes
 _LARGEST = 2**63 - 1
+_MOST_EDGE = 1 << 14  # pixels of a picture as an encoder sees it, and tokens that a text is padded to
+_MOST_ID = 2**31 - 1
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ITEM_BYTES = {
     "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "bfloat16": 2, "int32": 4, "uint32": 4,
@@ -111,8 +115,10 @@ def check_numbers(manifest: Manifest, stages: Mapping[str, tuple[Stage, ...]]) -
         SchemaError: with the place of the first that does not.
     """
     numbers = manifest.architecture
-    counts = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab_size")
-    for name, least in (*((name, 1) for name in counts), ("max_positions", 0), ("type_vocab_size", 0)):
+    counts = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
+    tokens = int(manifest.encoder is None or manifest.encoder.patches is None)  # pictures have none
+    others = (("vocab_size", tokens), ("max_positions", 0), ("type_vocab_size", 0))
+    for name, least in (*((name, 1) for name in counts), *others):
         _within(f"architecture.{name}", getattr(numbers, name), least)
     require(numbers.num_heads <= numbers.hidden_size, "architecture.num_heads", "must not be more than hidden_size")
     epsilon = numbers.layer_norm_eps
@@ -135,6 +141,36 @@ def check_numbers(manifest: Manifest, stages: Mapping[str, tuple[Stage, ...]]) -
         _check_files(files, where)
     for name, variant in manifest.variants.items():
         _check_tensors(variant, f"variants.{name}")
+
+
+def check_preprocessing(settings: Preprocessing, encoder: EncoderSpec, texts: TextRules | None) -> None:
+    """Pictures of the encoder's patches, and rules of texts that can be kept.
+
+    Raises:
+        SchemaError: with the place of the first that does not fit.
+    """
+    where, patches = "pictures.preprocessing", encoder.patches
+    require(patches is not None, "pictures.encoder.patches", "missing")
+    assert patches is not None
+    for name in ("height", "width"):
+        require(0 < getattr(settings, name) <= _MOST_EDGE, f"{where}.{name}", f"must be 1 to {_MOST_EDGE}")
+    count = (settings.height // patches.edge) * (settings.width // patches.edge)
+    require(count == patches.count, f"{where}.height", f"and width must give {patches.count} patches, not {count}")
+    for name, edges in (("shortest_edge", (settings.shortest_edge,)), ("resized", settings.resized or ())):
+        fits = all(edge is None or 0 < edge <= _MOST_EDGE for edge in edges)
+        require(fits, f"{where}.{name}", f"must be 1 to {_MOST_EDGE}")
+    both = settings.shortest_edge is not None and settings.resized is not None
+    pair = settings.resized is None or len(settings.resized) == 2
+    require(pair and not both, f"{where}.resized", "must be a height and a width, and null beside shortest_edge")
+    numbers = (settings.scale, *settings.mean, *settings.std)
+    fits = all(math.isfinite(x) for x in numbers) and all(settings.std) and len(settings.mean) == len(settings.std) == 3
+    require(fits, where, "scale must be finite, and so three numbers of mean, and of std, of which none is 0")
+    if texts is not None:
+        pads = texts.padded_to is not None
+        require(pads == (texts.pads_with is not None), "pictures.texts.pads_with", "goes with padded_to")
+        require(not pads or 0 < (texts.padded_to or 0) <= _MOST_EDGE, "pictures.texts.padded_to", "is out of range")
+        for name in ("ends_at", "pads_with"):
+            require(0 <= (getattr(texts, name) or 0) <= _MOST_ID, f"pictures.texts.{name}", "is no token's id")
 
 
 def check_heads(pipeline: Pipeline | None, scores: ScoreHead | None) -> None:

@@ -9,10 +9,11 @@ A bundle is a directory that is complete without network::
     fp32/model.onnx + weights.bin     weights as external data, page-aligned
     fp16/model.onnx, model_cuda.onnx + weights.bin
     int8/model.onnx + weights.bin
+    pictures/fp32/..., parity/pictures/000.png, ..., pictures.npy     of the tower for pictures, if there is one
 
 Format 1 has no `encoder`; it is that of the families whose graphs the exporter fuses, and is still written for them.
 Format 2 says what the encoder computes, see `embedrt.encoder`. Format 3 has a head beside or in place of `pipeline`,
-the head of dense vectors: see `embedrt.heads`; it may have an `encoder` or not.
+the head of dense vectors: see `embedrt.heads`; or a tower for `pictures`. It may have an `encoder` or not.
 
 The manifest is strict both ways: a missing field, an unknown field or a wrong type is a BundleFormatError that
 names the place.
@@ -30,11 +31,12 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from embedrt._manifest_checks import check_heads, check_numbers, check_paths, read_json
+from embedrt._manifest_checks import check_heads, check_numbers, check_paths, check_preprocessing, read_json
 from embedrt._schema import SchemaError, decode, require
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
 from embedrt.heads import OUTPUTS, Pipeline, ScoreHead, Stage
+from embedrt.pictures.preprocessing import Preprocessing
 
 FORMAT_VERSION = 3  # the newest that is read
 MANIFEST_NAME = "manifest.json"
@@ -146,6 +148,27 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class TextRules:
+    """What is done to a text's token ids before they are run, special tokens included."""
+
+    ends_at: int | None  # what is behind the first place of this id is cut: its state is the text's vector
+    padded_to: int | None  # the least tokens of a text; those added are read like all others
+    pads_with: int | None  # their id
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A second encoder, of pictures, whose vectors are compared with the texts'; see `picture_tower`."""
+
+    preprocessing: Preprocessing
+    texts: TextRules | None  # of the texts beside them
+    architecture: Architecture
+    encoder: EncoderSpec  # with patches
+    pipeline: Pipeline
+    variants: dict[str, Variant]  # those of the texts' names
+
+
+@dataclass(frozen=True)
 class Manifest:
     """manifest.json."""
 
@@ -165,6 +188,7 @@ class Manifest:
     notes: tuple[str, ...] = field(default=())  # what a user should know: unfused graph, assumed pooling, ...
     encoder: EncoderSpec | None = None  # what the graphs compute, where a spec says it; none in format 1
     scores: ScoreHead | None = None
+    pictures: Pictures | None = None
 
 
 def find_variant(manifest: Manifest, name: str) -> Variant:
@@ -190,6 +214,12 @@ class Bundle:
         """The absolute path of a file that the manifest names."""
         return self.root / relative
 
+    @property
+    def pictures(self) -> Bundle | None:
+        """The tower of pictures as a bundle of its own in the same directory; None where there is none."""
+        tower = picture_tower(self.manifest)
+        return None if tower is None else Bundle(self.root, tower)
+
     def variant(self, name: str) -> Variant:
         """The variant called `name`; OptionError lists those there are."""
         return find_variant(self.manifest, name)
@@ -197,7 +227,10 @@ class Bundle:
     def files(self, variant: str | None = None) -> tuple[BundleFile, ...]:
         """The shared files, and those of one variant, or of all when `variant` is None."""
         names = self.manifest.variants if variant is None else (variant,)
-        return self.manifest.files + tuple(f for name in names for f in self.variant(name).files)
+        own = tuple(f for name in names for f in self.variant(name).files)
+        pictures = picture_tower(self.manifest)
+        others = () if pictures is None else tuple(f for name in names for f in find_variant(pictures, name).files)
+        return self.manifest.files + own + others
 
     def check_sizes(self, variant: str | None = None) -> None:
         """Raise BundleIntegrityError if a file is missing or has another size."""
@@ -283,7 +316,7 @@ def parse_manifest(text: str, where: str = MANIFEST_NAME) -> Manifest:
 def dump_manifest(manifest: Manifest) -> str:
     """The JSON text of a manifest; `parse_manifest` reads it back equal."""
     data = asdict(manifest)
-    for name in ("encoder", *OUTPUTS):  # engines that read older formats alone know no such field
+    for name in ("encoder", "pictures", *OUTPUTS):  # engines that read older formats alone know no such field
         if name != "pipeline" and data[name] is None:
             del data[name]
     if manifest.encoder is not None and manifest.encoder.patches is None:
@@ -296,9 +329,27 @@ def dump_manifest(manifest: Manifest) -> str:
 
 def format_for(manifest: Manifest) -> int:
     """The oldest format that can say this manifest."""
-    if outputs_of(manifest) != ("pipeline",):
+    if outputs_of(manifest) != ("pipeline",) or manifest.pictures is not None:
         return 3
     return 1 if manifest.encoder is None else 2
+
+
+def picture_tower(manifest: Manifest) -> Manifest | None:
+    """The manifest of the encoder of pictures alone: its rows are the tokens, and its tokenizer is not read."""
+    pictures = manifest.pictures
+    if pictures is None:
+        return None
+    return replace(
+        manifest,
+        format_version=2,
+        architecture=pictures.architecture,
+        max_tokens=pictures.encoder.max_tokens or 1,
+        pipeline=pictures.pipeline,
+        variants=pictures.variants,
+        encoder=pictures.encoder,
+        scores=None,
+        pictures=None,
+    )
 
 
 def outputs_of(manifest: Manifest) -> tuple[str, ...]:
@@ -369,8 +420,10 @@ def _read_through(stream: FileIO) -> None:
         pass
 
 
-def _check_values(manifest: Manifest) -> None:
+def _check_values(manifest: Manifest, *, of_pictures: bool = False) -> None:
     """What types alone cannot say."""
+    has_patches = manifest.encoder is not None and manifest.encoder.patches is not None
+    require(has_patches == of_pictures, "encoder.patches", "are of pictures")
     version = format_for(manifest)
     require(manifest.format_version == version, "format_version", f"must be {version}, as the other fields say")
     require(bool(manifest.variants), "variants", "must not be empty")
@@ -382,6 +435,23 @@ def _check_values(manifest: Manifest) -> None:
     check_heads(manifest.pipeline, manifest.scores)
     _check_listed(manifest)
     check_numbers(manifest, stages_of(manifest))
+    if manifest.pictures is not None:
+        _check_pictures(manifest, manifest.pictures)
+
+
+def _check_pictures(manifest: Manifest, pictures: Pictures) -> None:
+    """Both towers as bundles, and what must be the same in both."""
+    check_preprocessing(pictures.preprocessing, pictures.encoder, pictures.texts)
+    require(set(pictures.variants) == set(manifest.variants), "pictures.variants", "must be those of the texts")
+    dimension = None if manifest.pipeline is None else manifest.pipeline.dimension
+    same = pictures.pipeline.dimension == dimension
+    require(same, "pictures.pipeline.dimension", f"must be {dimension}, as of the texts")
+    tower = picture_tower(manifest)
+    assert tower is not None
+    try:
+        _check_values(tower, of_pictures=True)
+    except SchemaError as exc:
+        raise SchemaError(f"pictures.{exc}") from exc
 
 
 def _check_listed(manifest: Manifest) -> None:

@@ -15,10 +15,11 @@ from embedrt.bundle import Bundle
 from embedrt.compat import SentenceTransformersNames
 from embedrt.encoding import make_encoding
 from embedrt.errors import OptionError
-from embedrt.inputs import Texts, checked_texts, given_texts, several_texts
+from embedrt.inputs import Inputs, Texts, checked_texts, given_texts, several_texts
 from embedrt.loading import LoadOptions, find_bundle, load_model
 from embedrt.long_texts import LongTexts
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, whole_number
+from embedrt.pictures.reading import Picture
 from embedrt.pooling import load_dense
 from embedrt.reopening import made, recipe_of, reopen
 from embedrt.results import EncodedBlock, EncodeResult, TruncationWarning, truncation_message
@@ -160,12 +161,14 @@ class Embedder(LongTexts, SentenceTransformersNames):
 
     @encode_method
     def encode(
-        self, inputs: Texts | None = None, *, sentences: Texts | None = None, **options: Unpack[EncodeKwargs]
+        self, inputs: Inputs | None = None, *, sentences: Inputs | None = None, **options: Unpack[EncodeKwargs]
     ) -> Any:
-        """Embed one text or several.
+        """Embed one text or several; with a bundle of CLIP or its kin also pictures, in one list with texts or alone.
 
         Args:
             inputs: a string, or an iterable of strings: a list, an array, a column of Arrow, pandas or polars.
+                A picture is a Pillow image, a `pathlib.Path`, a file's bytes, pixels (H, W, 3) of uint8, a data URI or,
+                as in sentence-transformers, a string that is the path of an existing file with a picture's suffix.
             sentences: the same, by sentence-transformers' older name.
             prompt_name: which of the bundle's prompts to put before every text.
             prompt: a text to put before every text; wins over `prompt_name`.
@@ -184,11 +187,11 @@ class Embedder(LongTexts, SentenceTransformersNames):
             device, pool, chunk_size: sentence-transformers'; taken where they say what is so anyway.
 
         Returns:
-            float32 (D,) for a string, (N, D) for several, (0, D) for none. Token embeddings are (n, H) for a string,
-            a list of them for several.
+            float32 (D,) for one, (N, D) for several, (0, D) for none. Token embeddings are (n, H) for one, a list of
+            them for several.
 
         Raises:
-            InputError: a text cannot be embedded; `.index` says which.
+            InputError: a text or picture cannot be embedded; `.index` says which.
             OptionError: an option is unknown or does not fit.
             NonFiniteError: a vector came out with NaN or infinity.
         """
@@ -196,19 +199,31 @@ class Embedder(LongTexts, SentenceTransformersNames):
 
     @encode_method
     def encode_query(
-        self, inputs: Texts | None = None, *, sentences: Texts | None = None, **options: Unpack[EncodeKwargs]
+        self, inputs: Inputs | None = None, *, sentences: Inputs | None = None, **options: Unpack[EncodeKwargs]
     ) -> Any:
         """As `encode`, with the model's query prompt if it has one; `task` fills its `{task}`."""
         return self._encode(given_texts(inputs, sentences), self._encoding.options(options, "query"))
 
     @encode_method
     def encode_document(
-        self, inputs: Texts | None = None, *, sentences: Texts | None = None, **options: Unpack[EncodeKwargs]
+        self, inputs: Inputs | None = None, *, sentences: Inputs | None = None, **options: Unpack[EncodeKwargs]
     ) -> Any:
         """As `encode`, with the model's document prompt if it has one."""
         return self._encode(given_texts(inputs, sentences), self._encoding.options(options, "document"))
 
-    def encode_detailed(self, inputs: Texts, *, kind: Kind = "encode", **options: Unpack[EncodeKwargs]) -> EncodeResult:
+    def encode_pictures(self, pictures: Picture | Iterable[Picture], **options: Unpack[EncodeKwargs]) -> Any:
+        """Embed one picture or several, as `encode` does; a string is a path or a data URI here, and never a text.
+
+        Raises:
+            PictureError: one cannot be read; `.index` says which.
+            OptionError: the bundle has no encoder of pictures, or an option does not fit.
+        """
+        chosen = self._encoding.options(options, "encode")
+        return self._encoding.encode(pictures, chosen, pictures=True).embeddings
+
+    def encode_detailed(
+        self, inputs: Inputs, *, kind: Kind = "encode", **options: Unpack[EncodeKwargs]
+    ) -> EncodeResult:
         """As the method that `kind` names, with tokens per text, the texts cut, and the identity; no warning."""
         chosen = self.resolve(kind=kind, **options)
         done = self._encoding.encode(inputs, chosen)
@@ -216,7 +231,7 @@ class Embedder(LongTexts, SentenceTransformersNames):
 
     def encode_stream(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str | Picture],
         *,
         block_size: int = 1024,
         on_error: Literal["raise", "skip"] = "raise",
@@ -226,10 +241,11 @@ class Embedder(LongTexts, SentenceTransformersNames):
         """Embed an iterable block by block, in its order, in bounded memory.
 
         Args:
-            texts: strings; read in the calling thread, one block ahead of what is embedded.
+            texts: strings, and pictures as in `encode`; read in the calling thread, one block ahead.
             block_size: texts read per block.
             on_error: "raise", or "skip" to leave out texts that cannot be embedded: no strings, lone surrogates, no
-                tokens, over the limit with on_overflow="error", a vector with NaN. The block says why of each.
+                tokens, over the limit with on_overflow="error", a vector with NaN; and pictures that cannot be read.
+                The block says why of each.
             kind, options: as in `encode_detailed`; sentence embeddings as arrays only.
 
         Yields:
@@ -315,7 +331,7 @@ class Embedder(LongTexts, SentenceTransformersNames):
             {k: v for k, v in vars(self).items() if k != "_encoding"},
         )
 
-    def _encode(self, inputs: Texts, options: EncodeOptions) -> Any:
+    def _encode(self, inputs: Inputs, options: EncodeOptions) -> Any:
         done = self._encoding.encode(inputs, options)
         if done.truncated:
             message = truncation_message(done.truncated, len(done.num_tokens))

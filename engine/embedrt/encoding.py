@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits
 from embedrt.bundle import PARITY_VECTORS, pipeline_of
-from embedrt.errors import OptionError
-from embedrt.inputs import Texts, checked_texts, distinct_windows
+from embedrt.errors import OptionError, PictureError
+from embedrt.inputs import (
+    Inputs,
+    Mixed,
+    as_picture,
+    checked_texts,
+    distinct_windows,
+    mixed_inputs,
+    pictures_alone,
+)
 from embedrt.loading import LoadedModel
 from embedrt.options import EncodeOptions, Kind, identity_of, identity_parts, parse_options
+from embedrt.pictures.runner import Item, PictureRunner
 from embedrt.pooling import Dense
 from embedrt.progress import progress_bar
 from embedrt.results import EncodedBlock, Truncation, truncations
@@ -48,6 +57,7 @@ class Encoding:
     settings: Settings
     runner: WindowRunner
     shape: Shaper
+    pictures: PictureRunner | None = None
     _plain: dict[str, EncodeOptions] = field(default_factory=dict)  # of calls without options, by kind
 
     @property
@@ -71,23 +81,49 @@ class Encoding:
             self._plain[kind] = options
         return options
 
-    def encode(self, inputs: Texts, options: EncodeOptions) -> Encoded:
-        """Embed one text or several, each different one once."""
-        texts = checked_texts(inputs)
-        windows, order = distinct_windows(texts, WINDOW_TEXTS)
+    def encode(self, inputs: Inputs, options: EncodeOptions, *, pictures: bool = False) -> Encoded:
+        """Embed one text or several, each different one once; and pictures, where the bundle has a tower for them.
+
+        `pictures`: nothing else is there.
+        """
+        mixed = self._mixed(inputs, pictures)
+        windows, order = distinct_windows(mixed.texts, WINDOW_TEXTS, mixed.text_places if mixed.pictures else None)
         rows: list[Any] = []
         counts: list[int] = []
         features = options.output_value is None
-        with progress_bar("Embedding", max(order, default=-1) + 1, shown=options.show_progress_bar) as advance:
+        total = max(order, default=-1) + 1 + len(mixed.pictures)
+        with progress_bar("Embedding", total, shown=options.show_progress_bar) as advance:
             for _, done in self.runner.run(windows, options, advance):
                 rows += map(self._features, done.token_ids, done.rows, repeat(options)) if features else done.rows
                 counts += done.num_tokens
-        num_tokens = tuple(counts[k] for k in order)
-        return Encoded(
-            self.shape([rows[k] for k in order], options, single=isinstance(inputs, str)),
-            num_tokens,
-            truncations(range(len(texts)), num_tokens, self._cut_at(options)),
-        )
+            rows, num_tokens = [rows[k] for k in order], [counts[k] for k in order]
+            if mixed.pictures and self.pictures is not None:
+                found = dict(self._run_pictures(mixed, options, advance))
+                texts = dict(zip(mixed.text_places, zip(rows, num_tokens, strict=True), strict=True))
+                pairs = [texts.get(i) or (found[i], self.pictures.num_rows) for i in range(mixed.count)]
+                rows, num_tokens = [row for row, _ in pairs], [count for _, count in pairs]
+        cut = truncations(mixed.text_places, [num_tokens[i] for i in mixed.text_places], self._cut_at(options))
+        return Encoded(self.shape(rows, options, single=mixed.single), tuple(num_tokens), cut)
+
+    def _run_pictures(self, mixed: Mixed, options: EncodeOptions, advance: Any) -> Iterator[tuple[int, Any]]:
+        assert self.pictures is not None
+        try:
+            yield from self.pictures.run(mixed.pictures, options, advance)
+        except PictureError as exc:
+            if mixed.single:  # of one input alone, nobody asks which
+                raise PictureError(exc.reason) from exc
+            raise
+
+    def _mixed(self, inputs: Inputs, pictures: bool) -> Mixed:
+        if pictures:
+            if self.pictures is None:
+                name = self.model.bundle.manifest.name
+                raise OptionError(f"{name} embeds texts only; pictures need a bundle of CLIP or its kin")
+            return pictures_alone(inputs)
+        if self.pictures is not None:
+            return mixed_inputs(inputs)
+        texts = checked_texts(inputs)
+        return Mixed(texts, list(range(len(texts))), [], isinstance(inputs, str))
 
     def _cut_at(self, options: EncodeOptions) -> int | None:
         """Tokens behind which a text is lost; None where nothing is."""
@@ -109,11 +145,19 @@ class Encoding:
     ) -> Iterator[EncodedBlock]:
         """Embed block by block; with `skip`, without the texts that cannot be embedded."""
         return stream_blocks(
-            read_blocks(texts, block_size, skip),
+            read_blocks(texts, block_size, skip, as_picture if self.pictures else None),
             lambda windows: self.runner.run(windows, options, skip=skip),
+            partial(self._stream_pictures, options=options, skip=skip),
             lambda rows: self.shape(rows, options, single=False),
             self._cut_at(options),
         )
+
+    def _stream_pictures(self, items: list[Item], *, options: EncodeOptions, skip: bool) -> dict[int, tuple[Any, int]]:
+        """Row, or what is wrong, and number of rows that were read, by the picture's index."""
+        if self.pictures is None or not items:
+            return {}
+        count = self.pictures.num_rows
+        return {i: (found, count) for i, found in self.pictures.run(items, options, skip=skip)}
 
     def identity(self, options: EncodeOptions) -> str:
         """Of vectors made with `options`."""
@@ -142,7 +186,22 @@ def make_encoding(model: LoadedModel, dense: Dense, settings: Settings) -> Encod
         limits=BatchLimits(pads=model.executor.pads),
     )
     reference = cache(partial(_read_reference, model, dense))
-    return Encoding(model, dense, settings, runner, Shaper(dense.head.dimension, dense.head.normalizes, reference))
+    shape = Shaper(dense.head.dimension, dense.head.normalizes, reference)
+    return Encoding(model, dense, settings, runner, shape, _picture_runner(model))
+
+
+def _picture_runner(model: LoadedModel) -> PictureRunner | None:
+    tower, pictures = model.pictures, model.bundle.manifest.pictures
+    if tower is None or pictures is None or pictures.encoder.patches is None:
+        return None
+    return PictureRunner(
+        executor=tower.executor,
+        dense=tower.dense,
+        settings=pictures.preprocessing,
+        patches=pictures.encoder.patches,
+        variant=model.variant,
+        num_threads=model.num_threads,
+    )
 
 
 def _read_reference(model: LoadedModel, dense: Dense) -> NDArray[np.float32]:

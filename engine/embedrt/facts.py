@@ -57,7 +57,8 @@ class ModelFacts:
     @property
     def packed_files(self) -> tuple[Path, ...]:
         """Files of packed weights that the executor has mapped; see `packed_cache`."""
-        return self._model.chosen.packed_files
+        pictures = self._model.pictures
+        return self._model.chosen.packed_files + (() if pictures is None else pictures.chosen.packed_files)
 
     @property
     def _executor(self) -> Executor:
@@ -72,6 +73,17 @@ class Facts(ModelFacts):
     @property
     def _model(self) -> LoadedModel:
         return self._encoding.model
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether `encode` takes pictures as well."""
+        return self._encoding.pictures is not None
+
+    @property
+    def picture_executor_description(self) -> str | None:
+        """What runs the encoder of pictures; None where there is none."""
+        pictures = self._model.pictures
+        return None if pictures is None else pictures.executor.description
 
     @property
     def pooling(self) -> tuple[str, ...]:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from embedrt.errors import InputTypeError
+from embedrt.pictures.reading import Picture, is_address, is_picture, names_picture
+from embedrt.pictures.runner import Item
 from embedrt.tokenization import check_text
 from embedrt.windows import Window
 
 Texts: TypeAlias = str | Iterable[str]
 """A text, or several: a list, a tuple, an array, a column of a table, a generator."""
+Inputs: TypeAlias = "str | Picture | Iterable[str | Picture]"
+"""Texts, or for bundles that take them pictures, or both in one list."""
 
 
-def given_texts(inputs: Texts | None, sentences: Texts | None) -> Texts:
+def given_texts(inputs: Inputs | None, sentences: Inputs | None) -> Inputs:
     """What was given, under either name.
 
     Raises:
@@ -34,6 +41,62 @@ def checked_texts(inputs: object) -> list[str]:
     if isinstance(inputs, str):
         return [check_text(inputs, None)]
     return [check_text(text, i) for i, text in enumerate(several_texts(inputs))]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Texts and pictures of one call."""
+
+    texts: list[str]
+    text_places: list[int]  # of each text in the caller's input
+    pictures: list[Item]
+    single: bool  # one input, not a list with one
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.texts) + len(self.pictures)
+
+
+def mixed_inputs(inputs: object) -> Mixed:
+    """Texts and pictures; a string is a picture as sentence-transformers has it: a data URI, or the path of a file that
+    exists and has a picture's suffix.
+
+    Raises:
+        InputTypeError: one is neither; `.index` says which.
+        InputError: a text holds lone surrogates.
+    """
+    single = isinstance(inputs, str) or is_picture(inputs)
+    every = [inputs] if single else list(several_pictures(inputs))
+    out = Mixed([], [], [], single)
+    for i, item in enumerate(every):
+        if as_picture(item):
+            out.pictures.append(Item(i, item))
+        else:
+            out.texts.append(check_text(item, None if single else i))
+            out.text_places.append(i)
+    return out
+
+
+def pictures_alone(inputs: object) -> Mixed:
+    """One picture or several; a string is a path or a data URI.
+
+    Raises:
+        InputTypeError: not to be gone through, as `several_texts` says.
+    """
+    single = isinstance(inputs, str) or is_picture(inputs)
+    every = [inputs] if single else several_pictures(inputs)
+    return Mixed([], [], [Item(i, item) for i, item in enumerate(every)], single)
+
+
+def several_pictures(inputs: object) -> Iterable[object]:
+    """As `several_texts`, where pictures (N, H, W, 3) may be given as one array."""
+    return inputs if isinstance(inputs, np.ndarray) and inputs.ndim == 4 else several_texts(inputs)
+
+
+def as_picture(item: object) -> bool:
+    """Whether an input of a model that takes both is a picture, or the address of one, which will be refused."""
+    return is_picture(item) or (isinstance(item, str) and (names_picture(item) or is_address(item)))
 
 
 def several_texts(inputs: object) -> Iterable[object]:
@@ -76,8 +139,12 @@ _REFUSED: tuple[tuple[Callable[[Any], bool], str], ...] = (
 )
 
 
-def distinct_windows(texts: Sequence[str], size: int) -> tuple[Iterator[Window], Sequence[int]]:
+def distinct_windows(
+    texts: Sequence[str], size: int, places: Sequence[int] | None = None
+) -> tuple[Iterator[Window], Sequence[int]]:
     """Windows of at most `size` different texts, and for each text its row among all of them.
+
+    `places` are the texts' in the caller's input, where others lie between them.
 
     For example `["b", "a", "b"]` gives one window of ("b", "a") and [0, 1, 0].
     """
@@ -89,5 +156,7 @@ def distinct_windows(texts: Sequence[str], size: int) -> tuple[Iterator[Window],
         order = [row[text] for text in texts]
         first = {k: i for i, k in reversed(list(enumerate(order)))}
         indices = [first[k] for k in range(len(unique))]
+    if places is not None:
+        indices = [places[k] for k in indices]
     windows = (Window(unique[k : k + size], indices[k : k + size]) for k in range(0, len(unique), size))
     return windows, order

@@ -22,6 +22,7 @@ from embedrt.executors.devices import choose_device
 from embedrt.machine import available_threads
 from embedrt.opening import open_bundle
 from embedrt.options import whole_number
+from embedrt.pooling import Dense, load_dense
 from embedrt.threads import begin
 from embedrt.tokenization import TextTokenizer
 
@@ -54,6 +55,20 @@ class LoadOptions:
 
 
 @dataclass(frozen=True)
+class LoadedTower:
+    """The encoder of pictures beside that of texts, ready to run."""
+
+    bundle: Bundle  # the tower's
+    chosen: Chosen
+    dense: Dense
+
+    @property
+    def executor(self) -> Executor:
+        """What runs the encoder."""
+        return self.chosen.executor
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """One variant of a bundle, ready to run, for any kind of output. Several embedders may share one."""
 
@@ -64,12 +79,15 @@ class LoadedModel:
     num_threads: int
     tokenizer: TextTokenizer
     chosen: Chosen
+    pictures: LoadedTower | None = None  # where the bundle has a tower for them
     closed: Event = field(default_factory=Event)
 
     def close(self) -> None:
         """Free the weights, for all who share them."""
         self.closed.set()
         self.executor.close()
+        if self.pictures is not None:
+            self.pictures.executor.close()
 
     @property
     def executor(self) -> Executor:
@@ -101,8 +119,7 @@ def load_model(bundle: Bundle, asked: LoadOptions) -> LoadedModel:
     cache = asked.packed_cache
     load = partial(
         load_executor,
-        bundle,
-        variant,
+        variant=variant,
         device=device,
         num_threads=num_threads,
         executor=asked.executor,
@@ -110,8 +127,10 @@ def load_model(bundle: Bundle, asked: LoadOptions) -> LoadedModel:
         packed_cache=cache if isinstance(cache, bool) else Path(cache),
         check_packed=asked.verify_hashes,
     )
-    tokenizer, chosen = load_beside(bundle, variant, load, verify_hashes=asked.verify_hashes)
-    return LoadedModel(bundle, asked, variant, device, num_threads, tokenizer, chosen)
+    tokenizer, chosen = load_beside(bundle, variant, partial(load, bundle), verify_hashes=asked.verify_hashes)
+    tower = bundle.pictures
+    pictures = None if tower is None else LoadedTower(tower, load(tower), load_dense(tower, None))
+    return LoadedModel(bundle, asked, variant, device, num_threads, tokenizer, chosen, pictures)
 
 
 def load_beside(
@@ -133,8 +152,12 @@ def load_beside(
         try:
             both: tuple[Future[Any], ...] = (checked, executor)
             wait(both, timeout=_HEAD_START_S)
-            rows = bundle.manifest.architecture.vocab_size
-            tokenizer = TextTokenizer(bundle.path(bundle.manifest.tokenizer), bundle.manifest.max_tokens, rows)
-            return tokenizer, executor.result()
+            return _read_tokenizer(bundle), executor.result()
         finally:
             checked.result()
+
+
+def _read_tokenizer(bundle: Bundle) -> TextTokenizer:
+    manifest = bundle.manifest
+    rules = None if manifest.pictures is None else manifest.pictures.texts
+    return TextTokenizer(bundle.path(manifest.tokenizer), manifest.max_tokens, manifest.architecture.vocab_size, rules)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from embedrt.bundle import BF16, Manifest, Prompts, find_variant, pipeline_of
+from embedrt.bundle import BF16, Manifest, Prompts, find_variant, picture_tower, pipeline_of
 from embedrt.errors import OptionError
 from embedrt.heads import Stage
 from embedrt.precision import PRECISIONS
@@ -153,6 +153,9 @@ def encoder_parts(manifest: Manifest, variant: str, max_tokens: int) -> dict[str
         "max_tokens": max_tokens,
         "variant": {path: hashes[path] for path in sorted(f.path for f in files)},
     }
+    pictures = picture_tower(manifest)
+    if pictures is not None:  # their vectors are compared with the texts'
+        parts["pictures"] = {file.path: file.sha256 for file in find_variant(pictures, variant).files}
     if variant == BF16:
         parts["products"] = BF16
     return parts

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, Required, TypeAlias, Unpack, cast, ov
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.inputs import Texts
+from embedrt.inputs import Inputs, Texts
 from embedrt.options import CommonKwargs, EncodeKwargs
 
 Vector: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float32]]  # (D,)
@@ -86,7 +86,7 @@ class EncodeMethod(Protocol):
     def __call__(self, inputs: Iterable[str], **options: Unpack[FeatureKwargs]) -> list[Features]: ...
     @overload
     def __call__(
-        self, inputs: Texts | None = ..., *, sentences: Texts | None = ..., **options: Unpack[EncodeKwargs]
+        self, inputs: Inputs | None = ..., *, sentences: Inputs | None = ..., **options: Unpack[EncodeKwargs]
     ) -> Any: ...
 
 

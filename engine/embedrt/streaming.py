@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from embedrt.errors import InputError
+from embedrt.pictures.runner import Item
 from embedrt.results import EncodedBlock, SkippedText, truncations
 from embedrt.tokenization import check_text
 from embedrt.windows import Embedded, Window
@@ -22,27 +23,33 @@ class Block:
     indices: list[int]
     texts: list[str]
     skipped: list[SkippedText]
+    pictures: list[Item]
 
 
-def read_blocks(texts: Iterable[object], block_size: int, skip: bool) -> Iterator[Block]:
-    """Read and check `block_size` texts at a time.
+def read_blocks(
+    texts: Iterable[object], block_size: int, skip: bool, is_picture: Callable[[object], bool] | None = None
+) -> Iterator[Block]:
+    """Read and check `block_size` texts at a time; what `is_picture` says so of is read when its turn comes.
 
     Raises:
         InputError: a text is none, and `skip` is off.
     """
-    block = Block(0, [], [], [])
+    block = Block(0, [], [], [], [])
     index = -1
     for index, text in enumerate(texts):
         try:
-            block.texts.append(check_text(text, index))
-            block.indices.append(index)
+            if is_picture is not None and is_picture(text):
+                block.pictures.append(Item(index, text))
+            else:
+                block.texts.append(check_text(text, index))
+                block.indices.append(index)
         except InputError as exc:
             if not skip:
                 raise
             block.skipped.append(SkippedText(index, str(exc)))
         if index + 1 - block.start == block_size:
             yield block
-            block = Block(index + 1, [], [], [])
+            block = Block(index + 1, [], [], [], [])
     if index + 1 > block.start:
         yield block
 
@@ -50,6 +57,7 @@ def read_blocks(texts: Iterable[object], block_size: int, skip: bool) -> Iterato
 def stream_blocks(
     blocks: Iterator[Block],
     run: Callable[[Iterator[Window]], Iterator[tuple[Window, Embedded]]],
+    run_pictures: Callable[[list[Item]], dict[int, tuple[Any, int]]],
     finish: Callable[[list[NDArray[Any]]], NDArray[Any]],
     limit: int | None,
 ) -> Iterator[EncodedBlock]:
@@ -58,6 +66,7 @@ def stream_blocks(
     Args:
         blocks: read one ahead of what is embedded.
         run: windows to outcomes, lazily.
+        run_pictures: pictures of a block to their rows, or what is wrong with them, and rows that were read, by index.
         finish: rows to the vectors that the caller asked for.
         limit: tokens that a text may have, for what is reported as cut; None: nothing is.
     """
@@ -74,16 +83,27 @@ def stream_blocks(
     for window, done in run(windows()):
         block = waiting.pop(0)
         place = {text: k for k, text in enumerate(window.texts)}
-        whole = [(i, place[text]) for i, text in zip(block.indices, block.texts, strict=True)]
-        failed = [SkippedText(i, f"text {i}: {done.failed[k]}") for i, k in whole if k in done.failed]
-        kept = [(i, k) for i, k in whole if k not in done.failed]
-        indices, num_tokens = tuple(i for i, _ in kept), tuple(done.num_tokens[k] for _, k in kept)
+        failed = list(block.skipped)
+        rows: dict[int, tuple[Any, int]] = {}
+        for i, text in zip(block.indices, block.texts, strict=True):
+            if (k := place[text]) in done.failed:
+                failed.append(SkippedText(i, f"text {i}: {done.failed[k]}"))
+            else:
+                rows[i] = done.rows[k], done.num_tokens[k]
+        for i, (row, count) in run_pictures(block.pictures).items():
+            if isinstance(row, Exception):
+                failed.append(SkippedText(i, str(row)))
+            else:
+                rows[i] = row, count
+        indices = tuple(sorted(rows))
+        num_tokens = tuple(rows[i][1] for i in indices)
+        of_texts = tuple(sorted(rows.keys() & set(block.indices)))
         yield EncodedBlock(
             start=block.start,
-            num_texts=len(block.texts) + len(block.skipped),
+            num_texts=len(block.texts) + len(block.skipped) + len(block.pictures),
             indices=indices,
-            embeddings=finish([done.rows[k] for _, k in kept]),
+            embeddings=finish([rows[i][0] for i in indices]),
             num_tokens=num_tokens,
-            truncated=truncations(indices, num_tokens, limit),
-            skipped=tuple(sorted([*block.skipped, *failed], key=lambda item: item.index)),
+            truncated=truncations(of_texts, tuple(rows[i][1] for i in of_texts), limit),
+            skipped=tuple(sorted(failed, key=lambda item: item.index)),
         )

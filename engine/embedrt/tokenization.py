@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tokenizers
@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 
 from embedrt.cutting import prove
 from embedrt.errors import BundleFormatError, InputError, InputTypeError, NoTokensError, TokenIdError
+from embedrt.pictures.reading import is_picture
+
+if TYPE_CHECKING:
+    from embedrt.bundle import TextRules
 
 _WINDOW_OVERLAP = 8  # windows share a part of this many with the next
 _MISSING = ("NAType", "NaTType")  # pandas.NA and pandas.NaT
@@ -122,6 +126,12 @@ def _plain_string(value: object, index: int | None) -> str:
     value = as_py() if callable(as_py) else value
     if isinstance(value, str):
         return str.__str__(value)
+    if is_picture(value) and not isinstance(value, (bytes, bytearray, memoryview)):
+        raise InputTypeError(
+            f"must be a string, not {type(value).__name__}: this model embeds texts only; pictures need a bundle of "
+            "CLIP or its kin",
+            index=index,
+        )
     missing = value is None or type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))
     hint = '; a missing value has no vector: fill it with "", or leave it out' if missing else ""
     raise InputTypeError(f"must be a string, not {type(value).__name__}{hint}", index=index)
@@ -134,9 +144,12 @@ class TextTokenizer:
         path: of the tokenizer.json.
         max_tokens: where texts are cut.
         num_rows: of the model's token table, for `check`; None where no model is known.
+        rules: what is done to the ids before they are run, for `shaped`.
     """
 
-    def __init__(self, path: Path, max_tokens: int, num_rows: int | None = None) -> None:
+    def __init__(
+        self, path: Path, max_tokens: int, num_rows: int | None = None, rules: TextRules | None = None
+    ) -> None:
         try:
             tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as exc:  # tokenizers raises plain Exception
@@ -146,6 +159,7 @@ class TextTokenizer:
         self._tokenizer: Any = tokenizer
         self.max_tokens = max_tokens
         self.num_rows = num_rows
+        self._rules = rules
         self._surrounded = self._special_tokens()
         self._prefix, self._suffix = self._surrounded or ([], [])
         self._cuts = cache(partial(prove, tokenizer))  # tried when the first long text comes
@@ -266,6 +280,16 @@ class TextTokenizer:
             else:
                 ids = ids[:room] + self._suffix
         return np.array(ids, dtype=np.int32)
+
+    def shaped(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Ids as the encoder was trained to read them: behind the end of a text nothing, or padding that is read."""
+        rules = self._rules
+        if rules is None:
+            return ids
+        if rules.ends_at is not None and len(ends := np.flatnonzero(ids == rules.ends_at)):
+            ids = ids[: ends[0] + 1]
+        missing = (rules.padded_to or 0) - len(ids)
+        return np.pad(ids, (0, missing), constant_values=rules.pads_with or 0) if missing > 0 else ids
 
     def whole(self, texts: Sequence[str], prompt: str) -> list[WholeText]:
         """Checked texts with the places of their tokens, behind a prompt, not cut."""

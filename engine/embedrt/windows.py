@@ -134,7 +134,10 @@ class WindowRunner:
         for text, those in groupby(zip(parts, rows, strict=True), key=lambda pair: pair[0].text):
             if text not in failed:
                 whole[text] = self._joined(list(those), options)
-        return Embedded(whole, tokenized.token_ids, tokenized.num_tokens, failed)
+        token_ids = tokenized.token_ids
+        if options.on_overflow != "windows":
+            token_ids = tuple(map(self.tokenizer.shaped, token_ids))
+        return Embedded(whole, token_ids, tokenized.num_tokens, failed)
 
     def _parts(
         self, window: Window, tokenized: TokenizedTexts, options: EncodeOptions, failed: Mapping[int, str]
@@ -177,8 +180,9 @@ class WindowRunner:
         limits = self.limits
         if options.batch_size is not None:
             limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
-        for group in plan_groups([len(ids) for ids in token_ids], limits):
-            chosen = [token_ids[k] for k in group]
+        shaped = [self.tokenizer.shaped(ids) for ids in token_ids]
+        for group in plan_groups([len(ids) for ids in shaped], limits):
+            chosen = [shaped[k] for k in group]
             yield group, self._hidden(chosen, executor) if hidden else self.run_group(chosen, options, executor)
 
     @property
@@ -191,6 +195,7 @@ class WindowRunner:
     ) -> list[NDArray[np.float32]]:
         """One run over tokenized texts: a row (D,) per text, or hidden states (n, H). `executor` may be one held."""
         executor = executor or self.executor
+        token_ids = [self.tokenizer.shaped(ids) for ids in token_ids]
         if options.output_value != "sentence_embedding":
             return self._hidden(token_ids, executor)
         batch = _batch(token_ids)

@@ -21,6 +21,7 @@ from embedrt.bundle import (
     BundleFile,
     Manifest,
     Source,
+    TextRules,
     describe_file,
     dump_manifest,
     format_for,
@@ -40,14 +41,17 @@ from embedrt_export.architectures import check_variants
 from embedrt_export.calibration import read_calibration
 from embedrt_export.emit.encoder import emit_encoder
 from embedrt_export.families import own_code_of
+from embedrt_export.families.towers import find_towers
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import RECIPES
 from embedrt_export.int8.calibration import POOLED_TOKENS
+from embedrt_export.picture_tower import add_pictures, text_pipeline
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.reference import Reference, load_reference
 from embedrt_export.source import ModelSource, resolve, sha256_of_weights
 from embedrt_export.staging import disk_errors, publish, resolve_out, staging
+from embedrt_export.tower_source import TowerModel, load_towers
 from embedrt_export.variants import Job, make_variant
 from embedrt_export.vocabulary import check_vocabulary
 
@@ -74,6 +78,7 @@ class ExportRequest:
     name: str | None
     force: bool
     num_threads: int
+    pictures_from: str | None
     trust_remote_code: bool = False
 
 
@@ -89,6 +94,7 @@ def export(
     calibration: str | Path | None = None,
     int8_recipe: str = "default",
     name: str | None = None,
+    pictures_from: str | Path | None = None,
     force: bool = False,
     num_threads: int | None = None,
     trust_remote_code: bool = False,
@@ -108,6 +114,8 @@ def export(
         int8_recipe: one of `embedrt_export.int8.RECIPES`.
         name: of the bundle, and of the model where its family's prompts are looked up; default the model's own, from
             the hub, its directory or its card.
+        pictures_from: a model whose pictures' encoder goes into the bundle beside these texts, which were trained for
+            its vectors: clip-ViT-B-32 for clip-ViT-B-32-multilingual-v1.
         force: replace `out` if it exists.
         num_threads: threads to use; default what CPU affinity and cgroup quota allow.
         trust_remote_code: run code that lies beside a model's weights, for the reference, and where no family's file
@@ -135,6 +143,7 @@ def export(
         force=force,
         num_threads=num_threads or available_threads(),
         trust_remote_code=trust_remote_code,
+        pictures_from=None if pictures_from is None else str(pictures_from),
     )
     _check_request(request)
     listener = progress or NullProgress()
@@ -155,7 +164,8 @@ def export(
 def _export_into(root: Path, source: ModelSource, request: ExportRequest, progress: Progress) -> ParityReport:
     torch.set_num_threads(request.num_threads)
     with progress.step("load the PyTorch reference in fp32"):
-        reference = load_reference(source, pooling=request.pooling, max_tokens=request.max_tokens, name=request.name)
+        reference = _load(source, request)
+        pictures = _load_pictures(reference, request, progress)
     manifest = _describe(root, reference, request)
     texts = builtin_texts()
     with progress.step("reference vectors", total=len(texts)) as advance:
@@ -164,12 +174,14 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     with progress.step("make the graph"), tempfile.TemporaryDirectory(dir=root, prefix=".work") as work:
         graph = _build_graph(reference, Path(work))
     notes = (*manifest.notes, *graph.notes)
+    has_towers = pictures is reference
+    rules = pictures.rules if pictures is not None and has_towers else None
     del reference
     gc.collect()
     job = Job(
         root=root,
         graph=graph,
-        calibration=_calibration_ids(root, manifest, prompt, request),
+        calibration=_calibration_ids(root, manifest, prompt, request, rules),
         token=POOLED_TOKENS.get(pipeline_of(manifest).pooling),
         int8=RECIPES[request.int8_recipe],
     )
@@ -180,24 +192,51 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     spec = graph.spec
     del job, graph
     gc.collect()
-    manifest = replace(manifest, encoder=spec, variants=made, notes=notes, files=_shared_files(root))
-    manifest = replace(manifest, format_version=format_for(manifest))
+    manifest = replace(manifest, encoder=spec, variants=made, notes=notes)
+    if pictures is not None:
+        recipe = RECIPES[request.int8_recipe]
+        manifest = add_pictures(root, manifest, pictures, with_rules=has_towers, int8=recipe, progress=progress)
+    manifest = replace(manifest, format_version=format_for(manifest), files=_shared_files(root))
     _write_manifest(root, manifest)
     return _prove(root, manifest, request.num_threads, progress)
 
 
-def _build_graph(reference: Reference, work: Path) -> EncoderGraph:
+def _load(source: ModelSource, request: ExportRequest) -> Reference | TowerModel:
+    if find_towers(source.config) is None:
+        return load_reference(source, pooling=request.pooling, max_tokens=request.max_tokens, name=request.name)
+    if request.pooling is not None:
+        raise OptionError(f"{source.name} says how its texts and pictures are pooled; --pooling has nothing to replace")
+    return load_towers(source, max_tokens=request.max_tokens)
+
+
+def _load_pictures(reference: Reference | TowerModel, request: ExportRequest, progress: Progress) -> TowerModel | None:
+    """The model whose tower of pictures goes into the bundle."""
+    if request.pictures_from is None:
+        return reference if isinstance(reference, TowerModel) else None
+    if isinstance(reference, TowerModel):
+        raise OptionError("--pictures-from goes with a model of texts alone; this one has a tower for pictures")
+    return load_towers(resolve(request.pictures_from, show_progress=not isinstance(progress, NullProgress)))
+
+
+def _build_graph(reference: Reference | TowerModel, work: Path) -> EncoderGraph:
     """The fp32 graph: emitted where a family's file reads the config, else traced."""
+    if isinstance(reference, TowerModel):
+        return reference.graph(reference.text)
     encoder, source = encoder_of(reference.model), reference.source
     emitted = emit_encoder(source.config, encoder, source.name)
     return emitted or build_fp32(encoder, work, own_code=own_code_of(source.config) is not None)
 
 
-def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manifest:
+def _describe(root: Path, reference: Reference | TowerModel, request: ExportRequest) -> Manifest:
     """Everything of the manifest that is known before there are graphs; writes tokenizer and pipeline arrays."""
-    model, source = reference.model, reference.source
+    if isinstance(reference, TowerModel):
+        model, family = reference.as_pipeline, None
+        encoder, pipeline = model, text_pipeline(reference, root)
+    else:
+        model, family = reference.model, reference.family
+        encoder, pipeline = encoder_of(model), write_pipeline(model, root)
+    source = reference.source
     write_tokenizer(model, root / _TOKENIZER)
-    encoder = encoder_of(model)
     unreachable = check_vocabulary(source.name, model.tokenizer, encoder.get_input_embeddings().weight.shape[0])
     own = {name: text for name, text in (model.prompts or {}).items() if text is not None}
     return Manifest(
@@ -208,8 +247,8 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
         architecture=describe_architecture(encoder),
         max_tokens=reference.max_tokens,
         tokenizer=_TOKENIZER,
-        pipeline=write_pipeline(model, root),
-        prompts=choose_prompts(own, model.default_prompt_name, reference.family, request.prompts),
+        pipeline=pipeline,
+        prompts=choose_prompts(own, model.default_prompt_name, family, request.prompts),
         similarity=str(getattr(model.similarity_fn_name, "value", model.similarity_fn_name)),
         variants={},
         files=(),
@@ -218,11 +257,13 @@ def _describe(root: Path, reference: Reference, request: ExportRequest) -> Manif
     )
 
 
-def _calibration_ids(root: Path, manifest: Manifest, prompt: str, request: ExportRequest) -> list[list[int]]:
+def _calibration_ids(
+    root: Path, manifest: Manifest, prompt: str, request: ExportRequest, rules: TextRules | None
+) -> list[list[int]]:
     """The calibration texts as the model will see texts: behind its default prompt."""
-    tokenizer = TextTokenizer(root / _TOKENIZER, manifest.max_tokens)
+    tokenizer = TextTokenizer(root / _TOKENIZER, manifest.max_tokens, rules=rules)
     texts = [prompt + text for text in read_calibration(request.calibration)]
-    return [ids.tolist() for ids in tokenizer(texts).token_ids]
+    return [tokenizer.shaped(ids).tolist() for ids in tokenizer(texts).token_ids]
 
 
 def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress) -> ParityReport:
@@ -232,12 +273,17 @@ def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress)
     )
     save_report(report, root / "parity")
     variants = {name: replace(variant, parity=report.summary(name)) for name, variant in manifest.variants.items()}
-    _write_manifest(root, replace(manifest, variants=variants, files=_shared_files(root)))
+    pictures = manifest.pictures
+    if pictures is not None:
+        found = {one.variant: one.summary() for one in report.pictures}
+        proven = {name: replace(variant, parity=found[name]) for name, variant in pictures.variants.items()}
+        pictures = replace(pictures, variants=proven)
+    _write_manifest(root, replace(manifest, variants=variants, pictures=pictures, files=_shared_files(root)))
     if not report.passed:
         raise ParityError(
             "the vectors miss a parity gate, and no bundle was written: "
             + "; ".join(report.failures)
-            + advice_on(report.variants)
+            + advice_on((*report.variants, *report.pictures))
         )
     return report
 
@@ -245,9 +291,9 @@ def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress)
 def advice_on(variants: Sequence[VariantReport]) -> str:
     """What helps where int8 alone misses a gate: the end of a sentence, or nothing."""
     missed = [variant for variant in variants if variant.failures]
-    if [variant.variant for variant in missed] != ["int8"]:
+    if {variant.variant for variant in missed} != {"int8"}:
         return ""
-    (int8,) = missed
+    int8 = missed[0]
     if not find_failures(int8.variant, int8.gates, int8.deviation):
         return (
             "; int8 is accurate enough, but what a text's batch and its padding change in the last bits of a sum moves "
@@ -258,7 +304,8 @@ def advice_on(variants: Sequence[VariantReport]) -> str:
 
 
 def _shared_files(root: Path) -> tuple[BundleFile, ...]:
-    paths = [root / _TOKENIZER, *sorted((root / "pipeline").glob("*")), *sorted((root / "parity").glob("*"))]
+    kept = sorted(path for path in (root / "parity").rglob("*") if path.is_file())
+    paths = [root / _TOKENIZER, *sorted((root / "pipeline").glob("*")), *kept]
     return tuple(describe_file(root, path.relative_to(root).as_posix()) for path in paths)
 
 

@@ -69,7 +69,7 @@ A head of pre-training (ForMaskedLM, ForPreTraining) is no such task: encoders a
 _OTHER_TYPES = {
     "model2vec": _OTHER_MODULES["StaticEmbedding"],
     **dict.fromkeys(
-        ("clip", "clip_text_model", "chinese_clip", "siglip", "siglip2", "align", "blip", "altclip"),
+        ("clip_text_model", "chinese_clip", "siglip", "siglip2", "align", "blip", "altclip"),
         _OTHER_MODULES["CLIPModel"],
     ),
 }
@@ -113,6 +113,36 @@ def check_kind(name: str, files: SmallFiles, *, trust_remote_code: bool = False)
     code = own_code_of(files.config)
     if code is not None and not trust_remote_code and find_family(files.config) is None:
         raise untrusted_code_error(name, code)
+
+
+def check_towers(name: str, files: SmallFiles) -> None:
+    """Refuse modules that a bundle of texts and pictures cannot say.
+
+    Raises:
+        UnsupportedModelError: the message names the first.
+    """
+    for place, module in enumerate(files.modules or ()):
+        package, _, kind = str(module["type"]).rpartition(".")
+        known = ("CLIPModel", "Transformer") if place == 0 else ("Normalize",)
+        if not package.startswith("sentence_transformers") or kind not in known:
+            raise UnsupportedModelError(
+                f"{name}: modules.json names {module['type']}, which a bundle of texts and pictures cannot express; "
+                f"known are {' or '.join(known)}"
+            )
+    methods = files.transformer.get("modality_config")
+    if isinstance(methods, Mapping):
+        for part, method in (("text", "get_text_features"), ("image", "get_image_features")):
+            said = methods.get(part)
+            if not isinstance(said, Mapping) or said.get("method") != method:
+                raise UnsupportedModelError(
+                    f"{name}: its {part}s are embedded by {said!r}, which is not supported; only {method}"
+                )
+    code = own_code_of(files.config)
+    if code is not None:
+        raise UnsupportedModelError(
+            f"{name} needs code of its own ({code}), and of models of texts and pictures only those of transformers' "
+            "own classes can be exported"
+        )
 
 
 def check_dense(name: str, config: Mapping[str, Any]) -> None:

@@ -79,7 +79,7 @@ def load_reference(
     stored = tensor_names(source.checkpoint)
     family = find_family(name or "", source.name, str(source.config.get("_name_or_path", "")))
     notes = [*source.notes, *filter(None, (own_code.describe(source),))]
-    with _quiet(), _directory(source) as path:
+    with quiet_libraries(), _directory(source) as path:
         try:
             if source.is_pipeline:
                 model = _load_pipeline(path, source.trusted)
@@ -231,7 +231,7 @@ def _limit(model: Any, source: ModelSource, asked: int | None) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Libraries' chatter and bars off while loading; errors still come as exceptions."""
     from transformers.utils import logging as chatter  # its import sets the level of its own logger
 

@@ -14,8 +14,9 @@ from embedrt.bundle import sha256_of
 from embedrt.errors import SourceError
 from embedrt_export.architectures import check_architecture, check_settings, check_tokenizer
 from embedrt_export.checkpoint import FORMATS, find_checkpoint
+from embedrt_export.families.towers import find_towers, tower_configs
 from embedrt_export.hub import SMALL_FILES, open_repository, select_files
-from embedrt_export.kinds import SmallFiles, check_dense, check_kind
+from embedrt_export.kinds import SmallFiles, check_dense, check_kind, check_towers
 from embedrt_export.names import find_name
 
 _CONFIGS = ("config.json", "sentence_bert_config.json", "adapter_config.json", "tokenizer_config.json")
@@ -137,6 +138,14 @@ def _saved_by(files: SmallFiles) -> dict[str, str]:
 
 def _check(name: str, files: SmallFiles, trusted: bool) -> None:
     """What the model is, then whether that can be exported."""
+    towers = find_towers(files.config)
+    if towers is not None:
+        check_towers(name, files)
+        for family, config in zip((towers.text, towers.vision), tower_configs(files.config), strict=True):
+            family.spec_of(config)
+        check_settings(name, files.config)
+        check_tokenizer(name, files.tokenizer)
+        return
     check_kind(name, files, trust_remote_code=trusted)
     if not files.config:
         raise SourceError(

@@ -27,6 +27,7 @@ class Job:
     calibration: Sequence[Ids]  # special tokens and the model's own prompt included; of pictures their patches
     token: int | None  # whose state is a text's vector: 0 the first, -1 the last; None: the mean of all
     int8: Int8Recipe
+    folder: str = ""  # of the variants in the bundle, where they are not at its root
 
 
 def _make_fp32(job: Job, advance: Callable[[int], None]) -> Variant:
@@ -68,21 +69,22 @@ def _write_variant(
     nodes: Sequence[onnx.NodeProto] | None = None,
 ) -> Variant:
     """Write a variant's graphs, which share one file of weights, and describe them; `nodes` instead of `model`'s."""
-    root, folder = job.root, job.root / name
-    folder.mkdir()
+    root, place = job.root, f"{job.folder}/{name}".lstrip("/")
+    folder = root / place
+    folder.mkdir(parents=True)
     tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin", nodes=nodes)
     if on_cuda is not None:
         shared = {entry.name: entry for entry in tensors}
         save_graph(on_cuda, folder / "model_cuda.onnx", folder / "weights.bin", reuse=shared)
     return Variant(
-        graph=f"{name}/model.onnx",
-        graph_cuda=f"{name}/model_cuda.onnx" if on_cuda is not None else None,
+        graph=f"{place}/model.onnx",
+        graph_cuda=f"{place}/model_cuda.onnx" if on_cuda is not None else None,
         inputs=tuple(value.name for value in model.graph.input),
         output=model.graph.output[0].name,
         fused=job.graph.fused,
         recipe=recipe,
-        files=tuple(describe_file(root, f"{name}/{path.name}") for path in sorted(folder.iterdir())),
-        tensors=tuple(replace(entry, path=f"{name}/{entry.path}") for entry in tensors),
+        files=tuple(describe_file(root, f"{place}/{path.name}") for path in sorted(folder.iterdir())),
+        tensors=tuple(replace(entry, path=f"{place}/{entry.path}") for entry in tensors),
         parity=None,
     )
 

@@ -21,6 +21,9 @@ INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --hel
     examples=(
         ("a model of the Hugging Face hub", "embedrt export sentence-transformers/all-MiniLM-L6-v2 minilm"),
         ("a local directory, one variant", "embedrt export ./my-model bundle --variants int8"),
+        ("texts of many languages beside CLIP's pictures",
+         "embedrt export sentence-transformers/clip-ViT-B-32-multilingual-v1 clip \\\n"
+         "      --pictures-from sentence-transformers/clip-ViT-B-32"),
         ("CLS pooling instead of the model's own", "embedrt export intfloat/multilingual-e5-large-instruct e5 \\\n"
          "      --pooling cls --prompts prompts.json"),
     ),
@@ -41,6 +44,8 @@ INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --hel
               help="How int8 is made; docs/accuracy.md has what each gives and costs.")  # fmt: skip
 @click.option("--name", help="Name of the bundle, by which a family's prompts are found too.  "
               "[default: the model's, from the hub, its directory or its card]")  # fmt: skip
+@click.option("--pictures-from", metavar="MODEL", help="A model of CLIP's kind, whose encoder of pictures goes along "
+              "with texts that were trained for its vectors.")  # fmt: skip
 @o.trust_option
 @o.force_option
 @o.quiet_option
@@ -51,14 +56,16 @@ def command(model: str, out: Path, quiet: bool, **given: Any) -> None:
     appears whole or not at all. Needs the extra: pip install 'embedrt[export]'.
     """
     from embedrt.exporter import import_exporter
-    from embedrt.parity.report import render_table
+    from embedrt.parity.report import picture_report, render_table
 
     exporter = import_exporter()
     signal.signal(signal.SIGTERM, _end)
     report = exporter.export(model, out, progress=o.step_progress(quiet), **given)
     if quiet:
         return
-    o.stdout_console().print(render_table(report))
+    for part in (report, picture_report(report)):
+        if part is not None:
+            o.stdout_console().print(render_table(part))
     click.echo(f"bundle: {out}\nreport: {out / 'parity' / 'report.html'}")
 
 

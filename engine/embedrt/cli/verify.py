@@ -56,7 +56,7 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         raise click.UsageError("--trust-remote-code needs --against MODEL: without it no code of a model's is run")
     from embedrt.opening import open_bundle
     from embedrt.parity.html import render_page
-    from embedrt.parity.report import render_table
+    from embedrt.parity.report import picture_report, render_table
     from embedrt.parity.verify import default_embedder, verify_bundle
 
     opened = open_bundle(bundle)
@@ -78,7 +78,9 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
     if json_path is not None and str(json_path) == "-":
         click.echo(report.to_json(), nl=False)
     elif not quiet:
-        o.stdout_console().print(render_table(report))
+        for part in (report, picture_report(report)):
+            if part is not None:
+                o.stdout_console().print(render_table(part))
     if not report.passed:
         raise Failure("error: parity missed: " + "; ".join(report.failures))
 

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from embedrt.bundle import PARITY_TEXTS, PARITY_VECTORS, Bundle
 from embedrt.errors import BundleFormatError, BundleIntegrityError, OptionError
 
+PARITY_PICTURES = "parity/pictures"  # folder of the pictures, in the order of their names
+PARITY_PICTURE_VECTORS = "parity/pictures.npy"  # float32 (N, D), the reference's vectors of them
+
 
 @dataclass(frozen=True)
 class ParityFiles:
@@ -37,6 +40,22 @@ def write_parity_files(root: Path, texts: Sequence[str], vectors: NDArray[Any]) 
     return PARITY_TEXTS, PARITY_VECTORS
 
 
+def write_picture_vectors(root: Path, vectors: NDArray[Any]) -> None:
+    """Write the reference's vectors (N, D) of the pictures in PARITY_PICTURES."""
+    np.save(root / PARITY_PICTURE_VECTORS, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
+
+
+def read_parity_pictures(bundle: Bundle) -> ParityFiles:
+    """The paths of the pictures that a bundle keeps, relative to it, and the reference's vectors of them.
+
+    Raises:
+        BundleIntegrityError: the bundle lacks them.
+        BundleFormatError: they are not what they must be.
+    """
+    names = tuple(sorted(file.path for file in bundle.manifest.files if file.path.startswith(f"{PARITY_PICTURES}/")))
+    return ParityFiles(names, _read_vectors(bundle, PARITY_PICTURE_VECTORS, len(names)))
+
+
 def read_parity_files(bundle: Bundle) -> ParityFiles:
     """Read what `write_parity_files` wrote.
 
@@ -46,21 +65,35 @@ def read_parity_files(bundle: Bundle) -> ParityFiles:
     """
     try:
         texts = json.loads(bundle.path(PARITY_TEXTS).read_text(encoding="utf-8"))
-        vectors = np.load(bundle.path(PARITY_VECTORS), allow_pickle=False)
     except FileNotFoundError as exc:
-        raise BundleIntegrityError(
-            f"{bundle.root} lacks {Path(str(exc.filename)).relative_to(bundle.root)}; export the bundle again, "
-            "or compare with the model itself: embedrt verify BUNDLE --against MODEL"
-        ) from exc
-    except (OSError, ValueError, EOFError) as exc:
+        raise _missing(bundle, PARITY_TEXTS) from exc
+    except (OSError, ValueError) as exc:
         raise BundleFormatError(f"{bundle.root}: the parity files cannot be read: {exc}") from exc
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise BundleFormatError(f"{bundle.root}: {PARITY_TEXTS} must be a list of strings")
+    return ParityFiles(tuple(texts), _read_vectors(bundle, PARITY_VECTORS, len(texts)))
+
+
+def _read_vectors(bundle: Bundle, path: str, count: int) -> NDArray[np.float32]:
+    try:
+        vectors = np.load(bundle.path(path), allow_pickle=False)
+    except FileNotFoundError as exc:
+        raise _missing(bundle, path) from exc
+    except (OSError, ValueError, EOFError) as exc:
+        raise BundleFormatError(f"{bundle.root}: the parity files cannot be read: {exc}") from exc
     if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.ndim != 2:
-        raise BundleFormatError(f"{bundle.root}: {PARITY_VECTORS} must be a float32 array (N, D)")
-    if len(texts) != len(vectors) or not texts:
-        raise BundleFormatError(f"{bundle.root}: there are {len(texts)} parity texts and {len(vectors)} vectors")
-    return ParityFiles(tuple(texts), vectors)
+        raise BundleFormatError(f"{bundle.root}: {path} must be a float32 array (N, D)")
+    if count != len(vectors) or not count:
+        what = "texts" if path == PARITY_VECTORS else "pictures"
+        raise BundleFormatError(f"{bundle.root}: there are {count} parity {what} and {len(vectors)} vectors")
+    return vectors
+
+
+def _missing(bundle: Bundle, path: str) -> BundleIntegrityError:
+    return BundleIntegrityError(
+        f"{bundle.root} lacks {path}; export the bundle again, "
+        "or compare with the model itself: embedrt verify BUNDLE --against MODEL"
+    )
 
 
 def check_counts(count: int, vectors: NDArray[Any]) -> None:

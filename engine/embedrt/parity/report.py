@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from embedrt._schema import SchemaError, decode
@@ -106,6 +106,7 @@ class ParityReport:
     max_tokens: int
     num_tokens: tuple[int, ...]  # per text, before cutting
     variants: tuple[VariantReport, ...]
+    pictures: tuple[VariantReport, ...] = ()  # of the encoder of pictures, where there is one
     bundle_notes: tuple[str, ...] = ()  # what the exporter says of the model, e.g. that its graph runs unfused
 
     @property
@@ -116,7 +117,8 @@ class ParityReport:
     @property
     def failures(self) -> tuple[str, ...]:
         """What was missed, over all variants."""
-        return tuple(sentence for variant in self.variants for sentence in variant.failures)
+        texts = tuple(sentence for variant in self.variants for sentence in variant.failures)
+        return texts + tuple(f"pictures, {sentence}" for variant in self.pictures for sentence in variant.failures)
 
     def summary(self, variant: str) -> ParitySummary:
         """The numbers for the manifest; OptionError if the variant is not in the report. See VariantReport."""
@@ -167,8 +169,11 @@ def render_table(report: ParityReport) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    inputs = f"{len(report.num_tokens)} texts"
+    if not report.num_tokens and report.variants:
+        inputs = f"{report.variants[0].deviation.num_texts} pictures"
     table = Table(
-        title=Text(f"Parity of {report.bundle}: {len(report.num_tokens)} texts, {report.reference.description}"),
+        title=Text(f"Parity of {report.bundle}: {inputs}, {report.reference.description}"),
         title_justify="left",
         caption=Text("\n".join(report.notes())) if report.notes() else None,
         caption_justify="left",
@@ -182,6 +187,13 @@ def render_table(report: ParityReport) -> Table:
     verdicts = (Text("passed", "green") if v.passed else Text("FAILED", "bold red") for v in report.variants)
     table.add_row("verdict", *verdicts)
     return table
+
+
+def picture_report(report: ParityReport) -> ParityReport | None:
+    """The pictures' part as a report of its own; None where there is none."""
+    if not report.pictures:
+        return None
+    return replace(report, bundle=f"{report.bundle}, pictures", variants=report.pictures, pictures=(), num_tokens=())
 
 
 def _worst_invariance(variant: VariantReport) -> float | None:

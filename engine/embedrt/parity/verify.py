@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from embedrt.errors import FileFormatError, OptionError
 from embedrt.executors.native import VARIANTS as NATIVE_VARIANTS
 from embedrt.machine import available_threads, describe_machine
 from embedrt.opening import open_bundle
-from embedrt.parity.files import ParityFiles, check_counts, read_parity_files
+from embedrt.parity.files import ParityFiles, check_counts, read_parity_files, read_parity_pictures
 from embedrt.parity.gates import find_failures, gate_set
 from embedrt.parity.html import render_page
 from embedrt.parity.invariance import INVARIANCES, check_invariances, spread_positions
@@ -68,6 +69,31 @@ class ParityEmbedder(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+@dataclass(frozen=True)
+class _OfPictures:
+    """An embedder that is given the paths of pictures within its bundle."""
+
+    bundle: Bundle
+    embedder: Any
+
+    @property
+    def executor_description(self) -> str:
+        return str(self.embedder.picture_executor_description)
+
+    @property
+    def max_tokens(self) -> int:
+        pictures = self.bundle.manifest.pictures
+        assert pictures is not None
+        return (pictures.encoder.max_tokens or 0) + 1  # nothing is cut
+
+    def encode_detailed(self, inputs: Sequence[str], /) -> EncodeResult:
+        found: EncodeResult = self.embedder.encode_detailed([self.bundle.path(path) for path in inputs])
+        return found
+
+    def close(self) -> None:
+        self.embedder.close()
 
 
 class MakeEmbedder(Protocol):
@@ -143,12 +169,16 @@ def verify_bundle(
     described = reference_description or _describe_reference(bundle, texts is None)
     counts: tuple[int, ...] = ()
     reports = []
+    of_pictures: list[VariantReport] = []
+    pictures = read_parity_pictures(bundle) if bundle.pictures is not None and texts is None else None
     for name in names:
         with (
             _closing(make_embedder(bundle, variant=name, device=device, num_threads=num_threads)) as embedder,
             progress.step(f"Verify {name}", _total(len(corpus.texts))) as advance,
         ):
             report, counts = _verify_variant(name, embedder, corpus, advance)
+            if pictures is not None:
+                of_pictures.append(_verify_variant(name, _OfPictures(bundle, embedder), pictures, lambda _: None)[0])
         reports.append(report)
     return ParityReport(
         format=REPORT_FORMAT,
@@ -167,6 +197,7 @@ def verify_bundle(
         max_tokens=bundle.manifest.max_tokens,
         num_tokens=counts,
         variants=tuple(reports),
+        pictures=tuple(of_pictures),
         bundle_notes=bundle.manifest.notes,
     )
 
