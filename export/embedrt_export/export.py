@@ -49,7 +49,7 @@ from embedrt_export.picture_tower import add_pictures, text_pipeline
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.reference import Reference, load_reference
-from embedrt_export.source import ModelSource, resolve, sha256_of_weights
+from embedrt_export.source import ModelSource, put_adapter, resolve, sha256_of_weights
 from embedrt_export.staging import disk_errors, publish, resolve_out, staging
 from embedrt_export.tower_source import TowerModel, load_towers
 from embedrt_export.variants import Job, make_variant
@@ -80,6 +80,7 @@ class ExportRequest:
     num_threads: int
     pictures_from: str | None
     trust_remote_code: bool = False
+    adapter: str | None = None
 
 
 def export(
@@ -98,6 +99,7 @@ def export(
     force: bool = False,
     num_threads: int | None = None,
     trust_remote_code: bool = False,
+    adapter: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Export a model to a bundle and prove every variant against PyTorch in fp32.
@@ -120,6 +122,8 @@ def export(
         num_threads: threads to use; default what CPU affinity and cgroup quota allow.
         trust_remote_code: run code that lies beside a model's weights, for the reference, and where no family's file
             reads the model also to trace its graph. It has all rights of this process.
+        adapter: directory or hub id of a LoRA adapter, which is merged into the model. A model that is one itself
+            finds its base by what it says.
         progress: told of each step.
 
     Returns:
@@ -144,6 +148,7 @@ def export(
         num_threads=num_threads or available_threads(),
         trust_remote_code=trust_remote_code,
         pictures_from=None if pictures_from is None else str(pictures_from),
+        adapter=None if adapter is None else str(adapter),
     )
     _check_request(request)
     listener = progress or NullProgress()
@@ -154,6 +159,8 @@ def export(
             show_progress=not isinstance(listener, NullProgress),
             trust_remote_code=trust_remote_code,
         )
+        if request.adapter is not None:
+            source = put_adapter(source, request.adapter, show_progress=not isinstance(listener, NullProgress))
         check_variants(source.name, source.config, request.variants)
     with staging(request.out) as root, disk_errors(request.out):
         report = _export_into(root, source, request, listener)
@@ -171,6 +178,8 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     with progress.step("reference vectors", total=len(texts)) as advance:
         prompt = choose_prompt(manifest.prompts, None, None)
         write_parity_files(root, texts, reference.encode(texts, prompt, advance))
+    if isinstance(reference, Reference):
+        reference.merge()
     with progress.step("make the graph"), tempfile.TemporaryDirectory(dir=root, prefix=".work") as work:
         graph = _build_graph(reference, Path(work))
     notes = (*manifest.notes, *graph.notes)

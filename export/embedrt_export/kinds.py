@@ -97,12 +97,6 @@ def check_kind(name: str, files: SmallFiles, *, trust_remote_code: bool = False)
     kind = other_kind(files)
     if kind is not None:
         raise UnsupportedModelError(f"{name} is {kind}; embedrt exports text encoders of one vector per text")
-    if files.adapter is not None:
-        base = files.adapter.get("base_model_name_or_path") or "its base model"
-        raise UnsupportedModelError(
-            f"{name} is an adapter ({files.adapter.get('peft_type', 'PEFT')}) of {base}, not a whole model; merge them "
-            "with peft's model.merge_and_unload(), save that with save_pretrained, and export the result"
-        )
     for module in files.modules or ():
         package, _, kind = str(module["type"]).rpartition(".")
         if not package.startswith("sentence_transformers") or kind not in MODULES:

@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from embedrt.errors import SourceError
 from embedrt_export.families import find_family, own_class, own_code_of
 from embedrt_export.families.family import prefix_of
+from embedrt_export.links import link
 from embedrt_export.published import FORMULAS
 from embedrt_export.source import ModelSource, encoder_folder, read_modules
 
@@ -117,7 +118,7 @@ def with_formula(source: ModelSource) -> Iterator[Path]:
     first = encoder_folder(source.path, read_modules(source.path) if source.is_pipeline else None)
     with tempfile.TemporaryDirectory(prefix="embedrt-") as made:
         root = Path(made) / "model"
-        _link(source.path, root, set(source.checkpoint))
+        link(source.path, root, lambda file: file not in source.checkpoint and file.suffix != ".py")
         config = root / first.relative_to(source.path) / "config.json"
         config.unlink()
         config.write_text(json.dumps(_config(source)), encoding="utf-8")
@@ -145,16 +146,6 @@ def _config(source: ModelSource) -> dict[str, Any]:
         "type_vocab_size": 2 if spec.embeddings.has_token_types else 0,
         "pad_token_id": source.config.get("pad_token_id") or 0,
     }
-
-
-def _link(source: Path, target: Path, left_out: set[Path]) -> None:
-    """The directory `target` with links to the files of `source`, but for those left out and all code."""
-    target.mkdir()
-    for path in source.iterdir():
-        if path.is_dir():
-            _link(path, target / path.name, left_out)
-        elif path not in left_out and path.suffix != ".py":
-            (target / path.name).symlink_to(path.resolve())
 
 
 def _module(root: nn.Module, place: str) -> nn.Module:

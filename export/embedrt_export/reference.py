@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from embedrt.errors import ExportError, OptionError, SourceError, UnsupportedModelError
 from embedrt.heads import POOLING_MODES
-from embedrt_export import own_code
+from embedrt_export import links, lora, own_code
 from embedrt_export.checkpoint import check_complete, tensor_names
 from embedrt_export.families import own_code_of
 from embedrt_export.kinds import untrusted_code_error
 from embedrt_export.prompts import Family, find_family
 from embedrt_export.requirements import find_outdated, installed_version
-from embedrt_export.source import ModelSource, resolve
+from embedrt_export.source import ModelSource, encoder_folder, read_modules, resolve
 
 # Their position ids begin at pad_token_id + 1, and those below are never used.
 _OFFSET_POSITIONS = (
@@ -39,6 +39,12 @@ class Reference:
     family: Family | None
     max_tokens: int
     notes: tuple[str, ...]
+    adapter: lora.Applied | None = None
+
+    def merge(self) -> None:
+        """Put an adapter into the encoder's weights, once its vectors are known."""
+        if self.adapter is not None:
+            self.adapter.merge()
 
     def encode(
         self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], None] = lambda _: None
@@ -77,7 +83,7 @@ def load_reference(
         SourceError: the checkpoint is not the encoder's, or sentence-transformers cannot load it.
     """
     stored = tensor_names(source.checkpoint)
-    family = find_family(name or "", source.name, str(source.config.get("_name_or_path", "")))
+    family = find_family(name or "", source.name, source.base_name, str(source.config.get("_name_or_path", "")))
     notes = [*source.notes, *filter(None, (own_code.describe(source),))]
     with quiet_libraries(), _directory(source) as path:
         try:
@@ -96,7 +102,11 @@ def load_reference(
     model = model.float().eval()
     limit = _limit(model, source, max_tokens)
     model.max_seq_length = limit
-    return Reference(model, source, family, limit, tuple(notes))
+    applied = None
+    if source.adapter is not None:
+        applied, note = lora.apply(source.adapter, model[0].model)
+        notes.append(note)
+    return Reference(model, source, family, limit, tuple(notes), applied)
 
 
 def reference_vectors(
@@ -138,6 +148,9 @@ def _directory(source: ModelSource) -> Iterator[Path]:
     """What sentence-transformers loads: the model's directory, or one with a formula for code that must not run."""
     if own_code.uses_formula(source):
         with own_code.with_formula(source) as path:
+            yield path
+    elif source.base is not None:
+        with links.joined(source.path, source.base, encoder_folder(source.path, read_modules(source.path))) as path:
             yield path
     else:
         with own_code.unregistered():

@@ -6,17 +6,19 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from embedrt.bundle import sha256_of
-from embedrt.errors import SourceError
+from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt_export.architectures import check_architecture, check_settings, check_tokenizer
 from embedrt_export.checkpoint import FORMATS, find_checkpoint
+from embedrt_export.families import own_code_of
 from embedrt_export.families.towers import find_towers, tower_configs
 from embedrt_export.hub import SMALL_FILES, open_repository, select_files
 from embedrt_export.kinds import SmallFiles, check_dense, check_kind, check_towers
+from embedrt_export.lora import WEIGHTS, Adapter, read_adapter
 from embedrt_export.names import find_name
 
 _CONFIGS = ("config.json", "sentence_bert_config.json", "adapter_config.json", "tokenizer_config.json")
@@ -34,6 +36,9 @@ class ModelSource:
     checkpoint: tuple[Path, ...]  # the encoder's weights
     saved_by: Mapping[str, str] = field(default_factory=dict)  # distribution -> version, as far as the files say
     trusted: bool = False  # whether its own code may be run
+    adapter: Adapter | None = None  # that is put on the encoder
+    base: Path | None = None  # folder of the encoder's config and weights, where `path` is an adapter's own pipeline
+    base_name: str = ""  # of the model under the adapter
     notes: tuple[str, ...] = ()
 
 
@@ -58,28 +63,98 @@ def resolve(
         files = _small_files(path)
         named = find_name(path, str(files.config.get("_name_or_path", "")))
         name = named.name if named else ""
-        _check(name or str(model), files, trust_remote_code)
-        checkpoint = find_checkpoint(encoder_folder(path, files.modules))
-        revision = named.revision if named else None
-        name = name or f"{files.config.get('model_type', 'encoder')}-{_sha256(path, checkpoint, files.modules)[:8]}"
         notes = (f"named {name} by {named.source}",) if named and named.source else ()
+        revision = named.revision if named else None
     else:
         path, name, notes = _download(str(model), revision, show_progress, trust_remote_code), str(model), ()
         files = _small_files(path)
-        checkpoint = find_checkpoint(encoder_folder(path, files.modules))
         revision = path.name if len(path.name) == 40 else revision
+    if files.adapter is not None:
+        base = _base_of(path, files, show_progress=show_progress, trusted=trust_remote_code)
+        return _with_pipeline(_adapted(base, encoder_folder(path, files.modules), name), path, files)
+    _check(name or str(model), files, trust_remote_code)
+    checkpoint = find_checkpoint(encoder_folder(path, files.modules))
+    name = name or f"{files.config.get('model_type', 'encoder')}-{_sha256(path, checkpoint, files.modules)[:8]}"
+    _check_dense(name, path, files)
+    is_pipeline = files.modules is not None
+    return ModelSource(
+        path,
+        name,
+        revision,
+        dict(files.config),
+        is_pipeline,
+        checkpoint,
+        _saved_by(files),
+        trust_remote_code,
+        notes=notes,
+    )
+
+
+def put_adapter(source: ModelSource, adapter: str | Path, *, show_progress: bool = False) -> ModelSource:
+    """The model with an adapter, a directory or a hub id, which may have been trained on another copy of it.
+
+    Raises:
+        SourceError: there is no adapter, or a file is damaged.
+        UnsupportedModelError: it is of a kind that cannot be merged.
+    """
+    if source.adapter is not None:
+        raise SourceError(f"{source.name} is an adapter already; give --adapter with its base")
+    path, name = Path(adapter), str(adapter)
+    if path.is_dir():
+        named = find_name(path)
+        name = named.name if named else ""
+    else:
+        path = _download(str(adapter), None, show_progress, trusted=False)
+    return _adapted(source, path, name)
+
+
+def _adapted(base: ModelSource, folder: Path, name: str) -> ModelSource:
+    adapter = read_adapter(folder)
+    if own_code_of(base.config) is not None and not base.trusted:
+        raise UnsupportedModelError(
+            f"{base.name} has code of its own, and an adapter can be put on that only with --trust-remote-code"
+        )
+    if find_towers(base.config) is not None:
+        raise UnsupportedModelError(
+            f"{base.name} embeds pictures too, and an adapter of such a model is not supported yet"
+        )
+    return replace(base, name=name or f"{base.name}-adapter", adapter=adapter, base_name=base.name, notes=())
+
+
+def _with_pipeline(source: ModelSource, path: Path, files: SmallFiles) -> ModelSource:
+    """sentence-transformers saves the whole pipeline around an adapter, peft the adapter alone."""
+    if files.modules is None:
+        return source
+    check_kind(source.name, replace(files, config=source.config))
+    _check_dense(source.name, path, files)
+    own = read_modules(source.path) if source.is_pipeline else None
+    return replace(source, path=path, base=encoder_folder(source.path, own), is_pipeline=True)
+
+
+def _base_of(path: Path, files: SmallFiles, *, show_progress: bool, trusted: bool) -> ModelSource:
+    """The model that an adapter says it was trained on."""
+    adapter = files.adapter or {}
+    base = str(adapter.get("base_model_name_or_path") or "")
+    cure = f"give the base yourself: embedrt export BASE OUT --adapter {path}"
+    if not base:
+        raise SourceError(f"{path} is an adapter that does not name its base; {cure}")
+    try:
+        return resolve(base, adapter.get("revision"), show_progress=show_progress, trust_remote_code=trusted)
+    except SourceError as exc:
+        raise SourceError(f"{path} is an adapter of {base!r}, which cannot be read ({exc}); {cure}") from exc
+
+
+def _check_dense(name: str, path: Path, files: SmallFiles) -> None:
     for module in files.modules or ():
         if str(module["type"]).endswith(".Dense"):
             check_dense(name, _optional_json(path / str(module.get("path", "")) / "config.json"))
-    is_pipeline = files.modules is not None
-    return ModelSource(
-        path, name, revision, dict(files.config), is_pipeline, checkpoint, _saved_by(files), trust_remote_code, notes
-    )
 
 
 def sha256_of_weights(source: ModelSource) -> str:
     """One sha256 over the names and hashes of the weight files that are read, in the order of their names."""
-    return _sha256(source.path, source.checkpoint, read_modules(source.path) if source.is_pipeline else None)
+    more = source.adapter.files if source.adapter is not None else ()
+    modules = read_modules(source.path) if source.is_pipeline else None
+    return _sha256(source.path, (*source.checkpoint, *more), modules)
 
 
 def read_modules(path: Path) -> list[dict[str, Any]]:
@@ -105,12 +180,16 @@ def _download(model: str, revision: str | None, show_progress: bool, trusted: bo
     hub = open_repository(model, revision, show_progress=show_progress)
     if hub.files is None:  # offline: what the cache holds
         path = hub.fetch(SMALL_FILES)
-        _check(model, _small_files(path), trusted)
+        if _small_files(path).adapter is None:
+            _check(model, _small_files(path), trusted)
         return path
     path = hub.fetch(SMALL_FILES)
     folders = [str(module.get("path", "")) for module in read_modules(path)] if "modules.json" in hub.files else [""]
     first = folders[0] if folders else ""
     hub.fetch([*SMALL_FILES, *(f"{first}/{name}".lstrip("/") for name in _CONFIGS)])
+    if _small_files(path).adapter is not None:
+        weights = [f"{first}/{name}".lstrip("/") for name in WEIGHTS]
+        return hub.fetch([*select_files(hub.files, folders), *(name for name in weights if name in hub.files)])
     _check(model, _small_files(path), trusted)
     return hub.fetch(select_files(hub.files, folders, code=trusted))
 
@@ -165,7 +244,8 @@ def _sha256(path: Path, checkpoint: Sequence[Path], modules: Sequence[Mapping[st
         files |= set([folder / name for name, _shards in FORMATS if (folder / name).is_file()][:1])
     digest = hashlib.sha256()
     for file in sorted(files):
-        digest.update(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n".encode())
+        name = file.relative_to(path).as_posix() if file.is_relative_to(path) else file.name
+        digest.update(f"{name} {sha256_of(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ import pytest
 from embedrt.cli.app import app
 from tests.docs.markdown import PAGES, ROOT, commands_of, python_of
 
-FILES = ("corpus.txt", "texts.txt", "texts.jsonl", "queries.txt", "stsb-en-test.csv")
+FILES = ("corpus.txt", "texts.txt", "texts.jsonl", "queries.txt", "pairs.csv", "stsb-en-test.csv")
 COMMANDS = [(page, arguments) for page in PAGES for arguments in commands_of(page)]
 
 

@@ -15,8 +15,9 @@ from embedrt import open_bundle
 from embedrt_export.hub import select_files
 from tests import tiny
 from tests.export import hub
+from tests.export.test_lora import factors, save_adapter
 
-FIRST, SECOND = "1" * 40, "2" * 40
+FIRST, SECOND, ADAPTED = "1" * 40, "2" * 40, "3" * 40
 # One process for all commands: importing torch takes longer than everything else here.
 RUN_ALL = """
 import json, sys
@@ -38,9 +39,14 @@ def test_models_of_a_hub_and_every_refusal(tmp_path: Path) -> None:
     commits = {FIRST: tiny.save_pipeline(tmp_path / "1"), SECOND: tiny.save_pipeline(tmp_path / "2")}
     weights = commits[FIRST] / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])  # found at once, and the message says which commit it is of
-    refs = {"tests/tiny": {"main": SECOND, "v1": FIRST}, hub.GATED: {"main": FIRST}}
+    commits[ADAPTED] = save_adapter(tmp_path / "3", "tests/tiny", factors())
+    refs = {
+        "tests/tiny": {"main": SECOND, "v1": FIRST}, "tests/tuned": {"main": ADAPTED}, hub.GATED: {"main": FIRST}
+    }  # fmt: skip
     commands = {  # MODEL and options -> what the one line says, None where it works
         ("tests/tiny",): None,
+        ("tests/tuned",): None,
+        ("tests/tiny", "--adapter", "tests/tuned"): None,
         ("tests/tiny", "--revision", "v1"): f"/snapshots/{FIRST}/model.safetensors is truncated: it has ",
         ("tests/tiny", "--revision", "v9"): "error: model 'tests/tiny': it has no revision 'v9'\n",
         ("nobody/nothing",): "error: model 'nobody/nothing': neither a local directory nor on the hub; "
@@ -65,9 +71,11 @@ def test_models_of_a_hub_and_every_refusal(tmp_path: Path) -> None:
         assert code == (refusal is not None), (command, stderr)
         assert stderr.count("\n") == (refusal is not None), (command, stderr)
         assert (refusal or "") in stderr, command
-    assert [path.name for path in out.iterdir()] == ["0"]
-    manifest = open_bundle(out / "0").manifest
+    assert sorted(path.name for path in out.iterdir()) == ["0", "1", "2"]
+    manifest, tuned, same = (open_bundle(out / str(i)).manifest for i in range(3))
     assert (manifest.source.model, manifest.source.revision, manifest.name) == ("tests/tiny", SECOND, "tiny")
+    assert tuned.name == "tuned"
+    assert tuned.source == same.source
 
 
 STRAY = (

@@ -95,14 +95,6 @@ def test_kinds(files: SmallFiles, kind: str | None) -> None:
     assert kind is None or kind in str(found)
 
 
-def test_an_adapter_is_told_how_to_become_a_model(tmp_path: Path) -> None:
-    """The directory that peft saves has neither config.json nor the base's weights."""
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "o/base"}')
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
-    with pytest.raises(UnsupportedModelError, match=r"is an adapter \(LORA\) of o/base.*merge_and_unload"):
-        resolve(tmp_path)
-
-
 def test_code_of_its_own_is_refused_whatever_the_model_type_says(tmp_path: Path) -> None:
     """A model_type that transformers knows would load its class there, which computes something else."""
     model = tiny.save_pipeline(tmp_path / "m")

@@ -46,6 +46,7 @@ INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --hel
               "[default: the model's, from the hub, its directory or its card]")  # fmt: skip
 @click.option("--pictures-from", metavar="MODEL", help="A model of CLIP's kind, whose encoder of pictures goes along "
               "with texts that were trained for its vectors.")  # fmt: skip
+@click.option("--adapter", metavar="ADAPTER", help="LoRA adapter, a directory or a hub id, to merge into MODEL.")
 @o.trust_option
 @o.force_option
 @o.quiet_option
