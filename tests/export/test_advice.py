@@ -24,7 +24,9 @@ def report(variant: str, cosine: float, invariances: Sequence[Invariance] = (STE
 
 def test_inaccurate_int8_is_advised_to_take_another_recipe() -> None:
     for invariances in ([STEADY], [STEADY, MOVED]):
-        assert "--int8-recipe accurate" in advice_on([report("fp32", 1.0), report("int8", FAR, invariances)])
+        missed = report("int8", FAR, invariances)
+        assert "--int8-recipe accurate" in advice_on([report("fp32", 1.0), missed])
+        assert "--int8-recipe accurate" in advice_on([report("fp32", 1.0), missed, missed])  # natively as well
 
 
 def test_accurate_int8_that_depends_on_its_batch_is_not_advised_to_take_another_recipe() -> None:

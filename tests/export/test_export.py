@@ -51,6 +51,15 @@ def assert_equals_reference(bundle: Path, model: Path, **options: Any) -> None:
     np.testing.assert_allclose(got, reference.encode(TEXTS), atol=1e-5)
 
 
+def assert_proven_on_what_users_get(bundle: Path) -> None:
+    report = ParityReport.from_json((bundle / "parity" / "report.json").read_text())
+    with Embedder(bundle, variant="int8") as embedder:
+        natively = ["int8, native"] if embedder.executor == "native" else []
+    assert [variant.title for variant in report.variants] == ["fp32", "fp16", "int8", *natively]
+    assert all(variant.executor.startswith("onnxruntime") for variant in report.variants[:3])
+    assert open_bundle(bundle).variant("int8").parity == report.variants[2].summary()  # the same on every machine
+
+
 def _count_norms(graph: Path) -> int:
     """Fused norms in a graph."""
     nodes = onnx.load(graph, load_external_data=False).graph.node
@@ -84,6 +93,7 @@ def test_families_that_are_data_are_emitted_in_every_variant_and_say_so(
     assert len(manifest.encoder.blocks) == layers
     products = {f"layers.{i}.{p}" for i in range(layers) for p in ("qkv", "attention_output", "ffn_up", "ffn_down")}
     assert set(manifest.variants["int8"].recipe["local_error"]) == products | {"embeddings.word"}
+    assert_proven_on_what_users_get(bundle)
     assert_equals_reference(bundle, bundle.parent / "model")
 
 

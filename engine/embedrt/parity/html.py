@@ -96,13 +96,11 @@ def _card(variant: VariantReport) -> str:
     )
     lines = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
     badge = _badge(variant.passed, "passed" if variant.passed else "FAILED")
-    return f'<div class="card {_class(variant)}"><h3>{escape(variant.variant)} {badge}</h3><dl>{lines}</dl></div>'
+    return f'<div class="card {_class(variant)}"><h3>{escape(variant.title)} {badge}</h3><dl>{lines}</dl></div>'
 
 
 def _overview(report: ParityReport) -> str:
-    rows = [
-        [f"<td><b>{escape(v.variant)}</b></td>", *_metric_cells(v.deviation, v.gates.gates)] for v in report.variants
-    ]
+    rows = [[f"<td><b>{escape(v.title)}</b></td>", *_metric_cells(v.deviation, v.gates.gates)] for v in report.variants]
     return _table(["variant", *_COLUMNS.values()], rows) + "".join(
         f'<p class="dim">{escape(sentence)}</p>' for sentence in report.notes()
     )
@@ -163,7 +161,7 @@ def _worst(variant: VariantReport) -> str:
             ]
         )
     table = _table(("text", "tokens", "cosine", "1 − cosine", "its beginning"), rows, left=(4,))
-    return f"<h3>{escape(variant.variant)}</h3>{table}"
+    return f"<h3>{escape(variant.title)}</h3>{table}"
 
 
 def _gates(report: ParityReport) -> str:
@@ -179,7 +177,7 @@ def _gates(report: ParityReport) -> str:
                 ]
             )
     reasons = "".join(
-        f'<p class="dim">{escape(v.variant)}: the gates for a {escape(v.gates.name)} corpus, because '
+        f'<p class="dim">{escape(v.title)}: the gates for a {escape(v.gates.name)} corpus, because '
         f"{escape(v.gates.reason)}.</p>"
         for v in report.variants
     )
@@ -194,7 +192,7 @@ def _made_with(report: ParityReport) -> str:
         f"{machine.cpu}, {machine.affinity_cpus} of {machine.logical_cpus} CPUs{quota}, "
         f"{machine.memory_bytes / 2**30:.0f} GiB; {' '.join(machine.isa)}; {report.num_threads} threads",
         tools,
-        *(f"{v.variant}: {v.executor}; identity {v.identity}" for v in report.variants),
+        *(f"{v.title}: {v.executor}; identity {v.identity}" for v in report.variants),
     ]
     return "".join(f'<p class="dim">{escape(line)}</p>' for line in lines)
 
@@ -215,7 +213,7 @@ def _table(headings: Iterable[str], rows: Iterable[Sequence[str]], left: Sequenc
 
 
 def _group(variant: VariantReport, columns: int) -> str:
-    return f'<td class="group {_class(variant)}" colspan="{columns}">{escape(variant.variant)}</td>'
+    return f'<td class="group {_class(variant)}" colspan="{columns}">{escape(variant.title)}</td>'
 
 
 def _badge(good: bool, text: str) -> str:
@@ -227,4 +225,4 @@ def _miss(missed: bool) -> str:
 
 
 def _class(variant: VariantReport) -> str:
-    return f"v-{escape(variant.variant)}"
+    return f"v-{escape(variant.title.replace(', ', '-'))}"

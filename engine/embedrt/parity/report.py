@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from embedrt._schema import SchemaError, decode
-from embedrt.bundle import ParitySummary
+from embedrt.bundle import BF16, ParitySummary
 from embedrt.errors import FileFormatError, OptionError
 from embedrt.machine import MachineInfo
 from embedrt.parity.gates import GateSet, show_value
@@ -63,6 +63,12 @@ class VariantReport:
     failures: tuple[str, ...]  # one sentence per gate missed
     worst: tuple[WorstText, ...]  # smallest cosine first
     distances: tuple[float, ...]  # 1 - cosine of each text
+
+    @property
+    def title(self) -> str:
+        """The variant, and "native" where that ran what ONNX Runtime runs too; a report may have both."""
+        is_native = self.executor.startswith("embedrt native") and self.variant != BF16
+        return f"{self.variant}, native" if is_native else self.variant
 
     @property
     def passed(self) -> bool:
@@ -121,7 +127,7 @@ class ParityReport:
         return texts + tuple(f"pictures, {sentence}" for variant in self.pictures for sentence in variant.failures)
 
     def summary(self, variant: str) -> ParitySummary:
-        """The numbers for the manifest; OptionError if the variant is not in the report. See VariantReport."""
+        """The numbers for the manifest, the first of the variant; OptionError if there are none. See VariantReport."""
         for report in self.variants:
             if report.variant == variant:
                 return report.summary()
@@ -132,7 +138,7 @@ class ParityReport:
         notes = list(self.bundle_notes)
         for variant in self.variants:
             if variant.gates.name == "collapsed" and variant.variant == "int8":
-                notes.append(f"int8: {variant.gates.reason}.")
+                notes.append(f"{variant.title}: {variant.gates.reason}.")
         if not self.reference.normalized:
             notes.append("The pipeline does not normalize its vectors; copies at length 1 are compared.")
         checked = {found.num_texts for variant in self.variants for found in variant.invariances}
@@ -181,7 +187,7 @@ def render_table(report: ParityReport) -> Table:
     )
     table.add_column("")
     for variant in report.variants:
-        table.add_column(variant.variant, justify="right", no_wrap=True)
+        table.add_column(variant.title, justify="right", no_wrap=True)
     for title, show in _ROWS:
         table.add_row(title, *(show(variant) for variant in report.variants))
     verdicts = (Text("passed", "green") if v.passed else Text("FAILED", "bold red") for v in report.variants)

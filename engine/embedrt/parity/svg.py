@@ -88,7 +88,7 @@ def _svg(title: str, parts: Iterable[str]) -> str:
 
 
 def _class(variant: VariantReport) -> str:
-    return f"v-{escape(variant.variant)}"
+    return f"v-{escape(variant.title.replace(', ', '-'))}"
 
 
 def _distance_range(report: ParityReport) -> tuple[float, float]:
@@ -149,12 +149,12 @@ def _titles(x_title: str, y_title: str) -> list[str]:
 
 def _legend(report: ParityReport) -> list[str]:
     parts = []
-    for i, variant in enumerate(report.variants):
-        x = _LEFT + 92 * i
+    x = _LEFT
+    for variant in report.variants:
         parts.append(f'<path class="curve {_class(variant)}" d="M{x} 31h26"/>')
         parts.append(_marker(variant, x + 13, 31, ""))
-        parts.append(f'<text x="{x + 32}" y="35">{escape(variant.variant)}</text>')
-    x = _LEFT + 92 * len(report.variants)
+        parts.append(f'<text x="{x + 32}" y="35">{escape(variant.title)}</text>')
+        x += 62 + 7 * len(variant.title)
     parts.append(f'<path class="limit" d="M{x} 31h26"/><text x="{x + 32}" y="35">limit, in its color</text>')
     return parts
 
@@ -177,14 +177,14 @@ def _points(variant: VariantReport, num_tokens: Sequence[int], x: _Axis, y: _Axi
     keep = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), _MAX_POINTS)).astype(int))]
     points = []
     for i in keep.tolist():
-        tip = f"{variant.variant}, text {i}: {num_tokens[i]} tokens, 1 − cosine {variant.distances[i]:.1e}"
+        tip = f"{variant.title}, text {i}: {num_tokens[i]} tokens, 1 − cosine {variant.distances[i]:.1e}"
         points.append(_marker(variant, x(num_tokens[i]), y(variant.distances[i]), tip))
     return points
 
 
 def _marker(variant: VariantReport, x: float, y: float, tip: str) -> str:
     """Circle, square, triangle or diamond, so that variants differ by more than color."""
-    shape = _MARKERS.get(variant.variant, _MARKERS["fp32"])
+    shape = _MARKERS.get(variant.title, _MARKERS["fp32"])
     title = f"<title>{escape(tip)}</title>" if tip else ""
     return f'<path class="dot {_class(variant)}" transform="translate({x} {y})" d="{shape}">{title}</path>'
 
@@ -193,5 +193,6 @@ _MARKERS = {
     "fp32": "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z",
     "fp16": "M-2.7 -2.7h5.4v5.4h-5.4z",
     "int8": "M0 -3.6L3.4 2.6H-3.4z",
+    "int8, native": "M0 3.6L3.4 -2.6H-3.4z",
     "bf16": "M0 -3.6L3.6 0L0 3.6L-3.6 0z",
 }

@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -244,11 +244,11 @@ def _verify_variant(
         buckets=_bucket_reports(length_buckets(counts, embedder.max_tokens), corpus.vectors, vectors),
         invariances=invariances,
         gates=gates,
-        failures=find_failures(name, gates, deviation, invariances),
+        failures=(),
         worst=_worst_texts(corpus.texts, counts, distances),
         distances=tuple(distances.tolist()),
     )
-    return report, counts
+    return replace(report, failures=find_failures(report.title, gates, deviation, invariances)), counts
 
 
 def _bucket_reports(

@@ -26,8 +26,9 @@ def family_to_emit(config: Mapping[str, Any]) -> Family | None:
     return find_family(config)
 
 
-def emit_encoder(config: Mapping[str, Any], encoder: Any, name: str) -> EncoderGraph | None:
-    """The fp32 graph of a loaded transformers encoder with this config.json; None where it must be traced.
+def emit_encoder(config: Mapping[str, Any], encoder: Any, name: str) -> EncoderGraph | str:
+    """The fp32 graph of a loaded transformers encoder with this config.json; or why it must be traced, nothing where
+    that is said elsewhere.
 
     Raises:
         UnsupportedModelError: a setting is not known, and the architecture cannot be traced either.
@@ -35,12 +36,12 @@ def emit_encoder(config: Mapping[str, Any], encoder: Any, name: str) -> EncoderG
     """
     family = family_to_emit(config)
     if family is None:
-        return None
+        return ""
     try:
         spec = family.spec_of(config)
-    except UnsupportedModelError:
+    except UnsupportedModelError as exc:
         if config.get("model_type") in ARCHITECTURES and own_code_of(config) is None:
-            return None
+            return f"the graph is traced and runs on ONNX Runtime only, because its config is not read as data: {exc}"
         raise
     model = emit(spec, family.tensors_of(config, encoder.state_dict(), name))
     note = f"the graph is emitted from the config and the weights ({family.name}), not traced"
