@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -173,7 +178,7 @@ def test_the_map_has_a_legend_one_scale_and_no_label_on_a_dot(browser: webdriver
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-@pytest.mark.parametrize("width", [390, 820, 1280])
+@pytest.mark.parametrize("width", [360, 768, 1280])
 def test_widths(browser: webdriver.Chrome, served: Served, width: int, language: str):
     """Nothing is wider than the window, every button is whole, and what is written can be read."""
     page = Page(browser, served.url, language)
@@ -190,6 +195,105 @@ def test_widths(browser: webdriver.Chrome, served: Served, width: int, language:
         assert page.driver.execute_script(MAP)["letters"] >= 11
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.fixture(scope="module")
+def two(lookup_bundle: Path) -> Iterator[Served]:
+    with serving(f"one={lookup_bundle}", f"two={lookup_bundle}", variant="fp32", matryoshka=("one",)) as made:
+        yield made
+
+
+def choose(page: Page, css: str, value: str) -> None:
+    Select(page.one(css)).select_by_value(value)
+    page.wait(lambda: page.one("#compare").is_enabled())
+
+
+def test_nothing_is_left_of_other_texts_or_another_model(browser: webdriver.Chrome, two: Served):
+    page = Page(browser, two.url)
+    page.write("#texts", "the water\nstone")
+    page.press("#compare")
+    assert sorted(hit.text for hit in page.all("#hits span")) == ["stone", "the water"]
+    page.write("#texts", "bread\npaper")
+    choose(page, "#model", "two")
+    assert sorted(hit.text for hit in page.all("#hits span")) == ["bread", "paper"]
+
+
+def test_two_models_side_by_side(browser: webdriver.Chrome, two: Served):
+    page = Page(browser, two.url)
+    assert not page.one("#beside").is_displayed()
+    page.write("#texts", "the water\nwater\nstone house\na river")
+    choose(page, "#second", "two")
+    assert "ranked alike to 1.000 (Spearman)" in page.one("#beside p").text
+    assert "the same for 4 of 4 texts" in page.one("#beside p").text
+    assert [figure.text.split()[0] for figure in page.all("#beside figcaption")] == ["one", "two"]
+    first, second = ([hit.text for hit in page.all(f"#{name} span")] for name in ("hits", "hits-beside"))
+    assert first == second
+    assert len(first) == 4
+    page.shoot("beside")
+    choose(page, "#second", "")
+    assert not page.one("#beside").is_displayed()
+    assert not page.one("#hits-beside").is_displayed()
+    assert page.complaints() == []
+
+
+def test_dimensions_are_offered_where_the_model_may_be_shortened(browser: webdriver.Chrome, two: Served):
+    """The table's 8 dimensions leave nothing to offer; the field says so by not being there."""
+    page = Page(browser, two.url)
+    assert two.get("/v1/models").json()["data"][0]["matryoshka"] is True
+    assert not page.one("#dimensions-field").is_displayed()
+    page.driver.execute_script("document.getElementById('dimensions').append(new Option('4', '4'))")
+    page.driver.execute_script("document.getElementById('dimensions-field').hidden = false")
+    choose(page, "#dimensions", "4")
+    assert '"dimensions": 4' in page.one("#code pre").text
+    assert page.complaints() == []
+
+
+def test_the_last_call_as_code_that_runs(browser: webdriver.Chrome, served: Served, library: Embedder):
+    """What the page shows is run: curl by the shell, Python by this interpreter."""
+    page = Page(browser, served.url)
+    page.write("#texts", 'the water\'s "light" $HOME \\ `x`\nstone')
+    page.press("#compare")
+    wanted = library.encode(['the water\'s "light" $HOME \\ `x`', "stone"])
+    done = subprocess.run(["sh", "-c", page.one("#code pre").text], capture_output=True, text=True, check=True)
+    rows = [row["embedding"] for row in json.loads(done.stdout)["data"]]
+    assert np.array_equal(np.array(rows, np.float32), wanted)
+    page.one("#code button:nth-child(2)").click()
+    code = page.one("#code pre").text + "\nimport json; print(json.dumps(vectors))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert np.array_equal(np.array(json.loads(done.stdout), np.float32), wanted)
+    page.one("#code button:nth-child(3)").click()
+    assert page.one("#code pre").text.startswith("const answer = await fetch(")
+
+
+def test_where_the_time_went(browser: webdriver.Chrome, served: Served):
+    page = Page(browser, served.url)
+    phases = [row.text for row in page.all(".phases li")]
+    assert {"tokenizing", "queue", "model", "writing"} <= {text.rsplit(" ", 2)[0] for text in phases}
+    assert all(text.endswith(" ms") for text in phases)
+
+
+def test_a_file_is_opened_and_answers_are_given_away(browser: webdriver.Chrome, served: Served, tmp_path: Path):
+    page = Page(browser, served.url)
+    (tmp_path / "rows.jsonl").write_text('{"text": "the water"}\n"=stone"\n{"content": "a\\nriver"}\n')
+    page.one("#file").send_keys(str(tmp_path / "rows.jsonl"))
+    page.wait(lambda: page.one("#texts").get_attribute("value") == "the water\n=stone\na river")
+    page.wait(lambda: page.one("#compare").is_enabled())
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    for name in ("similarities.csv", "vectors.jsonl"):
+        page.one(f"[data-file='{name}']").click()
+        page.wait(lambda name=name: (tmp_path / name).exists())
+    rows = list(csv.reader((tmp_path / "similarities.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row[0] for row in rows] == ["", "the water", "'=stone", "a river"]  # no formula for a spreadsheet
+    vectors = [json.loads(line) for line in (tmp_path / "vectors.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in vectors] == ["the water", "=stone", "a river"]
+    assert len(vectors[0]["embedding"]) == 8
+    (tmp_path / "bad.jsonl").write_text('{"text": "the water"}\n{"title": 1}\n')
+    page.one("#file").send_keys(str(tmp_path / "bad.jsonl"))
+    page.wait(lambda: page.one("#error").is_displayed())
+    assert "Line 2 of bad.jsonl has no text" in page.one("#error").text
+    (tmp_path / "many.txt").write_text("".join(f"stone {i}\n" for i in range(2001)))
+    page.one("#file").send_keys(str(tmp_path / "many.txt"))
+    page.wait(lambda: "The first 2000 of 2001 lines" in page.one("#error").text)
 
 
 def test_prompts_change_what_is_embedded(browser: webdriver.Chrome, served: Served, library: Embedder):
@@ -248,3 +352,19 @@ def test_the_api_page(browser: webdriver.Chrome, served: Served):
     browser.get(f"{served.url}/docs")
     WebDriverWait(browser, 15).until(lambda d: len(d.find_elements(By.CSS_SELECTOR, "#operations section")) > 10)
     assert "POST /v1/embeddings" in browser.find_element(By.TAG_NAME, "main").text
+    section = browser.find_element(By.ID, "post_v1_embeddings")
+    assert "NAME:query" in section.text  # what a field means
+    opened = section.find_element(By.XPATH, ".//summary[.='Embedding']")
+    browser.execute_script("arguments[0].click()", opened)
+    assert "a string of base64" in section.text
+    browser.execute_script("arguments[0].open = true", section.find_element(By.CSS_SELECTOR, "details.try"))
+    section.find_element(By.CSS_SELECTOR, "form button").click()
+    WebDriverWait(browser, 15).until(lambda _: "200" in section.find_element(By.CSS_SELECTOR, "form pre").text)
+    assert '"identity"' in section.find_element(By.CSS_SELECTOR, "form pre").text
+    for width in (360, 1280):
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -13,6 +13,7 @@ from schemathesis.checks import (
 )
 from schemathesis.specs.openapi import checks
 
+from embedrt.server.examples import FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS
 from embedrt.server.openapi import describe_api
 from embedrt.server.tei import OTHER_MODELS
@@ -63,3 +64,21 @@ def test_every_route_is_described(served: Served):
 def test_errors_are_described(path: str, own: set[str]):
     responses = describe_api()["paths"][path]["post"]["responses"]
     assert {"200", "400", "401", "404", "408", "413", "415", "429", "500", "503", "504"} | own == set(responses)
+
+
+@pytest.mark.parametrize(("path", "body"), REQUESTS.items())
+def test_every_example_is_answered(path: str, body: dict[str, object], taking_ids: Served):
+    if path == "/decode":
+        body = {"ids": [1, 2]}  # the lookup table has no 2054
+    answer = taking_ids.post(path, body)
+    assert answer.status_code == 200, answer.text
+
+
+def test_every_field_of_a_request_is_described():
+    document = describe_api()
+    bodies = [op["post"]["requestBody"] for op in document["paths"].values() if "requestBody" in op.get("post", {})]
+    names = {body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2] for body in bodies}
+    for name in names | set(FIELDS):
+        fields = document["components"]["schemas"][name]["properties"]
+        missing = [key for key, part in fields.items() if name in names and not part.get("description")]
+        assert not [key for key in missing if "$ref" not in fields[key]], (name, missing)

@@ -112,4 +112,5 @@ class OpenAIApi:
             "variant": embedder.variant,
             "dimension": embedder.dimension,
             "max_tokens": embedder.max_tokens,
+            "matryoshka": self._service.may_shorten(engine),
         }

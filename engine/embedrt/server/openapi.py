@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from embedrt.server.errors import KINDS
+from embedrt.server.examples import FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS, EmbeddingsRequest
 from embedrt.server.tei import (
     EmbedAllRequest,
@@ -63,6 +64,7 @@ class Model(msgspec.Struct):
     variant: str
     dimension: int
     max_tokens: int
+    matryoshka: bool  # whether `dimensions` may ask for fewer
 
 
 class ModelList(msgspec.Struct):
@@ -196,6 +198,9 @@ def describe_api() -> dict[str, Any]:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation, by_type)
     for name, key, sorts in _INPUT_FIELDS:
         components[name]["properties"][key] = {"anyOf": list(sorts)}
+    for name, notes in FIELDS.items():
+        for key, text in notes.items():
+            components[name]["properties"][key]["description"] = text
     return {
         "openapi": "3.1.0",
         "info": {
@@ -244,7 +249,9 @@ def _describe(operation: _Operation, by_type: dict[str, Any]) -> dict[str, Any]:
     if operation.body is not None:
         found["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": by_type[repr(operation.body)]}},
+            "content": {
+                "application/json": {"schema": by_type[repr(operation.body)], "example": REQUESTS[operation.path]}
+            },
         }
     if operation.key:
         found["security"] = [{"key": []}, {}]

@@ -127,6 +127,10 @@ class Service:
         if len(inputs) > self.settings.request_texts:
             raise too_many_texts(len(inputs), self.settings.request_texts)
 
+    def may_shorten(self, engine: ModelEngine) -> bool:
+        """Whether the model's vectors may have fewer dimensions than they have."""
+        return engine.name in self.settings.matryoshka or "*" in self.settings.matryoshka
+
     def check_dimensions(self, engine: ModelEngine, dimensions: int | None) -> int | None:
         """The number of dimensions to keep, None for all.
 
@@ -138,7 +142,7 @@ class Service:
             return None
         if dimensions > width:
             raise ServeError("unfit", f"dimensions={dimensions} is more than the vector's {width}", param="dimensions")
-        if engine.name not in self.settings.matryoshka and "*" not in self.settings.matryoshka:
+        if not self.may_shorten(engine):
             raise ServeError(
                 "unfit",
                 f"dimensions={dimensions}: the vectors of {engine.name} have {width} dimensions and are not known to "

@@ -1,47 +1,97 @@
-// Renders openapi.json: paths, fields, answers. No library, no CDN.
+// Renders openapi.json: what each path does, its fields and answers with their types opened, an example, and a way to
+// try it. No library, no CDN.
 
+import { byId, element } from "./dom.js";
+
+const SHOWN = 4000; // characters of an answer that are shown
 const description = await (await fetch("openapi.json")).json();
 
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function resolve(schema) {
-  return schema.$ref ? description.components.schemas[schema.$ref.split("/").pop()] : schema;
-}
+const resolve = (schema) => (schema.$ref ? description.components.schemas[schema.$ref.split("/").pop()] : schema);
+const nameOf = (schema) => (schema.$ref ? schema.$ref.split("/").pop() : "");
 
 function typeText(schema) {
-  if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.$ref) return nameOf(schema);
   if (schema.anyOf) return schema.anyOf.map(typeText).join(" | ");
   if (schema.enum) return schema.enum.map((x) => JSON.stringify(x)).join(" | ");
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.type === "array") return `[${typeText(schema.items ?? {})}]`;
   return schema.type ?? "any";
 }
 
-function fields(schema) {
+/** The types of our own that a schema names, at whatever depth. */
+function named(schema) {
+  if (schema.$ref) return [nameOf(schema)];
+  return [...(schema.anyOf ?? []), ...(schema.items ? [schema.items] : [])].flatMap(named);
+}
+
+function fields(schema, asked = false, seen = []) {
   const found = resolve(schema);
-  if (!found.properties) return element("p", {}, element("code", {}, typeText(found)));
-  const rows = Object.entries(found.properties).map(([name, part]) => element("tr", {},
-    element("td", {}, element("code", {}, name)), element("td", {}, typeText(part)),
-    element("td", { class: "quiet" }, (found.required ?? []).includes(name) ? "required" : `default ${JSON.stringify(part.default)}`)));
-  return element("table", {}, ...rows);
+  const about = found.description ? [element("p", { class: "quiet" }, found.description)] : [];
+  const inner = (name) => (seen.includes(name) ? [] : [element("details", {}, element("summary", {}, element("code", {}, name)),
+    ...fields({ $ref: `#/components/schemas/${name}` }, asked, [...seen, name]))]);
+  if (!found.properties) return [...about, element("p", {}, element("code", {}, typeText(found))), ...named(found).flatMap(inner)];
+  const rows = Object.entries(found.properties).map(([name, part]) => {
+    const given = part.default === undefined || part.default === null ? "" : `default ${JSON.stringify(part.default)}`;
+    const note = asked && (found.required ?? []).includes(name) ? "required" : given;
+    return element("tr", {}, element("td", {}, element("code", {}, name)),
+      element("td", {}, typeText(part), ...named(part).flatMap(inner)),
+      element("td", {}, part.description ?? "", " ", element("span", { class: "quiet" }, note)));
+  });
+  return [...about, element("div", { class: "scroll" }, element("table", {}, ...rows))];
+}
+
+/** A form that sends the example, or what it was changed to. */
+function trial(path, method, op) {
+  const media = op.requestBody?.content["application/json"];
+  const address = element("input", { type: "text", "aria-label": "path", value: path.replace(/\{(\w+)\}/g, "") });
+  const body = media ? element("textarea", { rows: "6", spellcheck: "false", "aria-label": "body" }) : null;
+  if (body) body.value = JSON.stringify(media.example ?? {}, null, 1);
+  const answer = element("pre", { class: "scroll", hidden: "", tabindex: "0" });
+  const form = element("form", {}, element("div", { class: "row" }, address, element("button", {}, "Send")), ...(body ? [body] : []), answer);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const headers = { ...(body ? { "Content-Type": "application/json" } : {}), ...(byId("key").value ? { Authorization: `Bearer ${byId("key").value}` } : {}) };
+    answer.hidden = false;
+    answer.textContent = "…";
+    try {
+      const got = await fetch(address.value.replace(/^\//, "") || "./", { method: method.toUpperCase(), headers, ...(body ? { body: body.value } : {}) });
+      const text = await got.text();
+      const timing = got.headers.get("Server-Timing");
+      answer.textContent = `${got.status} ${got.statusText}\n${timing ? `Server-Timing: ${timing}\n` : ""}\n${text.slice(0, SHOWN)}${text.length > SHOWN ? `\n… ${text.length - SHOWN} more characters` : ""}`;
+    } catch (error) {
+      answer.textContent = String(error);
+    }
+  });
+  return element("details", { class: "try" }, element("summary", {}, "Try it"), form);
 }
 
 function operation(path, method, op) {
-  const parts = [element("h2", {}, `${method.toUpperCase()} ${path}`), element("p", {}, op.summary)];
+  const parts = [element("h2", {}, element("code", {}, method.toUpperCase()), ` ${path}`), element("p", {}, op.summary)];
+  if (op.description) parts.push(element("p", { class: "quiet" }, op.description));
   for (const p of op.parameters ?? []) parts.push(element("p", { class: "quiet" }, `${p.in} ${p.name}: ${p.description ?? typeText(p.schema)}`));
-  if (op.requestBody) parts.push(element("h3", {}, "Request"), fields(op.requestBody.content["application/json"].schema));
-  const [[media, ok]] = Object.entries(op.responses["200"].content);
-  parts.push(element("h3", {}, `Answer, ${media}`), fields(ok.schema));
+  const media = op.requestBody?.content["application/json"];
+  if (media) {
+    parts.push(element("h3", {}, "Request"), ...fields(media.schema, true));
+    if (media.example) parts.push(element("pre", { class: "scroll", tabindex: "0" }, JSON.stringify(media.example, null, 1)));
+  }
+  const [[type, ok]] = Object.entries(op.responses["200"].content);
+  parts.push(element("h3", {}, `Answer, ${type}`), ...fields(ok.schema));
+  if (ok.example !== undefined) parts.push(element("pre", { class: "scroll", tabindex: "0" }, JSON.stringify(ok.example, null, 1)));
+  const headers = Object.entries(op.responses["200"].headers ?? {});
+  if (headers.length) parts.push(element("details", {}, element("summary", {}, "Headers of the answer"),
+    element("table", {}, ...headers.map(([name, h]) => element("tr", {}, element("td", {}, element("code", {}, name)), element("td", {}, h.description))))));
   const errors = Object.entries(op.responses).filter(([status]) => status !== "200");
-  if (errors.length) parts.push(element("p", { class: "quiet" }, `Errors: ${errors.map(([s, r]) => `${s} ${r.description}`).join(", ")}`));
-  return element("section", {}, ...parts);
+  if (errors.length) parts.push(element("details", {}, element("summary", {}, "Errors"),
+    element("table", {}, ...errors.map(([s, r]) => element("tr", {}, element("td", {}, element("code", {}, s)), element("td", {}, r.description)))),
+    ...fields(errors[0][1].content["application/json"].schema)));
+  return element("section", { id: op.operationId }, ...parts, trial(path, method, op));
 }
 
-document.getElementById("version").textContent = description.info.version;
+byId("version").textContent = description.info.version;
+byId("about").textContent = description.info.description;
 for (const [path, methods] of Object.entries(description.paths)) {
-  for (const [method, op] of Object.entries(methods)) document.getElementById("operations").append(operation(path, method, op));
+  for (const [method, op] of Object.entries(methods)) {
+    byId("contents").append(element("li", {}, element("a", { href: `#${op.operationId}` }, `${method.toUpperCase()} ${path}`), ` ${op.summary}`));
+    byId("operations").append(operation(path, method, op));
+  }
 }

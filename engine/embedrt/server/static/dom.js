@@ -14,6 +14,7 @@ export function element(tag, attributes = {}, ...children) {
 /** Put these into the element of that id, and show the card around it. */
 export function fill(id, ...children) {
   byId(id).replaceChildren(...children);
+  byId(id).hidden = false;
   const card = byId(id).closest("section");
   if (card) card.hidden = false;
 }

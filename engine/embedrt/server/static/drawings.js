@@ -1,7 +1,7 @@
 // What is drawn of an answer: hits, heat map, map, tokens.
 
 import { byId, element, fill } from "./dom.js";
-import { CLUSTER_COLOURS, clusters, shade } from "./geometry.js";
+import { CLUSTER_COLOURS, clusters, range, shade } from "./geometry.js";
 import { word } from "./words.js";
 
 const MOST_CELLS = 120; // texts in the matrix
@@ -14,8 +14,8 @@ const NARROW = 640; // pixels, below which labels are numbers
 
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-export function drawHits(hits) {
-  fill("hits", ...hits.slice(0, 20).map(({ text, score }) => element("li", {},
+export function drawHits(hits, id = "hits") {
+  fill(id, ...hits.slice(0, 20).map(({ text, score }) => element("li", {},
     element("output", {}, score.toFixed(3)), element("meter", { min: 0, max: 1, value: Math.max(0, score) }),
     text.length <= LONG_HIT ? element("span", {}, text)
       : element("details", {}, element("summary", {}, short(text, LONG_HIT)), text))));
@@ -23,14 +23,11 @@ export function drawHits(hits) {
 
 export function drawMatrix({ texts, matrix }) {
   const shown = Math.min(texts.length, MOST_CELLS);
-  const others = matrix.slice(0, shown).flatMap((row, i) => row.slice(0, shown).filter((_, j) => j !== i));
-  if (!others.length) {
+  if (shown < 2) {
     byId("matrix").closest("section").hidden = true; // one text is like itself, which says nothing
     return;
   }
-  const [least, most] = [Math.min(...others), Math.max(...others)];
-  const spare = Math.max(0, LEAST_RANGE - (most - least)) / 2;
-  const [low, high] = [least - spare, most + spare];
+  const [low, high] = range(matrix.slice(0, shown).map((row) => row.slice(0, shown)), LEAST_RANGE);
   const gradient = [0, .25, .5, .75, 1].map((x) => shade(x).background).join(",");
   fill("scale", low.toFixed(2), element("i", { style: `background:linear-gradient(90deg,${gradient})` }), high.toFixed(2),
     element("span", { class: "quiet" }, word("scale_note"), shown < texts.length ? ` ${word("more", { shown, all: texts.length })}` : ""));

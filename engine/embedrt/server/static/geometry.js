@@ -94,3 +94,43 @@ export function shade(share) {
 
 // Okabe and Ito's colours, told apart by colour-blind eyes
 export const CLUSTER_COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c7a00", "#7a7a7a"];
+
+/** The least and the largest of different pairs, no nearer to each other than `least`: the range of the colours. */
+export function range(matrix, least = 0.1) {
+  const others = matrix.flatMap((row, i) => row.filter((_, j) => j !== i));
+  const [low, high] = others.length ? [Math.min(...others), Math.max(...others)] : [0, 1];
+  const spare = Math.max(0, least - (high - low)) / 2;
+  return [low - spare, high + spare];
+}
+
+/** Spearman's rank correlation of two models' similarities of all pairs. */
+export function ranksAgree(a, b) {
+  const upper = (m) => m.flatMap((row, i) => row.slice(i + 1));
+  const [x, y] = [ranks(upper(a)), ranks(upper(b))];
+  const mean = (x.length - 1) / 2;
+  let xy = 0, xx = 0, yy = 0;
+  for (let i = 0; i < x.length; i++) {
+    xy += (x[i] - mean) * (y[i] - mean);
+    xx += (x[i] - mean) ** 2;
+    yy += (y[i] - mean) ** 2;
+  }
+  return xx && yy ? xy / Math.sqrt(xx * yy) : 0;
+}
+
+function ranks(values) {
+  const order = values.map((_, i) => i).sort((i, j) => values[i] - values[j]);
+  const found = new Array(values.length);
+  for (let begin = 0; begin < order.length;) { // equal values share a rank
+    let end = begin;
+    while (end < order.length && values[order[end]] === values[order[begin]]) end++;
+    for (let k = begin; k < end; k++) found[order[k]] = (begin + end - 1) / 2;
+    begin = end;
+  }
+  return found;
+}
+
+/** How many texts have the same nearest other text in both. */
+export function sameNearest(a, b) {
+  const nearest = (row, i) => row.reduce((best, x, j) => (j !== i && (best < 0 || x > row[best]) ? j : best), -1);
+  return a.filter((row, i) => nearest(row, i) === nearest(b[i], i)).length;
+}

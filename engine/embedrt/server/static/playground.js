@@ -1,37 +1,17 @@
 // The page: what is asked of the server, and when.
 
+import { call, embed, tokenize } from "./calls.js";
 import { byId, element } from "./dom.js";
 import { drawHits, drawMap, drawMatrix, drawTokens, isForeign } from "./drawings.js";
-import { dot, fromBase64, project, similarities } from "./geometry.js";
+import { dot, project, similarities } from "./geometry.js";
+import { drawBeside, drawCall, drawExports, linesOf } from "./tools.js";
 import { EXAMPLES, PROBE, setLanguage, word, WORDS } from "./words.js";
+
+const MOST_LINES = 2000; // of a file
 
 const state = { models: [], language: "en", last: null, hits: null, example: "english" };
 
-async function call(path, body) {
-  const headers = { "Content-Type": "application/json" };
-  if (byId("key").value) headers.Authorization = `Bearer ${byId("key").value}`;
-  let answer;
-  try {
-    answer = await fetch(path, body ? { method: "POST", headers, body: JSON.stringify(body) } : { headers });
-  } catch {
-    throw new Error(word("unreachable"));
-  }
-  if (answer.status === 401) {
-    byId("key-field").hidden = false;
-    throw new Error(word("needs_key"));
-  }
-  const data = await answer.json();
-  if (!answer.ok) throw new Error(data.error?.message ?? data.error);
-  return data;
-}
-
-async function embed(texts, kind) {
-  const data = await call("v1/embeddings", { input: texts, model: modelName(kind), encoding_format: "base64" });
-  return { ...data, vectors: data.data.map((row) => fromBase64(row.embedding)) };
-}
-
-function modelName(kind) {
-  const name = byId("model").value;
+function modelName(kind, name = byId("model").value) {
   return state.models.some((m) => m.id === name + kind) ? name + kind : name;
 }
 
@@ -62,56 +42,97 @@ async function guarded(work) {
   }
 }
 
+const progress = (all) => (done) => { if (done < all) byId("status").textContent = word("progress", { done, all }); };
+const sum = (phases) => Object.values(phases).reduce((a, b) => a + b, 0);
+
 async function compare() {
   const texts = lines();
   if (!texts.length) throw new Error(word("none"));
   const kind = document.querySelector("input[name=kind]:checked").value;
-  const [made, pieces] = await Promise.all([
-    embed(texts, kind), call("tokenize", { inputs: texts, model: modelName(kind) }),
-  ]);
-  const limit = state.models.find((m) => m.id === byId("model").value).max_tokens;
-  state.last = { texts, matrix: similarities(made.vectors), plane: project(made.vectors), pieces, limit };
+  const model = byId("model").value;
+  const made = await embed(texts, modelName(kind), Number(byId("dimensions").value) || 0, progress(texts.length));
+  const pieces = await tokenize(texts, modelName(kind));
+  const limit = state.models.find((m) => m.id === model).max_tokens;
+  const matrix = similarities(made.vectors);
+  state.last = { texts, matrix, vectors: made.vectors, plane: project(made.vectors), pieces, limit, made, model: modelName(kind), sides: null };
+  const second = byId("second").value;
+  if (second) {
+    const other = await embed(texts, modelName(kind, second), 0, progress(texts.length));
+    state.last.sides = [{ name: model, matrix, ms: sum(made.phases) }, { name: second, matrix: similarities(other.vectors), ms: sum(other.phases) }];
+  }
   draw();
-  return { texts: texts.length, tokens: made.usage.total_tokens };
+  return { texts: texts.length, tokens: made.tokens };
+}
+
+async function ranked(query, texts, name) {
+  const [asked, made] = [await embed([query], modelName(":query", name)), await embed(texts, modelName(":document", name))];
+  const scale = (v) => Math.sqrt(dot(v, v)) || 1;
+  const [q] = asked.vectors;
+  const hits = made.vectors.map((v, i) => ({ text: texts[i], score: dot(q, v) / (scale(q) * scale(v)) }));
+  hits.sort((a, b) => b.score - a.score);
+  return { name, hits, tokens: asked.tokens + made.tokens };
 }
 
 async function search() {
   const texts = lines();
   const query = byId("query").value.trim();
   if (!texts.length || !query) throw new Error(word("none"));
-  const [asked, made] = await Promise.all([embed([query], ":query"), embed(texts, ":document")]);
-  const scale = (v) => Math.sqrt(dot(v, v)) || 1;
-  const [q] = asked.vectors;
-  const hits = made.vectors.map((v, i) => ({ text: texts[i], score: dot(q, v) / (scale(q) * scale(v)) }));
-  hits.sort((a, b) => b.score - a.score);
-  state.hits = hits;
-  drawHits(hits);
-  return { texts: texts.length + 1, tokens: asked.usage.total_tokens + made.usage.total_tokens };
+  state.hits = [await ranked(query, texts, byId("model").value)];
+  if (byId("second").value) state.hits.push(await ranked(query, texts, byId("second").value));
+  drawResults();
+  return { texts: texts.length + 1, tokens: state.hits[0].tokens };
+}
+
+function drawResults() {
+  const [mine, other] = state.hits;
+  drawHits(mine.hits);
+  for (const id of ["hits-name", "hits-beside-name", "hits-beside"]) byId(id).hidden = !other;
+  if (!other) return;
+  drawHits(other.hits, "hits-beside");
+  byId("hits-name").textContent = mine.name;
+  byId("hits-beside-name").textContent = other.name;
 }
 
 function draw() {
-  if (state.hits) drawHits(state.hits);
+  if (state.hits) drawResults();
   if (!state.last) return;
   drawMatrix(state.last);
+  drawExports(state.last);
   drawMap(state.last);
   drawTokens(state.last);
+  drawCall(state.last.made);
+  if (state.last.sides) drawBeside(state.last.texts, state.last.sides);
+  else byId("beside").closest("section").hidden = true;
+}
+
+async function readFile(file) {
+  const found = await linesOf(file);
+  byId("texts").value = found.slice(0, MOST_LINES).join("\n");
+  const used = await both();
+  if (found.length > MOST_LINES) throw new Error(word("too_many_lines", { shown: MOST_LINES, all: found.length }));
+  return used;
 }
 
 /** A finished example that suits the model: Korean beside English only where its tokenizer knows Korean. */
 async function showExample() {
-  const [probe] = await call("tokenize", { inputs: [PROBE], model: byId("model").value });
+  const [probe] = await tokenize([PROBE], byId("model").value);
   state.example = isForeign(PROBE, probe) ? "english" : "mixed";
   const { texts, queries } = EXAMPLES[state.example];
   byId("texts").value = texts.join("\n");
   byId("query").value = queries[state.language] ?? queries.en;
+  return both();
+}
+
+/** All that is shown, so that no part of it is of other texts, or of another model, than the rest. */
+async function both() {
   const used = await compare();
-  const asked = await search();
-  return { texts: used.texts, tokens: used.tokens + asked.tokens };
+  if (!byId("query").value.trim()) return used;
+  return { texts: used.texts, tokens: used.tokens + (await search()).tokens };
 }
 
 /** The example, or what somebody has written meanwhile. */
 function start() {
-  return untouched() ? showExample() : compare();
+  return untouched() ? showExample() : both();
 }
 
 /** Whether nobody has written anything yet. */
@@ -132,6 +153,14 @@ function showModel() {
   const model = state.models.find((m) => m.id === byId("model").value);
   if (!model) return;
   byId("served").textContent = word("served", model);
+  const others = state.models.filter((m) => !m.id.includes(":") && m.id !== model.id);
+  const chosen = byId("second").value;
+  byId("second").replaceChildren(element("option", { value: "" }, word("no_second")), ...others.map((m) => element("option", { value: m.id }, m.id)));
+  byId("second").value = others.some((m) => m.id === chosen) ? chosen : "";
+  byId("second-field").hidden = !others.length;
+  const sizes = [768, 512, 256, 128, 64].filter((size) => size < model.dimension);
+  byId("dimensions").replaceChildren(element("option", { value: "" }, word("all_dimensions", { n: model.dimension })), ...sizes.map((n) => element("option", { value: n }, String(n))));
+  byId("dimensions-field").hidden = !model.matryoshka || !sizes.length;
   byId("kinds").hidden = !state.models.some((m) => m.id === `${model.id}:query`);
 }
 
@@ -156,7 +185,13 @@ byId("model").addEventListener("change", () => {
   showModel();
   guarded(start);
 });
-byId("compare").addEventListener("click", () => guarded(compare));
+for (const id of ["second", "dimensions"]) byId(id).addEventListener("change", () => guarded(both));
+byId("file").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  if (file) guarded(() => readFile(file));
+  target.value = ""; // the same file may be opened again
+});
+byId("compare").addEventListener("click", () => guarded(both));
 byId("search").addEventListener("submit", (event) => { event.preventDefault(); guarded(search); });
 byId("key-field").addEventListener("submit", (event) => event.preventDefault());
 byId("key").addEventListener("change", () => guarded(start));

@@ -1,0 +1,60 @@
+// Calls of the server: what was sent, what came back, and where the time went.
+
+import { byId } from "./dom.js";
+import { fromBase64 } from "./geometry.js";
+import { word } from "./words.js";
+
+const AT_ONCE = 128; // texts per request: progress is seen, and no request is too large
+
+async function fetchJson(path, body) {
+  const headers = { "Content-Type": "application/json" };
+  if (byId("key").value) headers.Authorization = `Bearer ${byId("key").value}`;
+  const began = performance.now();
+  let answer;
+  try {
+    answer = await fetch(path, body ? { method: "POST", headers, body: JSON.stringify(body) } : { headers });
+  } catch {
+    throw new Error(word("unreachable"));
+  }
+  if (answer.status === 401) {
+    byId("key-field").hidden = false;
+    throw new Error(word("needs_key"));
+  }
+  const data = await answer.json();
+  if (!answer.ok) throw new Error(data.error?.message ?? data.error);
+  return { data, phases: phasesOf(answer, performance.now() - began) };
+}
+
+export const call = async (path, body) => (await fetchJson(path, body)).data;
+
+/** Milliseconds by phase, as Server-Timing says, and what was spent outside of the server. */
+function phasesOf(answer, wall) {
+  const said = [...(answer.headers.get("Server-Timing") ?? "").matchAll(/([\w-]+);dur=([\d.]+)/g)];
+  const found = Object.fromEntries(said.map(([, name, ms]) => [name, Number(ms)]));
+  const total = found.total ?? 0;
+  delete found.total;
+  const known = Object.values(found).reduce((a, b) => a + b, 0);
+  return { ...found, other: Math.max(0, total - known), network: Math.max(0, wall - total) };
+}
+
+const parts = (texts) => Array.from({ length: Math.ceil(texts.length / AT_ONCE) }, (_, k) => texts.slice(k * AT_ONCE, (k + 1) * AT_ONCE));
+
+/** Vectors of all texts, a few requests one after the other; `progress(done)` is told after each. */
+export async function embed(texts, model, dimensions, progress = () => {}) {
+  const found = { vectors: [], tokens: 0, phases: {}, requests: 0, body: { model, input: texts, ...(dimensions ? { dimensions } : {}) } };
+  for (const part of parts(texts)) {
+    const { data, phases } = await fetchJson("v1/embeddings", { ...found.body, input: part, encoding_format: "base64" });
+    found.vectors.push(...data.data.map((row) => fromBase64(row.embedding)));
+    found.tokens += data.usage.total_tokens;
+    found.requests += 1;
+    for (const [name, ms] of Object.entries(phases)) found.phases[name] = (found.phases[name] ?? 0) + ms;
+    progress(found.vectors.length);
+  }
+  return found;
+}
+
+export async function tokenize(texts, model) {
+  const found = [];
+  for (const part of parts(texts)) found.push(...await call("tokenize", { inputs: part, model }));
+  return found;
+}
