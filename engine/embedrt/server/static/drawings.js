@@ -116,7 +116,8 @@ export function isForeign(text, pieces) {
 export function drawTokens({ texts, pieces, limit }) {
   const head = element("tr", {}, ...["text", "count", "pieces"].map((name) => element("th", {}, word(name))));
   let foreign = 0;
-  const rows = texts.map((text, i) => {
+  const rows = pieces.map((_, i) => {
+    const text = texts[i];
     const count = pieces[i].length;
     const cut = count > limit;
     const strange = isForeign(text, pieces[i]);
@@ -129,6 +130,7 @@ export function drawTokens({ texts, pieces, limit }) {
       element("td", { class: "count" }, cut ? `${count} · ${word("cut", { limit })}` : String(count)), element("td", {}, ...chips));
   });
   byId("foreign").hidden = !foreign;
-  byId("foreign").textContent = word("foreign", { n: foreign, all: texts.length });
-  fill("tokens", element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)));
+  byId("foreign").textContent = word("foreign", { n: foreign, all: pieces.length });
+  const left = pieces.length < texts.length ? word("more", { shown: pieces.length, all: texts.length }) : "";
+  fill("tokens", element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)), element("p", { class: "quiet" }, left));
 }

@@ -43,7 +43,9 @@ export function project(vectors) {
       const next = Float64Array.from(gram, (row) => dot(row, axis));
       scale = Math.sqrt(dot(next, next));
       if (scale < 1e-12) { axis = new Float64Array(n); break; }
+      const turned = 1 - dot(next, axis) / scale / Math.sqrt(dot(axis, axis));
       axis = next.map((x) => x / scale);
+      if (turned < 1e-10) break;
     }
     axes.push({ axis, scale: Math.sqrt(scale) });
   }

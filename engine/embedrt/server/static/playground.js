@@ -8,6 +8,7 @@ import { drawBeside, drawCall, drawExports, linesOf } from "./tools.js";
 import { EXAMPLES, PROBE, setLanguage, word, WORDS } from "./words.js";
 
 const MOST_LINES = 2000; // of a file
+const TOKENIZED = 200; // texts of which the tokens are shown
 
 const state = { models: [], language: "en", last: null, hits: null, example: "english" };
 
@@ -51,7 +52,7 @@ async function compare() {
   const kind = document.querySelector("input[name=kind]:checked").value;
   const model = byId("model").value;
   const made = await embed(texts, modelName(kind), Number(byId("dimensions").value) || 0, progress(texts.length));
-  const pieces = await tokenize(texts, modelName(kind));
+  const pieces = await tokenize(texts.slice(0, TOKENIZED), modelName(kind));
   const limit = state.models.find((m) => m.id === model).max_tokens;
   const matrix = similarities(made.vectors);
   state.last = { texts, matrix, vectors: made.vectors, plane: project(made.vectors), pieces, limit, made, model: modelName(kind), sides: null };
