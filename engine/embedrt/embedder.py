@@ -19,7 +19,8 @@ from embedrt.inputs import Inputs, Texts, checked_texts, given_texts, several_te
 from embedrt.loading import LoadOptions, find_bundle, load_model
 from embedrt.long_texts import LongTexts
 from embedrt.options import EncodeKwargs, EncodeOptions, Kind, whole_number
-from embedrt.pictures.reading import Picture
+from embedrt.pictures.reading import MAX_PIXELS, Picture
+from embedrt.pictures.runner import TEXTS_ONLY, PictureRunner
 from embedrt.pooling import load_dense
 from embedrt.reopening import made, recipe_of, reopen
 from embedrt.results import EncodedBlock, EncodeResult, TruncationWarning, truncation_message
@@ -300,6 +301,21 @@ class Embedder(LongTexts, SentenceTransformersNames):
         """
         return self._encoding.runner.run_group(token_ids, options)
 
+    def prepare_picture(self, source: Picture, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+        """A picture's patches (count, size), for `embed_patches`.
+
+        Raises:
+            PictureError: it cannot be read, or has more than `max_pixels` pixels.
+            OptionError: the bundle has no encoder of pictures.
+        """
+        return self._pictures.prepare(source, max_pixels=max_pixels)
+
+    def embed_patches(
+        self, patches: Sequence[NDArray[np.float32]], options: EncodeOptions
+    ) -> list[NDArray[np.float32]]:
+        """As `embed_tokens`, of pictures that `prepare_picture` prepared."""
+        return self._pictures.run_group(patches, options)
+
     def finish(self, rows: Sequence[NDArray[np.float32]], options: EncodeOptions) -> Any:
         """Rows of `embed_tokens` to what `encode` returns for a sequence; each row by itself."""
         return self._encoding.shape(rows, options, single=False)
@@ -307,6 +323,23 @@ class Embedder(LongTexts, SentenceTransformersNames):
     def identity_for(self, options: EncodeOptions) -> str:
         """The identity of vectors made with `options`."""
         return self._encoding.identity(options)
+
+    @property
+    def picture_rows(self) -> int:
+        """Rows that the encoder reads of a picture, which count as a text's tokens do."""
+        return self._pictures.num_rows
+
+    @property
+    def picture_bytes(self) -> int:
+        """Bytes of a prepared picture."""
+        return 4 * self._pictures.patches.count * self._pictures.patches.size
+
+    @property
+    def _pictures(self) -> PictureRunner:
+        found = self._encoding.pictures
+        if found is None:
+            raise OptionError(TEXTS_ONLY.format(name=self.bundle.manifest.name))
+        return found
 
     def close(self) -> None:
         """Free the model, also for all that `with_options` made of it.

@@ -25,7 +25,7 @@ from embedrt.inputs import (
 )
 from embedrt.loading import LoadedModel
 from embedrt.options import EncodeOptions, Kind, identity_of, identity_parts, parse_options
-from embedrt.pictures.runner import Item, PictureRunner
+from embedrt.pictures.runner import TEXTS_ONLY, Item, PictureRunner
 from embedrt.pooling import Dense
 from embedrt.progress import progress_bar
 from embedrt.results import EncodedBlock, Truncation, truncations
@@ -117,8 +117,7 @@ class Encoding:
     def _mixed(self, inputs: Inputs, pictures: bool) -> Mixed:
         if pictures:
             if self.pictures is None:
-                name = self.model.bundle.manifest.name
-                raise OptionError(f"{name} embeds texts only; pictures need a bundle of CLIP or its kin")
+                raise OptionError(TEXTS_ONLY.format(name=self.model.bundle.manifest.name))
             return pictures_alone(inputs)
         if self.pictures is not None:
             return mixed_inputs(inputs)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 
 from embedrt.cli.app import app
+from embedrt.pictures.generated import generated_pictures
 from tests.docs.markdown import PAGES, ROOT, commands_of, python_of
 
 FILES = ("corpus.txt", "texts.txt", "texts.jsonl", "queries.txt", "pairs.csv", "stsb-en-test.csv")
@@ -20,7 +22,7 @@ COMMANDS = [(page, arguments) for page in PAGES for arguments in commands_of(pag
 
 
 @pytest.fixture(scope="module")
-def folder(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(make_bundle: Callable[..., Path], clip_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the bundles and files that the pages speak of."""
     variants = ("fp32", "int8")
     plain = make_bundle("bert", variants=variants)
@@ -31,6 +33,10 @@ def folder(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
     store = folder / "home" / "bundles"
     store.mkdir(parents=True)
     (store / "intfloat--multilingual-e5-small").symlink_to(plain)
+    (folder / "clip").symlink_to(clip_bundle)
+    (folder / "photos").mkdir()
+    for i, pixels in enumerate(generated_pictures(3, seed=0)):
+        Image.fromarray(pixels).save(folder / "photos" / f"{i}.png")
     for name in FILES:
         (folder / name).write_text('{"text": "a"}\n', encoding="utf-8")
     return folder

@@ -29,6 +29,7 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
             "long texts in pieces, each with its place",
             "embedrt embed minilm books.jsonl -o pieces.parquet --long pieces --with-text",
         ),
+        ("a folder of pictures, with a bundle of CLIP", "embedrt embed clip photos -o photos.parquet --with-text"),
         ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c '.embedding[0]'"),
     ),
 )
@@ -58,7 +59,7 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
 @o.force_option
 @o.quiet_option
 def command(bundle: Path, source: str, output: Path, **given: Any) -> None:
-    """Embed the texts of IN (.txt, .jsonl, .csv, .tsv, .parquet, or - for stdin) into OUT.
+    """Embed the texts of IN (.txt, .jsonl, .csv, .tsv, .parquet, or - for stdin), or a folder's pictures, into OUT.
 
     Every line of a .txt is a text, empty ones too, so that row i of the output is line i + 1. OUT.meta.json keeps
     identity and options. Work is done in OUT.part* and renamed at the end.

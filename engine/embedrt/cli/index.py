@@ -76,6 +76,7 @@ def command(bundle: Path, corpus: str, url: str, **given: Any) -> None:
         options = _as_the_table(options, ids, table)
         entries = entries_of(source, ids, keep)
         with Embedder(bundle, **o.engine(_as_made(given, table))) as embedder:
+            source.check_fits(embedder)
             if options.long not in (None, "windows"):
                 entries = dataclasses.replace(entries, source=_pieces(entries.source, embedder, options))
             done = index(embedder, database, entries, options, progress=_progress(given["quiet"]))

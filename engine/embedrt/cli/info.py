@@ -69,7 +69,7 @@ def command(bundle: Path, fast: bool, as_json: bool, **given: Any) -> None:
 
 def _bundle_table(info: BundleInfo) -> Table:
     from embedrt.bundle import outputs_of
-    from embedrt.commands.info import encoder_lines
+    from embedrt.commands.info import encoder_lines, pictures_text
     from embedrt.heads import OUTPUTS
 
     manifest = info.bundle.manifest
@@ -89,6 +89,7 @@ def _bundle_table(info: BundleInfo) -> Table:
         *(("", line) for line in (() if manifest.encoder is None else encoder_lines(manifest.encoder))),
         ("gives", ", ".join(f"{OUTPUTS[name][0]} ({OUTPUTS[name][1]})" for name in outputs_of(manifest))),
         *_vector_rows(manifest),
+        *([] if manifest.pictures is None else [("pictures", pictures_text(manifest.pictures))]),
         ("max tokens", manifest.max_tokens),
         ("prompts", _prompts_text(info)),
         *_identity_rows(info.running.identity),
@@ -138,12 +139,16 @@ def _variants_table(info: BundleInfo) -> Table:
     from embedrt.commands.info import parity_text, variant_size
 
     table = compact_table(("variant", "left"), ("size", "right"), ("least cosine", "right"), ("fused", "left"))
+    tower = info.bundle.manifest.pictures
     for name, variant in info.bundle.manifest.variants.items():
         fused = {operator: count for operator, count in variant.fused.items() if operator not in _PLAIN}
         how = ", ".join(f"{count} {name.replace('Normalization', 'Norm')}" for name, count in fused.items())
         mark = "*" if name == info.running.variant else " "
         size = size_text(variant_size(info.bundle, name))
-        table.add_row(f"{name} {mark}", size, parity_text(variant), how or "nothing")
+        parity = parity_text(variant)
+        if tower is not None:
+            parity += f"\n{parity_text(tower.variants[name])} (pictures)"
+        table.add_row(f"{name} {mark}", size, parity, how or "nothing")
     return table
 
 

@@ -89,7 +89,7 @@ packed_dir_option = click.option(
 
 
 def reading_options(function: F) -> F:
-    """--column, --input-format, --encoding, --delimiter, --quoting."""
+    """--column, --input-format, --encoding, --delimiter, --quoting, --pictures."""
     return stack(
         function,
         click.option("--column", help="Column or JSON field with the texts.  [default: 'text', or the only one]"),
@@ -101,6 +101,8 @@ def reading_options(function: F) -> F:
                      "semicolon, pipe, space.  [default: comma in .csv, tab in .tsv]"),
         click.option("--quoting", type=click.Choice(QUOTINGS),
                      help="Whether fields may stand in double quotes.  [default: double in .csv, none in .tsv]"),
+        click.option("--pictures", is_flag=True,
+                     help="The texts are paths of pictures, from the file's folder on. (A folder is its pictures.)"),
     )  # fmt: skip
 
 
@@ -132,7 +134,7 @@ def open_input(path: str, given: dict[str, Any], keep_option: str = "--keep") ->
     how = How(
         given["column"], given["encoding"], given["delimiter"], given["quoting"], given.get("keep") or (), keep_option
     )
-    return open_source(path, given["input_format"], how=how)
+    return open_source(path, given["input_format"], how=how, pictures=bool(given.get("pictures")))
 
 
 def engine_options(function: F) -> F:

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, arguments: tuple[str, ...], k: int, **given: Any) -> None:
     """Print the records of CORPUS (.txt, .jsonl, .csv, .tsv, .parquet), or the rows of DB, nearest to each QUERY.
 
+    CORPUS may be a folder of pictures, and a QUERY the path of one, where the bundle is of CLIP or its kin.
+
     DB is what 'embedrt index' made, a folder or a server's URL; it knows its bundle.
 
     CORPUS is embedded once, with the document prompt, and its vectors are kept beside it, one set per identity:

@@ -121,6 +121,7 @@ def open_index(
         EmbedrtError: a text cannot be embedded, or vectors that were given are of another kind.
     """
     wish = wish or Wish()
+    corpus.check_fits(embedder)
     fingerprint = corpus.fingerprint()
     if fingerprint is None:
         raise FileFormatError(f"{corpus.name}: a corpus must be a file, because its vectors are kept beside it")

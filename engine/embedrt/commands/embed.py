@@ -113,6 +113,7 @@ class _Run:
     """One run: the state moves from block to block."""
 
     def __init__(self, embedder: Embedder, job: EmbedJob) -> None:
+        job.source.check_fits(embedder)
         self._embedder = embedder
         self._job = job
         self._feed = Feed(job.source, job.on_error == "skip")
@@ -315,4 +316,4 @@ class _Run:
 
 def _reason(message: str) -> str:
     """An engine's message without its "text 17: ": here lines are what counts."""
-    return re.sub(r"^text \d+: ", "", message)
+    return re.sub(r"^(text|picture) \d+: ", "", message)

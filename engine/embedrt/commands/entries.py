@@ -37,7 +37,8 @@ class SourceEntries:
         if row_id is not None and isinstance(self.source, PieceSource):
             row_id = f"{row_id}#{kept[START]}"  # pieces of a record are told apart by where they begin
         place = f"{self.source.name}, {self.source.unit} {record.line}"
-        return Entry(self.source.text_of(record), row_id, kept, place)
+        text = self.source.text_of(record)
+        return Entry(text, row_id, kept, place, self.source.content_of(text))
 
 
 def entries_of(source: TextSource, ids: str | None, keep: KeptNames) -> SourceEntries:
@@ -49,7 +50,7 @@ def entries_of(source: TextSource, ids: str | None, keep: KeptNames) -> SourceEn
     """
     if source.is_pipe:
         raise FileFormatError(f"{source.name}: a corpus must be a file, because it is read twice")
-    if ids is not None and "keep" not in FORMATS[source.format].options:
+    if ids is not None and (source.format not in FORMATS or "keep" not in FORMATS[source.format].options):
         raise OptionError(f"--id does not go with {source.name}: plain lines have no columns")
     read = keep if keep == "all" or ids is None else tuple(dict.fromkeys([ids, *keep]))
     how: How = replace(source.how, keep=read)

@@ -12,8 +12,10 @@ import numpy as np
 from embedrt.commands.labels import label, width
 from embedrt.commands.similarity import SimilarityMatrix
 from embedrt.errors import FileFormatError
+from embedrt.pictures.thumbnails import thumbnail, thumbnail_uri
 
 _CELL = 44  # px
+_THUMBNAIL = 40  # px of a picture's edge, in the place of its name
 _FONT_SIZE = 13  # px
 _COLUMN = 7.4  # px; half of a full-width character, and a little over a Latin letter
 _LABEL_COLUMNS = 44
@@ -57,7 +59,15 @@ def svg(matrix: SimilarityMatrix) -> str:
         middle, center = top + i * _CELL + _CELL / 2 + 4, left + i * _CELL + _CELL / 2
         # The number is a text of its own: beside Arabic or Hebrew it would change sides.
         end = f'x="{left - _NUMBER - 4}" y="{middle:g}" text-anchor="end"'
-        parts.append(f'<text {end} fill="#222">{html.escape(text)}</text>')
+        if i in matrix.pictures:
+            place = f'x="{left - _NUMBER - 4 - _THUMBNAIL}" y="{top + i * _CELL + (_CELL - _THUMBNAIL) / 2:g}"'
+            size_ = f'width="{_THUMBNAIL}" height="{_THUMBNAIL}"'
+            picture = thumbnail_uri(Path(matrix.texts[i]), 2 * _THUMBNAIL)
+            parts.append(
+                f'<image {place} {size_} href="{picture}"><title>{html.escape(matrix.texts[i])}</title></image>'
+            )
+        else:
+            parts.append(f'<text {end} fill="#222">{html.escape(text)}</text>')
         parts.append(f'<text x="{left - 8}" y="{middle:g}" text-anchor="end" fill="#8a919c">{i + 1}</text>')
         parts.append(f'<text x="{center:g}" y="{top - 8}" text-anchor="middle" fill="#8a919c">{i + 1}</text>')
         parts += [_cell(matrix, i, j, (left, top)) for j in range(count)]
@@ -166,6 +176,14 @@ def _write_png(matrix: SimilarityMatrix, path: Path) -> None:
     axes = figure.add_axes((left / across, 0.2 / down, side / across, side / down))
     _paint(axes, matrix, colors)
     for i, text in enumerate(labels):
+        if i in matrix.pictures:
+            picture = thumbnail(Path(matrix.texts[i]), 2 * _THUMBNAIL)
+            edge = 0.4  # inches
+            corner = ((left - 0.36 - edge) / across, (side - (i + 0.5) * side / count - edge / 2 + 0.2) / down)
+            frame = figure.add_axes((*corner, edge / across, edge / down))
+            frame.imshow(np.asarray(picture))
+            frame.axis("off")
+            continue
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "center"}
         axes.annotate(text, (0, i), (-26, 0), family=families, fontsize=9, color=_INK[0], **place)
     figure.text(0.15 / across, 1 - 0.28 / down, title_of(matrix), fontsize=10, weight="bold", color=_INK[0])

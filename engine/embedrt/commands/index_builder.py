@@ -61,7 +61,7 @@ class Builder:
         """Write vectors and keys."""
         keys, fresh, wanted = [], dict[bytes, int](), []
         for row, text in enumerate(self._corpus.texts()):
-            key = key_of(text)
+            key = key_of(self._corpus.content_of(text))
             keys.append(key)
             if key not in fresh and vector_of(key, sources) is None:
                 fresh[key] = len(fresh)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import embedrt
-from embedrt.bundle import Bundle, Variant, outputs_of
+from embedrt.bundle import Bundle, Pictures, Variant, outputs_of
 from embedrt.embedder import Embedder
 from embedrt.encoder import Block, EncoderSpec
 from embedrt.heads import OUTPUTS
@@ -26,6 +26,17 @@ class Running:
     identity: dict[str, str]  # kind of call -> identity
 
 
+def pictures_text(pictures: Pictures) -> str:
+    """What is read of a picture, in a line."""
+    how, patches, spec = pictures.preprocessing, pictures.encoder.patches, pictures.encoder
+    assert patches is not None
+    resized = "" if how.shortest_edge is None and how.resized is None else f", resized {how.resample}"
+    return (
+        f"{how.width} x {how.height} pixels{resized}, in {patches.count} patches; {len(spec.blocks)} layers, "
+        f"{spec.hidden_size} wide"
+    )
+
+
 @dataclass(frozen=True)
 class BundleInfo:
     """Everything `embedrt info` shows."""
@@ -38,7 +49,7 @@ class BundleInfo:
     def to_json(self) -> dict[str, Any]:
         """The manifest without its tensor lists, and the rest."""
         manifest = asdict(self.bundle.manifest)
-        for variant in manifest["variants"].values():
+        for variant in (*manifest["variants"].values(), *((manifest["pictures"] or {}).get("variants") or {}).values()):
             del variant["tensors"]
         return {
             "path": str(self.bundle.root),

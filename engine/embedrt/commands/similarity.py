@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.commands.encoding import EncodeRequest
+from embedrt.pictures.reading import names_picture
 
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder
@@ -24,6 +25,7 @@ class SimilarityMatrix:
     function: str  # cosine | dot | euclidean | manhattan
     identity: str
     num_cut: int  # texts over the model's limit
+    pictures: frozenset[int] = frozenset()  # which of the texts are paths of pictures
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
@@ -63,4 +65,5 @@ def compare(embedder: Embedder, texts: Sequence[str], request: EncodeRequest) ->
         function=embedder.bundle.manifest.similarity,
         identity=result.identity,
         num_cut=len(result.truncated),
+        pictures=frozenset(i for i, text in enumerate(texts) if embedder.takes_pictures and names_picture(text)),
     )

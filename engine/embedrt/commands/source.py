@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from embedrt.commands.paths import at_home
 from embedrt.commands.reading.compression import unpacked
@@ -19,7 +19,10 @@ from embedrt.commands.reading.formats import FORMATS, RULES, check_options, form
 from embedrt.commands.reading.parquet import count_parquet
 from embedrt.commands.reading.records import How, Record
 from embedrt.commands.reading.separated import delimiter_of
-from embedrt.errors import FileFormatError
+from embedrt.errors import FileFormatError, OptionError
+
+if TYPE_CHECKING:
+    from embedrt.embedder import Embedder
 
 STDIN = "-"
 _CHUNK_BYTES = 1 << 20
@@ -84,6 +87,13 @@ class TextSource:
         if record.text is None:
             raise self.error(record.line, record.problem or "no text")
         return record.text
+
+    def content_of(self, text: str) -> str:
+        """What decides the vector of a text of this source: the text."""
+        return text
+
+    def check_fits(self, embedder: Embedder) -> None:
+        """Refuse a model that cannot embed what is here: any can embed texts."""
 
     @property
     def unit(self) -> str:
@@ -162,17 +172,32 @@ class TextSource:
 
 
 def open_source(
-    path: str | Path, input_format: str | None = None, column: str | None = None, how: How | None = None
+    path: str | Path,
+    input_format: str | None = None,
+    column: str | None = None,
+    how: How | None = None,
+    *,
+    pictures: bool = False,
 ) -> TextSource:
     """The source at `path` ("-" is stdin), its format taken from the suffix unless it is given.
 
-    `column` is short for a `How` that says nothing else.
+    `column` is short for a `How` that says nothing else. A folder is its pictures; with `pictures`, the texts of a file
+    are paths of some.
 
     Raises:
         FileFormatError: it is not there, the suffix is unknown, or a pipe cannot carry the format.
         OptionError: what was said of it does not fit its format.
     """
+    from embedrt.commands.picture_source import PictureSource
+
     how = _checked(how or How(column=column))
+    if str(path) != STDIN and at_home(Path(path)).is_dir():
+        if input_format is not None or how != How(keep_option=how.keep_option):
+            raise OptionError(f"{path} is a folder of pictures; options on how texts are read do not go with it")
+        return PictureSource(at_home(Path(path)), "pictures", how)
+    if pictures:
+        found = open_source(path, input_format, how=how)
+        return PictureSource(found.path, found.format, found.how)
     if str(path) == STDIN:
         if input_format == "parquet":
             raise FileFormatError("parquet cannot be read from stdin; save it to a file first")

@@ -24,6 +24,12 @@ class Entry:
     id: str | None = None  # None: known by its text
     columns: Mapping[str, object] = field(default_factory=dict)
     place: str = ""  # where it stands, for messages: "line 7"
+    content: str | None = None  # what decides its vector, where that is not the text: of a picture's path, the file
+
+    @property
+    def decides(self) -> str:
+        """What decides its vector."""
+        return self.text if self.content is None else self.content
 
 
 @dataclass(frozen=True)

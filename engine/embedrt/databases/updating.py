@@ -181,7 +181,7 @@ class _Run:
         for entry in self._entries:
             ids.append(of_corpus.of(entry))
             columns = "" if types is None else hash_of(self._columns(entry, types))
-            hashes.append(Hashes(key_of(entry.text).hex(), columns))
+            hashes.append(Hashes(key_of(entry.decides).hex(), columns))
             if types is None:
                 for name, value in entry.columns.items():
                     found[name] = type_of(value, found.get(name))
@@ -242,7 +242,7 @@ class _Run:
 
     def _row(self, row_id: str, entry: Entry, vector: Any, recipe: Recipe) -> Row:
         columns = self._columns(entry, recipe.columns)
-        return Row(row_id, entry.text, Hashes(key_of(entry.text).hex(), hash_of(columns)), columns, vector)
+        return Row(row_id, entry.text, Hashes(key_of(entry.decides).hex(), hash_of(columns)), columns, vector)
 
     def _finish(self, table: Description | None, num_rows: int) -> bool:
         """Make the indexes; whether there are too few rows for the one that was asked for."""

@@ -23,6 +23,7 @@ from embedrt.threads import begin
 
 Patched = NDArray[np.float32]  # (count, size)
 
+TEXTS_ONLY = "{name} embeds texts only; pictures need a bundle of CLIP or its kin"
 BUDGET_ROWS = 1024  # of one run, as of texts' tokens
 _MOST_THREADS = 4
 _NOT_FINITE = (
@@ -54,7 +55,6 @@ class PictureRunner:
     patches: Patches
     variant: str  # for messages
     num_threads: int
-    max_pixels: int = MAX_PIXELS
 
     @property
     def num_rows(self) -> int:
@@ -105,13 +105,13 @@ class PictureRunner:
                     raise outcome
                 yield i, outcome
 
-    def prepare(self, source: object) -> Patched:
+    def prepare(self, source: object, *, max_pixels: int = MAX_PIXELS) -> Patched:
         """The patches of a picture, from its file on.
 
         Raises:
-            PictureError: it cannot be read.
+            PictureError: it cannot be read, or has more than `max_pixels` pixels.
         """
-        pixels = preprocess(read_picture(source, max_pixels=self.max_pixels), self.settings)
+        pixels = preprocess(read_picture(source, max_pixels=max_pixels), self.settings)
         return to_patches(pixels, self.patches.edge, self.settings)
 
     def run_group(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from embedrt.server.background import Background
 from embedrt.server.errors import ServeError, overloaded, translate
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
 from embedrt.server.pool import Pool
-from embedrt.server.prepare import Prepared, Work, prepare
+from embedrt.server.prepare import Prepared, Work, prepare, prepare_pictures
 from embedrt.server.proof import Proof
 from embedrt.server.sizes import Size, size_of_rows, size_of_tokens
 
@@ -77,7 +77,7 @@ class BatchListener(Protocol):
 class _Pending:
     """A request between queue and answer."""
 
-    token_ids: list[NDArray[np.int32]]
+    token_ids: list[NDArray[Any]]  # or patches of pictures
     options: EncodeOptions
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
@@ -161,12 +161,14 @@ class ModelEngine:
                 self._proof.weights.close()
 
     async def prepare(self, work: Work) -> Prepared:
-        """Token ids of the request's texts, with which `size` is known.
+        """Token ids of the request's texts, or patches of its pictures, with which `size` is known.
 
         Raises:
             ServeError: an input does not fit (422).
         """
         try:
+            if work.max_pixels:
+                return await prepare_pictures(self.embedder, self._pool, work)
             return await prepare(self.embedder.tokenizer, self._pool, work)
         except EmbedrtError as exc:
             raise translate(exc) from exc
@@ -192,7 +194,9 @@ class ModelEngine:
             rows=pending.rows,
             row_of=prepared.row_of,
             num_tokens=prepared.num_tokens,
-            truncated=tuple(Truncation(i, n, limit) for i, n in enumerate(prepared.num_tokens) if n > limit),
+            truncated=()
+            if work.max_pixels
+            else tuple(Truncation(i, n, limit) for i, n in enumerate(prepared.num_tokens) if n > limit),
             identity=self.embedder.identity_for(work.options),
             phases=Phases(prepared.seconds, pending.first_run - pending.added, pending.last_run - pending.first_run),
         )
@@ -211,7 +215,7 @@ class ModelEngine:
                     [len(ids) for ids in prepared.token_ids],
                     now=now,
                     deadline=work.deadline,
-                    lane=self._lane(work.options),
+                    lane=(work.max_pixels > 0, self._lane(work.options)),
                     client=work.client,
                     seconds_per_token=self._seconds_per_token,
                 )
@@ -286,7 +290,8 @@ class ModelEngine:
             for owner in owners:
                 owner.first_run = owner.first_run or started
             try:
-                rows: list[NDArray[np.float32]] | Exception = self.embedder.embed_tokens(token_ids, owners[0].options)
+                embed = self.embedder.embed_patches if token_ids[0].ndim == 2 else self.embedder.embed_tokens
+                rows: list[NDArray[np.float32]] | Exception = embed(token_ids, owners[0].options)
             except Exception as exc:  # whatever it was, the server goes on
                 rows = exc
             self._running_since = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedrt.errors import EmbedrtError, InputError, OptionError, TokenLimitError
+from embedrt.errors import EmbedrtError, InputError, OptionError, PictureError, TokenLimitError
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def overloaded(message: str, retry_after_s: float) -> ServeError:
 
 def translate(exc: EmbedrtError) -> ServeError:
     """The library's error as the server's."""
+    if isinstance(exc, PictureError):
+        return ServeError("invalid", str(exc), param="input" if exc.index is None else f"input[{exc.index}]")
     if isinstance(exc, InputError):
         kind = "unfit" if isinstance(exc, TokenLimitError) else "token_ids"
         return ServeError(kind, str(exc), param="input" if exc.index is None else f"input[{exc.index}]")

@@ -13,6 +13,7 @@ from embedrt.server.errors import ServeError
 from embedrt.server.logs import log
 from embedrt.server.tiktoken import ENCODING, TiktokenDecoder, load_decoder
 
+PICTURE_URI = "data:image/"
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Inputs = str | list[str | TokenId | list[TokenId]]  # a text, texts, token ids, or several of those
 
@@ -83,6 +84,35 @@ class InputReader:
                     "token_ids", f"{where}: {ENCODING} has no text for the token id {exc.args[0]}", param=where
                 ) from exc
         return texts
+
+
+def pictures_of(inputs: Inputs, modality: str | None, engine: ModelEngine) -> list[str] | None:
+    """The field `input` as data URIs of pictures; None where texts are meant.
+
+    Without a `modality`, what looks like one is a picture where the model takes them. Nothing is ever fetched.
+
+    Raises:
+        ServeError: the model takes none, or one of several is no data URI.
+    """
+    rows = [inputs] if isinstance(inputs, str) else list(inputs)
+    are = [isinstance(row, str) and row.startswith(PICTURE_URI) for row in rows]
+    takes = engine.embedder.takes_pictures
+    if modality == "text" or (modality is None and not (takes and any(are))):
+        return None
+    if not takes:
+        raise ServeError("unfit", f"{engine.name} embeds texts only, no pictures", param="modality")
+    if not rows:
+        raise ServeError("empty", "input must not be empty", param="input")
+    for i, is_picture in enumerate(are):
+        if not is_picture:
+            where = "input" if isinstance(inputs, str) else f"input[{i}]"
+            raise ServeError(
+                "invalid",
+                f"{where} is no picture: give {PICTURE_URI}png;base64, and the file in base64. Addresses are never "
+                "fetched, and texts go into a request of their own",
+                param=where,
+            )
+    return [str(row) for row in rows]
 
 
 def split(inputs: str | Sequence[Any], name: str, *, mixed: bool) -> Sequence[Any]:

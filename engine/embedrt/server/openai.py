@@ -12,7 +12,7 @@ from starlette.routing import Route
 from embedrt.server.answers import between, respond, to_base64, to_json, truncation_field, write_rows
 from embedrt.server.call import call_of
 from embedrt.server.errors import ServeError
-from embedrt.server.inputs import Inputs
+from embedrt.server.inputs import Inputs, pictures_of
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response, resolve
 from embedrt.server.sizes import BASE64_BYTES, FLOAT_BYTES
@@ -26,7 +26,8 @@ OTHER_PATHS = {
 
 
 class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Texts or token ids to embed. `input_type`, `task` and `truncate` are additions to OpenAI's fields."""
+    """Texts, token ids, or pictures as data URIs to embed. `input_type`, `task`, `truncate` and `modality`, infinity's,
+    are additions to OpenAI's fields."""
 
     input: Inputs
     model: str | None = None
@@ -36,6 +37,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     input_type: Literal["query", "document", "passage"] | None = None
     task: str | None = None  # fills the query prompt's {task}
     truncate: bool | None = None
+    modality: Literal["text", "image"] | None = None  # without it, data URIs of pictures are pictures
 
 
 class OpenAIApi:
@@ -69,8 +71,12 @@ class OpenAIApi:
             kind = asked
         dimensions = service.check_dimensions(engine, body.dimensions)
         options = resolve(engine, kind=kind, task=body.task, truncate_dim=dimensions)
-        inputs = await service.sized(request, lambda: service.inputs.openai(body.input, engine, options.prompt))
-        work = Work(inputs, options, truncate=service.truncate(body.truncate), deadline=service.deadline(request))
+        deadline, pictures = service.deadline(request), pictures_of(body.input, body.modality, engine)
+        if pictures is not None:
+            work = Work(pictures, options, deadline=deadline, max_pixels=service.max_pixels)
+        else:
+            inputs = await service.sized(request, lambda: service.inputs.openai(body.input, engine, options.prompt))
+            work = Work(inputs, options, truncate=service.truncate(body.truncate), deadline=deadline)
         as_base64 = body.encoding_format == "base64"
         answer = await service.embed(request, engine, work, BASE64_BYTES if as_base64 else FLOAT_BYTES)
 
@@ -113,4 +119,5 @@ class OpenAIApi:
             "dimension": embedder.dimension,
             "max_tokens": embedder.max_tokens,
             "matryoshka": self._service.may_shorten(engine),
+            "modalities": ["text", "image"] if embedder.takes_pictures else ["text"],
         }

@@ -6,11 +6,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.errors import TokenLimitError
+from embedrt.embedder import Embedder
+from embedrt.errors import PictureError, TokenLimitError
 from embedrt.options import EncodeOptions
 from embedrt.server.errors import ServeError
 from embedrt.server.pool import Pool
@@ -35,13 +38,14 @@ class Work:
     keep_end: bool = False  # of texts that are cut
     deadline: float = math.inf  # time.monotonic()
     client: str = ""  # who asks
+    max_pixels: int = 0  # of each input, where these are pictures as data URIs; 0: they are texts
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Token ids of the different inputs; `row_of[i]` is the place of input i among them."""
+    """Token ids of the different inputs, or patches of pictures; `row_of[i]` is the place of input i among them."""
 
-    token_ids: list[NDArray[np.int32]]
+    token_ids: list[NDArray[Any]]
     row_of: list[int]
     num_tokens: list[int]  # per input, before cutting
     seconds: float  # that it took
@@ -71,6 +75,25 @@ async def prepare(tokenizer: TextTokenizer, pool: Pool, work: Work) -> Prepared:
         token_ids += ids
         counts += lengths
     return Prepared(token_ids, row_of, [counts[row] for row in row_of], time.monotonic() - started)
+
+
+async def prepare_pictures(embedder: Embedder, pool: Pool, work: Work) -> Prepared:
+    """Decode and resize pictures, one at a time in the pool, so that others get their turn; equal ones once.
+
+    Raises:
+        PictureError: one cannot be read, or has more than `work.max_pixels` pixels.
+    """
+    started = time.monotonic()
+    first, row_of = await pool.run(work.client, _different, work.inputs)
+    patches = []
+    for i in first:
+        try:
+            read = partial(embedder.prepare_picture, str(work.inputs[i]), max_pixels=work.max_pixels)
+            patches.append(await pool.run(work.client, read))
+        except PictureError as exc:
+            raise PictureError(exc.reason, index=i) from exc
+    count = embedder.picture_rows
+    return Prepared(patches, row_of, [count] * len(row_of), time.monotonic() - started)
 
 
 def _slices(inputs: Sequence[str | list[int]], indices: Sequence[int], most: int) -> Iterator[list[int]]:

@@ -54,6 +54,11 @@ class Service:
     traces: Traces | None = None
     wire: Wire | None = None  # connections, where there are any of our own
 
+    @property
+    def max_pixels(self) -> int:
+        """Of one picture."""
+        return int(self.settings.picture_mpixels * 1e6)
+
     def process_state(self) -> ProcessState:
         """For metrics."""
         wire = self.wire
@@ -87,7 +92,10 @@ class Service:
         """
         self.check_count(work.inputs)
         call = call_of(request)
-        call.num_characters += sum(map(len, work.inputs))
+        if work.max_pixels:
+            self._admit_pictures(request, engine, len(work.inputs))
+        else:
+            call.num_characters += sum(map(len, work.inputs))
         work = replace(work, client=call.client)
 
         async def embedded() -> Answer:
@@ -109,6 +117,17 @@ class Service:
         self.meters.take(call.client, call.key, "tokens", size.tokens - call.metered_tokens, time.monotonic())
         call.metered_tokens = size.tokens
         self.budget.hold(call, size.held)
+
+    def _admit_pictures(self, request: Request, engine: ModelEngine, count: int) -> None:
+        """Let a request have so many pictures, before any of them is decoded: ServeError, 413 or 429, if it may not."""
+        most = self.settings.request_pictures
+        if count > most:
+            raise ServeError(
+                "too_large",
+                f"a request may have {most} pictures, this has {count}; split it, or raise request_pictures",
+                param="input",
+            )
+        self.budget.hold(call_of(request), count * engine.embedder.picture_bytes)
 
     async def sized(self, request: Request, function: Callable[[], T]) -> T:
         """What `function` gives, from the pool where it may take long because the request is large."""

@@ -42,6 +42,10 @@ class Settings:
     request_tokens: int = _setting(
         1_048_576, "tokens of one request, 2048 texts of 512; more get 413 before they are run", minimum=1
     )
+    request_pictures: int = _setting(64, "pictures of one request; more get 413 before any is decoded", minimum=1)
+    picture_mpixels: float = _setting(
+        40.0, "largest picture in millions of pixels; others are refused before they are decoded", minimum=0.001
+    )
     answer_mb: float = _setting(64.0, "largest answer in MB; requests that would get more get 413", minimum=0.001)
     body_mb: float = _setting(32.0, "largest request body in MB", minimum=0.001)
     inflight_mb: float = _setting(
