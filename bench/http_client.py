@@ -41,7 +41,7 @@ class Tally:
 def make_shot(kind: str, path: str, body: object, num_texts: int, num_tokens: int) -> Shot:
     """A POST of JSON to the loopback."""
     content = json.dumps(body).encode()
-    lines = (f"POST {path} HTTP/1.1", "Host: bench", _JSON, f"Content-Length: {len(content)}", "", "")
+    lines = (f"POST {path} HTTP/1.1", "Host: localhost", _JSON, f"Content-Length: {len(content)}", "", "")
     return Shot(kind, "\r\n".join(lines).encode() + content, num_texts, num_tokens)
 
 

@@ -65,9 +65,10 @@ def command(bundles: tuple[str, ...], config: Path | None, print_config: bool, *
         click.echo(to_toml(loaded), nl=False)
         return
     try:
+        from embedrt.server.notify import Notifier
         from embedrt.server.run import serve
     except ImportError as exc:
         from embedrt.errors import DependencyError
 
         raise DependencyError(f"{exc.name} is missing; pip install 'embedrt[server]'") from exc
-    sys.exit(serve(loaded.settings))
+    sys.exit(serve(loaded.settings, Notifier.of(os.environ)))

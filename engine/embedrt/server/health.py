@@ -30,6 +30,7 @@ class Health:
         self.draining = False
         self.longest_stall_s = 0.0  # of the event loop, seen by the watchdog
         self.stalls_s: deque[float] = deque([0.0], maxlen=_STALLS_KEPT)  # the longest of each second
+        self.told: list[Callable[[str | None], None]] = []  # called every second with `why_not_ready`
         self.beats: list[Callable[[], None]] = []  # called every second, as long as the loop turns
 
     def why_not_ready(self) -> str | None:
@@ -57,6 +58,8 @@ class Health:
                 log("ready" if ready else "not ready", level=logging.INFO if ready else logging.WARNING,
                     **({} if ready else {"reason": reason}))  # fmt: skip
                 before = reason
+            for tell in self.told:
+                tell(reason)
             for beat in self.beats:
                 beat()
             self.stalls_s.append(0.0)

@@ -18,6 +18,7 @@ from embedrt.server.door import Door
 from embedrt.server.files import allow_files, room_for_connections
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
+from embedrt.server.notify import Notifier
 from embedrt.server.protocol import HttpProtocol
 from embedrt.server.service import Service
 from embedrt.server.settings import LOOPBACK, Settings
@@ -84,7 +85,11 @@ def bounded_protocol(service: Service) -> type[asyncio.Protocol]:
 
 
 def serve_here(
-    settings: Settings, listener: socket.socket, bundles: list[NamedBundle], beat: Callable[[], None] | None = None
+    settings: Settings,
+    listener: socket.socket,
+    bundles: list[NamedBundle],
+    beat: Callable[[], None] | None = None,
+    notifier: Notifier | None = None,
 ) -> int:
     """Serve until told to stop; the exit code: 0, or 1 when a model could not be loaded.
 
@@ -93,6 +98,7 @@ def serve_here(
     Args:
         settings, listener, bundles: what to serve, and where.
         beat: called every second, as long as the event loop turns.
+        notifier: told what the server does; nobody is if there is a supervisor, who tells for all.
     """
     allow_files(settings.connections)
     service = make_service(settings)
@@ -129,6 +135,8 @@ def serve_here(
         def stop() -> None:
             if not service.health.draining:
                 service.health.draining = True
+                if notifier is not None:
+                    notifier.stopping()
                 log("stopping", drain_s=settings.drain_s, grace_s=settings.grace_s)
                 loop.call_later(settings.drain_s, setattr, server, "should_exit", True)
 
@@ -160,6 +168,9 @@ def serve_here(
                 _on_signal(loop, getattr(signal, name), act)
         if beat is not None:
             service.health.beats.append(beat)
+        if notifier is not None:
+            service.health.told.append(notifier.readiness)
+            service.health.beats.append(notifier.alive)
         await server.serve(sockets=sockets)
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -176,8 +187,9 @@ def _on_signal(loop: asyncio.AbstractEventLoop, number: int, act: Callable[[], N
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, notifier: Notifier | None = None) -> int:
     """Open the bundles, listen, and serve with one process or several; the exit code."""
+    notifier = notifier or Notifier()
     setup_logging(settings.log_format, settings.log_level)
     bundles = open_bundles(settings.bundles)
     parse_aliases(settings.alias, bundles)  # what is wrong with them is said before anything is loaded
@@ -185,5 +197,5 @@ def serve(settings: Settings) -> int:
     with listen(settings, settings.port) as listener:
         announce(settings, listener)
         if settings.workers > 1:
-            return Supervisor(settings, listener).run()
-        return serve_here(settings, listener, bundles)
+            return Supervisor(settings, listener, notifier).run()
+        return serve_here(settings, listener, bundles, notifier=notifier)

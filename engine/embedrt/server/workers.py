@@ -17,9 +17,11 @@ from typing import Any
 
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.metrics import FOLDER_VARIABLE
+from embedrt.server.notify import Notifier
 from embedrt.server.settings import Settings
 
 _LOOK_EVERY_S = 0.2  # for signals, and for workers whose pause is over
+_TELL_EVERY_S = 1.0
 _RESTART_PAUSE_S = 0.5  # times 2 for every death in a row, up to a minute
 _LONGEST_PAUSE_S = 60.0
 _LIVED_WELL_S = 60.0
@@ -65,12 +67,14 @@ class Supervisor:
     All of them accept from the same socket, so a connection that waits when a worker dies goes to another one.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, notifier: Notifier | None = None) -> None:
         self._settings = settings
+        self._notifier = notifier or Notifier()
         self._listener = listener
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._stopping = False
+        self._told = 0.0
         self._next_pause_s = _RESTART_PAUSE_S
 
     def run(self) -> int:
@@ -88,6 +92,7 @@ class Supervisor:
                 if all(worker.process.exitcode == _CANNOT_SERVE for worker in self._workers):
                     return _CANNOT_SERVE  # they said why; starting them again would not help
                 self.look()
+            self._notifier.stopping()
             self._listener.close()
             for worker in self._workers:  # SIGTERM, which a worker takes as `serve_here` does
                 worker.process.terminate()
@@ -99,6 +104,17 @@ class Supervisor:
         wait([worker.process.sentinel for worker in self._workers if worker.restart_at is None], timeout=_LOOK_EVERY_S)
         self._kill_hung()
         self._replace_dead()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the service manager, once a second, that this goes on, and how many workers serve."""
+        now = time.monotonic()
+        if now - self._told >= _TELL_EVERY_S:
+            self._told = now
+            serving = sum(worker.process.is_alive() and worker.beat.value > 0 for worker in self._workers)
+            missing = f"{serving} of {len(self._workers)} workers serve"
+            self._notifier.readiness(None if serving == len(self._workers) else missing)
+            self._notifier.alive()
 
     def _kill_hung(self) -> None:
         """End workers of which the event loop has not turned for `stall_timeout_s`: nobody gets an answer there."""
