@@ -10,6 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#elif defined(EMBEDRT_ARM64) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(EMBEDRT_ARM64)
+#include <sys/auxv.h>
 #endif
 
 namespace embedrt {
@@ -56,6 +60,23 @@ Features detect() {
     return found;
 }
 
+#elif defined(EMBEDRT_ARM64) && defined(__APPLE__)
+
+bool has_feature(const char* name) {
+    int found = 0;
+    size_t size = sizeof found;
+    return sysctlbyname(name, &found, &size, nullptr, 0) == 0 && found != 0;
+}
+
+bool has_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has_feature("hw.optional.arm.FEAT_I8MM"); }
+
+#elif defined(EMBEDRT_ARM64)
+
+// Bits of Linux's <asm/hwcap.h>, whose headers may be older than the processor.
+bool has_dotprod() { return getauxval(AT_HWCAP) & (1ul << 20); }
+bool has_i8mm() { return getauxval(AT_HWCAP2) & (1ul << 13); }
+
 #endif
 
 }  // namespace
@@ -70,6 +91,8 @@ std::vector<const Kernels*> built_kernels() {
         &avx512bf16_kernels,
 #endif
         &avx512vnni_kernels, &avx2_kernels, &portable_kernels};
+#elif defined(EMBEDRT_ARM64)
+    return {&i8mm_kernels, &dotprod_kernels, &portable_kernels};
 #else
     return {&portable_kernels};
 #endif
@@ -86,6 +109,9 @@ bool machine_has(const Kernels& kernels) {
 #endif
     if (&kernels == &avx512vnni_kernels) return features.avx512 || EMBEDRT_EMULATED;
     if (&kernels == &avx2_kernels) return features.avx2;
+#elif defined(EMBEDRT_ARM64)
+    if (&kernels == &i8mm_kernels) return has_i8mm();
+    if (&kernels == &dotprod_kernels) return has_dotprod();
 #endif
     return &kernels == &portable_kernels;
 }

@@ -8,7 +8,7 @@
 
 namespace embedrt {
 
-// Names, best first: "amx", "avx512bf16", "avx512vnni", "avx2", "portable".
+// Best first: "amx", "avx512bf16", "avx512vnni" and "avx2", or "i8mm" and "dotprod", by the architecture; and "portable".
 std::vector<const Kernels*> built_kernels();
 
 // Whether the processor has the instructions and the operating system keeps their registers.

@@ -28,6 +28,7 @@ enum class Operands {
     neither,           // rows in 16 bits without their zero point, weights s8
     unsigned_rows,     // rows u8 with their zero point; the sums start at minus the zero point times the column's sum
     unsigned_weights,  // weights u8, 128 more than they are; rows s8 without their zero point
+    signed_rows,       // as unsigned_rows, but 128 less, s8: the sums start at 128 minus the zero point times that sum
 };
 
 // int8 weight (K, N) in panels of `panel_columns`: data[panel][k / k_unit][column][k % k_unit]. The arrays reach to the
@@ -38,7 +39,7 @@ struct PackedI8 {
     const int8_t* data = nullptr;
     const float* scale = nullptr;
     const float* bias = nullptr;
-    const int32_t* start = nullptr;  // -zero point * column sum, of unsigned rows
+    const int32_t* start = nullptr;  // what the sums begin with, of rows with their zero point
 };
 
 // float32 weight (K, N) in panels of `panel_columns`: data[panel][k][column].
@@ -161,6 +162,10 @@ struct Kernels {
 };
 
 extern const Kernels portable_kernels;
+#if defined(EMBEDRT_ARM64)
+extern const Kernels dotprod_kernels;
+extern const Kernels i8mm_kernels;
+#endif
 #if defined(EMBEDRT_X86)
 extern const Kernels avx2_kernels;
 extern const Kernels avx512vnni_kernels;

@@ -88,7 +88,8 @@ void Packer::matrix(Matrix& matrix, int k, std::vector<Source> sources, int zero
     const size_t bytes = columns * static_cast<size_t>(depth * element);
     const size_t data = reserve(bytes), bias = reserve(columns * 4), scale = reserve(columns * 4);
     const size_t start = reserve(columns * 4);
-    const bool keeps_zero = kernels_.operands(zero) == Operands::unsigned_rows;
+    const Operands operands = kernels_.operands(zero);
+    const bool keeps_zero = operands == Operands::unsigned_rows || operands == Operands::signed_rows;
     placed_.push_back([=, &matrix](const char* base) {
         matrix.i8.data = reinterpret_cast<const int8_t*>(base + data);
         matrix.f32.data = reinterpret_cast<const float*>(base + data);
@@ -148,6 +149,7 @@ void Packer::pack_panel(const Matrix& matrix, const Columns& columns, int panel,
         for (int i = 0; i < k; i += unit, out += width * unit, in += stride * static_cast<size_t>(unit)) {
             if (unit == 2) interleave<2>(in, stride, span.count, flip, out);
             if (unit == 4) interleave<4>(in, stride, span.count, flip, out);
+            if (unit == 8) interleave<8>(in, stride, span.count, flip, out);
             if (matrix.i8.start == nullptr) continue;
             for (int n = 0; n < span.count; n++)
                 for (int j = 0; j < unit; j++) sums[static_cast<size_t>(span.to + n)] += out[n * unit + j];
@@ -155,7 +157,8 @@ void Packer::pack_panel(const Matrix& matrix, const Columns& columns, int panel,
     }
     if (matrix.kind != Kind::int8 || matrix.i8.start == nullptr) return;
     auto* start = const_cast<int32_t*>(matrix.i8.start) + first;
-    for (int n = 0; n < width; n++) start[n] = -zero * sums[static_cast<size_t>(n)];
+    const int shift = kernels_.operands(zero) == Operands::signed_rows ? 128 : 0;
+    for (int n = 0; n < width; n++) start[n] = (shift - zero) * sums[static_cast<size_t>(n)];
 }
 
 Array<char> Packer::finish(Pool& pool) {
