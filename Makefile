@@ -18,7 +18,7 @@ DIST ?= dist
 LINTED := engine export tests bench demo .ci
 
 .PHONY: help venv install demo test test-oldest test-slow check format site bench bench-quick bench-server bench-kernels \
-        native sanitize emulate dist lock clean
+        native sanitize emulate test-arm dist lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -92,6 +92,9 @@ emulate: $(VENV)/.stamp-dev ## Run the native tests with emulated AVX512 (needs 
 	cmake -S engine/native -B build/emulated -DEMBEDRT_EMULATE_AVX512=ON -DEMBEDRT_WERROR=ON
 	cmake --build build/emulated --parallel $(CORES)
 	EMBEDRT_TEST_LIBRARY=build/emulated/_native.so $(BIN)/python -m pytest tests/native
+
+test-arm: $(VENV)/.stamp-dev ## Run the native tests as ARM64 processors under qemu (Debian; .ci/test_arm.sh says what it needs)
+	.ci/test_arm.sh $(BIN)/python
 
 bench-kernels: $(VENV)/.stamp-dev ## Verify and time the native kernels, and profile whole calls
 	$(BIN)/python -m bench.native $(BENCH_FLAGS)
