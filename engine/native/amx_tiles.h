@@ -176,9 +176,10 @@ struct TileOperands {
     int steps;
 };
 
-// Up to four tiles of columns, of up to 16 rows, into C0 to C3; beside(step) is what else to do in every step.
+// Up to four tiles of columns, of up to 16 rows, into C0 to C3, the third and fourth `pair` bytes behind the first two;
+// beside(step) is what else to do in every step.
 template <class Kind, int COLUMNS, class Beside>
-static inline void multiply_row_of_tiles(const TileOperands& o, Beside beside) {
+static inline void multiply_row_of_tiles(const TileOperands& o, size_t pair, Beside beside) {
     const char *a = o.a, *b = o.b;
     for (int i = 0; i < o.steps; i++, a += TILE_BYTES, b += TILE_ROWS * o.b_stride) {
         tile_load<4>(a, o.a_stride);
@@ -189,11 +190,11 @@ static inline void multiply_row_of_tiles(const TileOperands& o, Beside beside) {
             Kind::template multiply<1, 4, 6>();
         }
         if constexpr (COLUMNS > 2) {
-            tile_load<7>(b + 2 * TILE_BYTES, o.b_stride);
+            tile_load<7>(b + pair, o.b_stride);
             Kind::template multiply<2, 4, 7>();
         }
         if constexpr (COLUMNS > 3) {
-            tile_load<5>(b + 3 * TILE_BYTES, o.b_stride);
+            tile_load<5>(b + pair + TILE_BYTES, o.b_stride);
             Kind::template multiply<3, 4, 5>();
         }
         beside(i);

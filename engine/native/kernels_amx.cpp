@@ -7,6 +7,9 @@
 namespace embedrt {
 namespace {
 
+constexpr int PANEL_VECTORS = 2;  // two tiles
+constexpr bool QUOTIENTS_BY_RECIPROCAL = true;
+
 #include "avx512.h"
 #include "kernels_body.h"
 #include "amx_tiles.h"
@@ -16,6 +19,8 @@ constexpr int QUERIES = Tiles::MOST_ROWS, PAIRS_UNIT = 16, VALUES_UNIT = 32;
 #include "attention_bf16.h"
 
 constexpr int N = Int8::COLUMNS;
+// The tiles are through a layer's weights so fast that the third cache could not bring them for fewer rows (30 GB/s).
+constexpr int BLOCK_ROWS = 128;
 constexpr size_t STEP = static_cast<size_t>(N) * 4 * TILE_ROWS;  // bytes of a panel that meet 64 bytes of a row
 
 struct ProductI8 {
@@ -23,15 +28,23 @@ struct ProductI8 {
     using Kind = TileBytes;
     static int steps(const PackedI8& w) { return w.depth / TILE_BYTES; }
 
-    // Sums begin at the column's start in every row.
-    template <int C>
-    static inline void begin(const PackedI8& w, int column) {
-        tile_load<C>(w.start + column, 0);
-    }
-    static inline F value(const PackedI8& w, const Product& p, int column, int row, const uint32_t* sums) {
-        const F sum = from_integers(_mm512_load_si512(sums));
-        return V::mul(V::mul(sum, V::load(w.scale + column)), V::set1(p.row_scale[row]));
-    }
+    // What the sums of a panel's columns are finished with.
+    struct Columns {
+        __m512i start[2];
+        F scale[2];
+        const float* row_scale;
+        inline void take(const PackedI8& w, const Product& p, int column) {
+            for (int j = 0; j < 2; j++) {
+                start[j] = _mm512_loadu_si512(w.start + column + j * W);
+                scale[j] = V::load(w.scale + column + j * W);
+            }
+            row_scale = p.row_scale;
+        }
+        inline F value(int row, int j, const uint32_t* sums) const {
+            const F sum = from_integers(_mm512_add_epi32(_mm512_load_si512(sums + j * W), start[j]));
+            return V::mul(V::mul(sum, scale[j]), V::set1(row_scale[row]));
+        }
+    };
 };
 
 struct ProductBf16 {
@@ -39,47 +52,92 @@ struct ProductBf16 {
     using Kind = TilePairs;
     static int steps(const PackedBf16& w) { return w.depth * 2 / TILE_BYTES; }
 
-    template <int C>
-    static inline void begin(const PackedBf16&, int) {
-        tile_zero<C>();
-    }
-    static inline F value(const PackedBf16&, const Product&, int, int, const uint32_t* sums) {
-        return _mm512_castsi512_ps(_mm512_load_si512(sums));
-    }
+    struct Columns {
+        inline void take(const PackedBf16&, const Product&, int) {}
+        inline F value(int, int j, const uint32_t* sums) const { return _mm512_castsi512_ps(_mm512_load_si512(sums + j * W)); }
+    };
 };
 
-using Sums = uint32_t[Tiles::MOST_ROWS][N];
+// Of a panel and up to 32 rows; or of two panels and up to 16 rows of each.
+using Sums = uint32_t[2][TILE_ROWS][N];
 
-// The sums of a panel's strip on their way out, row by row, while the tiles multiply the next.
+// The sums of a panel's strip on their way out, row by row, while the tiles multiply the next: what Finish (products.h) does,
+// with all that a panel's rows share in registers.
 template <class P, Epilogue E>
 struct Leaving {
+    static constexpr bool PAIRED = E == Epilogue::gate;
+    static constexpr int VECTORS = PAIRED ? 1 : 2;  // of a panel's columns as they leave it
+    static constexpr int TOGETHER = 4;
+
     const typename P::Weight& w;
     const Product& p;
-    const Sums* sums = nullptr;
-    int panel = 0, first = 0, next = 0, end = 0, credit = 0;
+    const uint32_t* sums = nullptr;  // of the strip's first row
+    int row = 0, end = 0, credit = 0, vectors = 0;  // the next row, behind the last one, and how many columns there are
+    float* to[2] = {};
+    uint16_t* narrow = nullptr;
+    size_t stride[2] = {};
+    F bias[2] = {}, restore[2] = {};
+    typename P::Columns columns = {};
 
-    // Rows [fresh, end) of the strip that begins with row `first_row`.
-    inline void take(const Sums& of, int of_panel, int first_row, int fresh, int rows) {
-        sums = &of, panel = of_panel, first = first_row, next = fresh, end = rows, credit = 0;
+    // Rows [fresh, rows) of the strip that begins with row `first`.
+    inline void take(const uint32_t* of, int panel, int first, int fresh, int rows) {
+        const int n = panel * VECTORS * W;
+        sums = of + fresh * N, row = first + fresh, end = first + rows, credit = 0;
+        vectors = min_int(VECTORS, (w.n - n) / W);
+        columns.take(w, p, panel * N);
+        for (int j = 0; j < 2; j++) bias[j] = V::load(w.bias + panel * N + j * W);
+        for (int j = 0; j < vectors; j++) {
+            const int column = n + j * W;
+            const bool few = (E == Epilogue::activate || PAIRED) && column >= p.main;
+            stride[j] = few ? p.few_stride : p.out_stride;
+            if constexpr (E == Epilogue::narrow) {
+                narrow = p.out_bf16 + static_cast<size_t>(row) * p.out_stride + n;
+            } else {
+                to[j] = (few ? p.few - p.main : p.out) + static_cast<size_t>(row) * stride[j] + column;
+            }
+            if constexpr (E == Epilogue::residual) restore[j] = V::load(p.restore + column);
+        }
     }
-    // One of so many steps.
-    inline void advance(int steps) {
-        for (credit += end; credit >= steps && next < end; credit -= steps) row();
+    // One of so many steps: rows leave by fours, which share the activation's constants.
+    inline void advance(int steps, int rows) {
+        for (credit += rows; credit >= TOGETHER * steps && row < end; credit -= TOGETHER * steps)
+            leave(min_int(TOGETHER, end - row));
     }
     inline void finish() {
-        while (next < end) row();
+        if (row < end) leave(end - row);
     }
-    inline void row() {
-        const Finish<E> finish(p, w.bias, panel);
-        const int at = first + next;
-        const uint32_t* from = (*sums)[next++];
-        finish.template rows<1>(at, min_int(N, w.n - finish.n), [&](int, int j) {
-            return P::value(w, p, panel * N + j * W, at, from + j * W);
-        });
+    inline void leave(int count) {
+        if (E == Epilogue::activate || PAIRED) {
+            with_activation(p.activation, [&](auto kind) {
+                for (int i = 0; i < count; i++) put<static_cast<Activation>(kind.value)>();
+            });
+        } else {
+            for (int i = 0; i < count; i++) put<Activation::relu>();
+        }
+    }
+    template <Activation A>
+    inline void put() {
+        for (int j = 0; j < VECTORS && j < vectors; j++) {
+            F v = columns.value(row, j, sums);
+            if constexpr (E != Epilogue::accumulate) v = V::add(v, bias[j]);
+            if constexpr (E == Epilogue::residual) v = V::fma(V::load(to[j]), restore[j], v);
+            if constexpr (E == Epilogue::accumulate) v = V::add(v, V::load(to[j]));
+            if constexpr (E == Epilogue::activate || PAIRED) v = activate<A>(v);
+            if constexpr (PAIRED) v = V::mul(v, V::add(columns.value(row, 1, sums), bias[1]));
+            if constexpr (E == Epilogue::narrow) {
+                V::store_bf16(narrow + j * W, v);
+            } else {
+                V::store(to[j], v);
+                to[j] += stride[j];
+            }
+        }
+        if constexpr (E == Epilogue::narrow) narrow += p.out_stride;
+        row++;
+        sums += N;
     }
 };
 
-// Lines of the next panel into the second cache, every other one: the processor fetches their neighbours.
+// Lines of what is multiplied next into the second cache, every other one: the processor fetches their neighbours.
 struct Fetch {
     const char* next;
     size_t share;
@@ -89,74 +147,74 @@ struct Fetch {
     }
 };
 
-// A strip's rows times columns [column, column + 16 COUNT) of a panel, into `sums`.
-template <class P, int COUNT, class Beside>
-inline void multiply_row(const typename P::Weight& w, TileOperands o, int panel, Sums& sums, Beside beside) {
-    const int column = panel * N;
-    P::template begin<0>(w, column);
-    if constexpr (COUNT > 1) P::template begin<1>(w, column + 16);
-    if constexpr (COUNT > 2) P::template begin<2>(w, column + 32);
-    if constexpr (COUNT > 3) P::template begin<3>(w, column + 48);
-    multiply_row_of_tiles<typename P::Kind, COUNT>(o, beside);
-    tile_store<0>(sums[0], sizeof sums[0]);
-    if constexpr (COUNT > 1) tile_store<1>(sums[0] + 16, sizeof sums[0]);
-    if constexpr (COUNT > 2) tile_store<2>(sums[0] + 32, sizeof sums[0]);
-    if constexpr (COUNT > 3) tile_store<3>(sums[0] + 48, sizeof sums[0]);
+// Strips of over 16 rows, panel by panel: a panel stays in a near cache while all rows pass it.
+template <class P, Epilogue E>
+void sweep_strips(const typename P::Weight& w, const Product& p, const Strips& strips) {
+    alignas(64) Sums sums[2];
+    Leaving<P, E> leaving{w, p};
+    const int steps = P::steps(w), upper = Tiles::upper(strips.rows);
+    const size_t panel_bytes = STEP * static_cast<size_t>(steps);
+    int turn = 0;
+    for (int panel = p.first_panel; panel < p.last_panel; panel++) {
+        const char* weights = reinterpret_cast<const char*>(w.data) + static_cast<size_t>(panel) * panel_bytes;
+        Fetch fetch{weights + panel_bytes, panel_bytes / static_cast<size_t>(steps * strips.count)};
+        for (int strip = 0; strip < strips.count; strip++, turn ^= 1) {
+            const int first = strips.first(strip);
+            const TileOperands operands{row_of(p.rows, first, p.row_stride), p.row_stride, weights, N * 4, steps};
+            uint32_t* const out = &sums[turn][0][0][0];
+            tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+            multiply_square_of_tiles<typename P::Kind, 2>(operands, upper, [&](int) {
+                fetch.step();
+                leaving.advance(steps, strips.rows);
+            });
+            tile_store<0>(out, N * 4), tile_store<1>(out + 16, N * 4);
+            tile_store<2>(out + upper * N, N * 4), tile_store<3>(out + upper * N + 16, N * 4);
+            leaving.finish();
+            leaving.take(out, panel, first, strips.fresh(strip), strips.rows);
+        }
+    }
+    leaving.finish();
 }
 
-template <class P, int COUNT, class Beside>
-inline void multiply_square(const typename P::Weight& w, TileOperands o, int panel, int column, int upper, Sums& sums,
-                            Beside beside) {
-    P::template begin<0>(w, panel * N + column);
-    P::template begin<2>(w, panel * N + column);
-    if constexpr (COUNT > 1) P::template begin<1>(w, panel * N + column + 16);
-    if constexpr (COUNT > 1) P::template begin<3>(w, panel * N + column + 16);
-    o.b += column * 4;
-    multiply_square_of_tiles<typename P::Kind, COUNT>(o, upper, beside);
-    tile_store<0>(sums[0] + column, sizeof sums[0]);
-    tile_store<2>(sums[upper] + column, sizeof sums[0]);
-    if constexpr (COUNT > 1) tile_store<1>(sums[0] + column + 16, sizeof sums[0]);
-    if constexpr (COUNT > 1) tile_store<3>(sums[upper] + column + 16, sizeof sums[0]);
-}
-
-// Of a paired weight both halves of a panel are needed, else the columns that there are.
-template <class P, Epilogue E, class Beside>
-inline void multiply_strip(const typename P::Weight& w, const TileOperands& o, int panel, int rows, Sums& sums,
-                           Beside beside) {
-    const int tiles = Finish<E>::PAIRED ? 4 : (min_int(N, w.n - panel * N) + 15) / 16;
-    if (rows <= TILE_ROWS)
-        return with_number<4>(tiles, [&](auto n) { multiply_row<P, n.value>(w, o, panel, sums, beside); });
-    const int upper = Tiles::upper(rows);
-    for (int tile = 0; tile < tiles; tile += 2)
-        with_number<2>(min_int(2, tiles - tile), [&](auto n) {
-            multiply_square<P, n.value>(w, o, panel, 16 * tile, upper, sums, beside);
+// Up to 16 rows: two panels at once, so that there are four sums to hide each other's latency.
+template <class P, Epilogue E>
+void sweep_pairs(const typename P::Weight& w, const Product& p) {
+    alignas(64) Sums sums[2];
+    Leaving<P, E> one{w, p}, other{w, p};
+    const int steps = P::steps(w);
+    const size_t panel_bytes = STEP * static_cast<size_t>(steps);
+    int turn = 0;
+    for (int panel = p.first_panel, count; panel < p.last_panel; panel += count, turn ^= 1) {
+        count = min_int(2, p.last_panel - panel);
+        const char* weights = reinterpret_cast<const char*>(w.data) + static_cast<size_t>(panel) * panel_bytes;
+        const TileOperands operands{static_cast<const char*>(p.rows), p.row_stride, weights, N * 4, steps};
+        Fetch fetch{weights + 2 * panel_bytes, 2 * STEP};
+        const auto beside = [&](int) {
+            fetch.step();
+            one.advance(steps, p.num_rows);
+            other.advance(steps, p.num_rows);
+        };
+        uint32_t (&out)[2][TILE_ROWS][N] = sums[turn];
+        tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+        with_number<2>(count, [&](auto n) {
+            multiply_row_of_tiles<typename P::Kind, 2 * n.value>(operands, panel_bytes, beside);
         });
+        tile_store<0>(out[0][0], N * 4), tile_store<1>(out[0][0] + 16, N * 4);
+        if (count > 1) tile_store<2>(out[1][0], N * 4), tile_store<3>(out[1][0] + 16, N * 4);
+        one.finish();
+        other.finish();
+        one.take(out[0][0], panel, 0, 0, p.num_rows);
+        if (count > 1) other.take(out[1][0], panel + 1, 0, 0, p.num_rows);
+    }
+    one.finish();
+    other.finish();
 }
 
 template <class P, Epilogue E>
 void sweep_tiles(const typename P::Weight& w, const Product& p) {
     const Strips strips(p.num_rows);
     const Tiles tiles(strips.rows);
-    alignas(64) Sums sums[2];
-    Leaving<P, E> leaving{w, p};
-    const int steps = P::steps(w), turns = strips.rows > TILE_ROWS ? 2 * steps : steps;
-    const size_t panel_bytes = STEP * static_cast<size_t>(steps);
-    int turn = 0;
-    for (int panel = p.first_panel; panel < p.last_panel; panel++) {
-        const char* weights = reinterpret_cast<const char*>(w.data) + static_cast<size_t>(panel) * panel_bytes;
-        Fetch fetch{weights + panel_bytes, panel_bytes / static_cast<size_t>(turns * strips.count)};
-        for (int strip = 0; strip < strips.count; strip++, turn ^= 1) {
-            const int first = strips.first(strip);
-            const TileOperands operands{row_of(p.rows, first, p.row_stride), p.row_stride, weights, N * 4, steps};
-            multiply_strip<P, E>(w, operands, panel, strips.rows, sums[turn], [&](int) {
-                fetch.step();
-                leaving.advance(turns);
-            });
-            leaving.finish();
-            leaving.take(sums[turn], panel, first, strips.fresh(strip), strips.rows);
-        }
-    }
-    leaving.finish();
+    strips.rows > TILE_ROWS ? sweep_strips<P, E>(w, p, strips) : sweep_pairs<P, E>(w, p);
 }
 
 template <class P>
@@ -186,7 +244,7 @@ void score(const Packed& h, const Tile& tile, int rows, int end) {
         float *out = h.scores + key, *lower = out + static_cast<size_t>(upper) * h.stride;
         tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
         if (most == 4) {
-            with_number<4>(n, [&](auto count) { multiply_row_of_tiles<TilePairs, count.value>(o, nothing); });
+            with_number<4>(n, [&](auto count) { multiply_row_of_tiles<TilePairs, count.value>(o, 2 * TILE_BYTES, nothing); });
             tile_store<0>(out, bytes);
             if (n > 1) tile_store<1>(out + 16, bytes);
             if (n > 2) tile_store<2>(out + 32, bytes);
@@ -205,7 +263,7 @@ void mix(const Packed& h, const Tile& tile, int rows, const float* sums) {
     const int upper = Tiles::upper(rows), most = rows > TILE_ROWS ? 2 : 4;
     const int steps = (tile.end - tile.from) / VALUES_UNIT;
     float* out = h.a.out + static_cast<size_t>(tile.query - h.a.first_query) * h.a.out_stride + static_cast<size_t>(tile.head) * size;
-    alignas(64) float totals[Tiles::MOST_ROWS][N];
+    alignas(64) float totals[Tiles::MOST_ROWS][4 * W];
     for (int column = 0, n; column < h.a.head_size; column += 16 * n) {
         n = min_int(most, (h.a.head_size - column) / 16);
         const auto* values = reinterpret_cast<const char*>(h.values + static_cast<size_t>(tile.from / 2) * size + column);
@@ -213,7 +271,7 @@ void mix(const Packed& h, const Tile& tile, int rows, const float* sums) {
                              size * sizeof(uint32_t), steps};
         tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
         if (most == 4) {
-            with_number<4>(n, [&](auto count) { multiply_row_of_tiles<TilePairs, count.value>(o, nothing); });
+            with_number<4>(n, [&](auto count) { multiply_row_of_tiles<TilePairs, count.value>(o, 2 * TILE_BYTES, nothing); });
             tile_store<0>(totals[0], sizeof totals[0]);
             if (n > 1) tile_store<1>(totals[0] + 16, sizeof totals[0]);
             if (n > 2) tile_store<2>(totals[0] + 32, sizeof totals[0]);
@@ -264,6 +322,7 @@ size_t row_bytes(int width) { return static_cast<size_t>(round_up(width, TILE_BY
 constinit const Kernels amx_kernels = []() constexpr {
     Kernels kernels = make_kernels("amx", {attend, Packed::floats, true});
     kernels.depth_bytes = TILE_BYTES;
+    kernels.block_rows = BLOCK_ROWS;
     kernels.row_bytes = row_bytes;
     kernels.product_i8 = product_tiles<ProductI8>;
     kernels.product_bf16 = product_tiles<ProductBf16>;

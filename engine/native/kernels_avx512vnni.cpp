@@ -5,6 +5,9 @@
 namespace embedrt {
 namespace {
 
+constexpr int PANEL_VECTORS = 4;
+constexpr bool QUOTIENTS_BY_RECIPROCAL = false;
+
 #include "avx512.h"
 #include "kernels_body.h"
 #include "attention_f32.h"
