@@ -61,7 +61,7 @@ def _load(calibration: Path | None) -> tuple[EncoderGraph, list[list[int]]]:
     with tempfile.TemporaryDirectory() as folder:
         graph = build_fp32(encoder_of(reference.model), Path(folder))
         file = Path(folder) / "tokenizer.json"
-        write_tokenizer(reference.model, file)
+        write_tokenizer(reference.tokenizer, file)
         tokenizer = TextTokenizer(file, reference.max_tokens)
     return graph, [ids.tolist() for ids in tokenizer(read_calibration(calibration)).token_ids]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedrt import Embedder
-from tests import tiny, tiny_clip
+from tests import tiny, tiny_clip, tiny_rerankers
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -76,6 +77,39 @@ def clip_bundle(clip_model: Path) -> Path:
 def embedder(tiny_bundle: Path) -> Iterator[Embedder]:
     with Embedder(tiny_bundle, variant="fp32", num_threads=1) as made:
         yield made
+
+
+@dataclass(frozen=True)
+class Rerankers:
+    """Models of pairs and their bundles by name, made once."""
+
+    root: Path
+
+    def model(self, name: str) -> Path:
+        """transformers' directory: "bert", all variants, or "labels", a classifier of three labels in fp32."""
+        return self.root / name / "model"
+
+    def bundle(self, name: str) -> Path:
+        """What was exported of it."""
+        from embedrt_export import export
+
+        out = self.root / name / "bundle"
+        if not out.exists():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                variants = ("fp32", "int8") if name == "bert" else ("fp32",)
+                export(self.model(name), out, variants=variants, name=f"tiny-reranker-{name}", num_threads=1)
+        return out
+
+
+@pytest.fixture(scope="session")
+def rerankers(tmp_path_factory: pytest.TempPathFactory) -> Rerankers:
+    """Tiny BERTs that score pairs."""
+    root = tmp_path_factory.mktemp("rerankers")
+    tiny_rerankers.save_classifier(root / "bert" / "model")
+    names = {0: "contradiction", 1: "entailment", 2: "neutral"}
+    tiny_rerankers.save_classifier(root / "labels" / "model", num_labels=3, id2label=names, label2id={})
+    return Rerankers(root)
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_a_value_is_kept(name: str, value: object) -> None:
         ({"truncate_dim": 33}, "truncate_dim=33 is more than the vector's 32 dimensions"),
         ({"normalize_embeddings": "no"}, "normalize_embeddings must be True or False, not 'no'"),
         ({"convert_to_tensor": "yes"}, "convert_to_tensor must be True or False, not 'yes'"),
-        ({"device": "cuda"}, "this embedder runs on cpu and cannot move to 'cuda' for a call"),
+        ({"device": "cuda"}, "this model runs on cpu and cannot move to 'cuda' for a call"),
         ({"device": "mps"}, "cannot move to 'mps'"),
         ({"device": ["cpu", "cpu"]}, "cannot move to ['cpu', 'cpu']"),
         ({"pool": {"input": 1}}, "there is no pool of processes here"),

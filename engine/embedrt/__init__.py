@@ -39,6 +39,7 @@ if typing.TYPE_CHECKING:
     from embedrt.bundle import Bundle
     from embedrt.embedder import Embedder
     from embedrt.opening import open_bundle
+    from embedrt.reranker import Reranker, ScoreResult
     from embedrt.results import EncodedBlock, EncodeResult, SkippedText, TextPiece, Truncation, TruncationWarning
 
 __all__ = [
@@ -65,6 +66,8 @@ __all__ = [
     "OptionError",
     "ParityError",
     "PictureError",
+    "Reranker",
+    "ScoreResult",
     "SkippedText",
     "SourceError",
     "TextPiece",
@@ -83,6 +86,7 @@ _MODULES = {
     "embedrt.bundle": ("Bundle",),
     "embedrt.embedder": ("Embedder",),
     "embedrt.opening": ("open_bundle",),
+    "embedrt.reranker": ("Reranker", "ScoreResult"),
     "embedrt.results": ("EncodeResult", "EncodedBlock", "SkippedText", "TextPiece", "Truncation", "TruncationWarning"),
 }
 

@@ -185,6 +185,11 @@ def check_heads(pipeline: Pipeline | None, scores: ScoreHead | None) -> None:
         _check_pooled(scores.pooling, scores.stages, "scores")
         _choice("scores.activation", scores.activation, SCORE_ACTIVATIONS)
         width = next((stage.out_features for stage in reversed(scores.stages) if stage.kind == "dense"), None)
+        template = scores.template
+        if template is not None:
+            ends = template.text.endswith("{document}") and template.text.count("{document}") == 1
+            require(ends, "scores.template.text", "must end with its one {document}")
+            require(template.text.count("{query}") == 1, "scores.template.text", "must have one {query}")
         require(width == len(scores.labels), "scores.labels", f"must be {width or 'behind a dense stage'}, as it gives")
 
 

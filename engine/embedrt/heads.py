@@ -33,6 +33,18 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
+class PairTemplate:
+    """How a model that was trained to answer reads a pair: one text, which is cut, and tokens behind it, which are not.
+
+    Qwen3-Reranker's is its card's (https://huggingface.co/Qwen/Qwen3-Reranker-0.6B).
+    """
+
+    text: str  # with {query}, {document} at its end, and {instruction} where the model takes one
+    after: str
+    instruction: str  # where the call gives none
+
+
+@dataclass(frozen=True)
 class ScoreHead:
     """What turns hidden states of a pair of texts into scores: pooling and stages as of a vector, then an activation.
 
@@ -43,6 +55,8 @@ class ScoreHead:
     stages: tuple[Stage, ...]
     labels: tuple[str, ...]  # names of the scores, in order
     activation: str  # one of SCORE_ACTIVATIONS, of the scores that are asked for without another
+    has_types: bool  # whether the second text's tokens have token type 1
+    template: PairTemplate | None  # None: the two texts with the tokenizer's own special tokens between them
 
 
 OUTPUTS = {

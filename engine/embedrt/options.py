@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict
 
@@ -101,12 +101,11 @@ def parse_options(
     Raises:
         OptionError: an option is unknown or does not fit.
     """
-    _check_names(given)
+    check_known(given, _KNOWN, _ELSEWHERE, device)
     _check_choice("kind", kind)
     for name in ("output_value", "precision", "on_overflow"):
         if name in given:
             _check_choice(name, given[name])
-    _check_harmless(given, device)
     output_value, precision = given.get("output_value", "sentence_embedding"), given.get("precision") or "float32"
     dimension = whole_number("truncate_dim", given.get("truncate_dim"))
     if dimension is not None and dimension > width:
@@ -123,13 +122,13 @@ def parse_options(
         prompt=_prompt(given, kind, prompts),
         output_value=output_value,
         precision=precision,
-        normalize_embeddings=_flag("normalize_embeddings", given.get("normalize_embeddings")),
+        normalize_embeddings=flag("normalize_embeddings", given.get("normalize_embeddings")),
         truncate_dim=truncate_dim if dimension is None and output_value != "token_embeddings" else dimension,
         on_overflow=given.get("on_overflow", "truncate"),
         batch_size=whole_number("batch_size", given.get("batch_size")),
-        show_progress_bar=_flag("show_progress_bar", given.get("show_progress_bar")),
+        show_progress_bar=flag("show_progress_bar", given.get("show_progress_bar")),
         # sentence-transformers, too, heeds it for sentence embeddings only.
-        container=_container(given) if output_value == "sentence_embedding" else "array",
+        container=parse_container(given) if output_value == "sentence_embedding" else "array",
     )
 
 
@@ -212,15 +211,20 @@ def _check_harmless(given: Mapping[str, Any], device: str) -> None:
     asked = given.get("device")
     if asked is not None and str(asked).partition(":")[0] != device:
         raise OptionError(
-            f"this embedder runs on {device} and cannot move to {asked!r} for a call; Embedder(device=...) makes one"
+            f"this model runs on {device} and cannot move to {asked!r} for a call; device= of the class makes one"
         )
     if given.get("pool") is not None:
         raise OptionError("there is no pool of processes here: one process uses every core; leave pool out")
 
 
-def _container(given: Mapping[str, Any]) -> str:
-    tensor = _flag("convert_to_tensor", given.get("convert_to_tensor"))
-    if not tensor and _flag("convert_to_numpy", given.get("convert_to_numpy", True)):
+def parse_container(given: Mapping[str, Any]) -> str:
+    """What a call's result is in: "array", "tensor", or "tensors", a list of one per input.
+
+    Raises:
+        OptionError: tensors are asked for where torch was not imported.
+    """
+    tensor = flag("convert_to_tensor", given.get("convert_to_tensor"))
+    if not tensor and flag("convert_to_numpy", given.get("convert_to_numpy", True)):
         return "array"
     if torch_if_imported() is None:
         raise OptionError(
@@ -230,12 +234,24 @@ def _container(given: Mapping[str, Any]) -> str:
     return "tensor" if tensor else "tensors"
 
 
-def _check_names(given: Mapping[str, Any]) -> None:
+def check_known(given: Mapping[str, Any], known: Collection[str], elsewhere: Mapping[str, str], device: str) -> None:
+    """Refuse options that are not among the `known`, or that ask for what cannot be.
+
+    Args:
+        given: keyword arguments of a call.
+        known: names that it takes.
+        elsewhere: names of sentence-transformers that it does not take -> what to do instead.
+        device: that the model runs on.
+
+    Raises:
+        OptionError: with the nearest name, or what to do.
+    """
     for name in given:
-        if name not in _KNOWN:
-            near = difflib.get_close_matches(name, _KNOWN, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(_KNOWN)}"
-            raise OptionError(f"unknown option {name!r}; {_ELSEWHERE.get(name, hint)}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+            raise OptionError(f"unknown option {name!r}; {elsewhere.get(name, hint)}")
+    _check_harmless(given, device)
 
 
 def _check_choice(name: str, value: object) -> None:
@@ -243,7 +259,12 @@ def _check_choice(name: str, value: object) -> None:
         raise OptionError(f"{name} must be one of {', '.join(map(str, _CHOICES[name]))}, not {value!r}")
 
 
-def _flag(name: str, value: object) -> bool:
+def flag(name: str, value: object) -> bool:
+    """`value` as a bool; None is False.
+
+    Raises:
+        OptionError: it is neither.
+    """
     if value is None or isinstance(value, (bool, np.bool_, int)):
         return bool(value)
     raise OptionError(f"{name} must be True or False, not {value!r}")

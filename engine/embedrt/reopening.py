@@ -33,19 +33,28 @@ class Recipe:
 def recipe_of(encoding: Encoding) -> Recipe:
     """What `reopen` needs.
 
+    Raises:
+        ExecutorError: it was closed.
+    """
+    model = encoding.model
+    return recipe_for(model, encoding.settings, fingerprint(model, encoding.dense.pooling))
+
+
+def recipe_for(model: LoadedModel, settings: Settings, printed: str) -> Recipe:
+    """How to load `model` again, whatever is asked of it; `printed` is over all that its calls depend on.
+
     The variant is the one that ran, not "auto": another machine might choose another. Where it runs and on how many
     threads is chosen anew unless it was asked for.
 
     Raises:
         ExecutorError: it was closed.
     """
-    model = encoding.model
     if model.closed.is_set():
         raise ExecutorError("the embedder was closed, so it cannot be pickled or copied; make a new one")
     cache = model.asked.packed_cache
     folder = cache if isinstance(cache, bool) else Path(cache).absolute()
     asked = replace(model.asked, variant=model.variant, packed_cache=folder)
-    return Recipe(model.bundle.root.absolute(), fingerprint(model, encoding.dense.pooling), asked, encoding.settings)
+    return Recipe(model.bundle.root.absolute(), printed, asked, settings)
 
 
 def reopen(kind: type[E], recipe: Recipe, own: Mapping[str, Any]) -> E:
@@ -78,5 +87,9 @@ def fingerprint(model: LoadedModel, pooling: tuple[str, ...]) -> str:
     manifest = model.bundle.manifest
     ranges = [file.sha256 for file in manifest.files if file.path == PARITY_VECTORS]
     parts = identity_parts(manifest, model.variant, pooling, manifest.max_tokens)
-    whole = [parts, asdict(manifest.prompts), manifest.similarity, ranges]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    return hash_of([parts, asdict(manifest.prompts), manifest.similarity, ranges])
+
+
+def hash_of(parts: object) -> str:
+    """Hex sha256 over what JSON can say."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

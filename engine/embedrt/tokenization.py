@@ -83,6 +83,16 @@ class WholeText:
         return np.concatenate([self.head, self.ids[start:end], self.tail])
 
 
+@dataclass(frozen=True)
+class PairParts:
+    """The special tokens of a pair of texts."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    of_first: int  # tokens of `between` that have the first text's token type
+
+
 def spread(num_tokens: int, room: int) -> list[tuple[int, int]]:
     """Windows over a long text's tokens: as few as can be, of one length, an eighth of `room` shared with the next.
 
@@ -209,6 +219,34 @@ class TextTokenizer:
     def part_characters(self) -> int:
         """Of the parts that long texts are tokenized in."""
         return max(_PART_CHARACTERS, _CHARACTERS_PER_TOKEN * self.max_tokens)
+
+    def bare(self, texts: Sequence[str], *, whole: bool = False) -> list[tuple[list[int], bool]]:
+        """Ids of checked texts without special tokens, not cut; and whether a very long text may have more.
+
+        Of such a text there are at least as many as the limit, or all if it is to be `whole`.
+        """
+        found: list[tuple[list[int], bool]] = []
+        for part in self._calls(texts):
+            if len(part) == 1 and self.is_long(texts[part[0]]) and self._surrounded is not None and not whole:
+                ids, more = self._enough_ids(texts[part[0]], part[0], False, None)
+                found.append((ids[len(self._prefix) : len(ids) - len(self._suffix)], more))
+            else:
+                chosen = [texts[k] for k in part]
+                encoded = self._tokenizer.encode_batch_fast(chosen, add_special_tokens=False)
+                found += [(encoding.ids, False) for encoding in encoded]
+        return found
+
+    def pair_parts(self) -> PairParts:
+        """What stands around the two texts of a pair."""
+        encoding = self._tokenizer.encode("a", "b")
+        ids, owners = encoding.ids, encoding.sequence_ids
+        one = [k for k, owner in enumerate(owners) if owner == 0]
+        two = [k for k, owner in enumerate(owners) if owner == 1]
+        if not one or not two:
+            raise BundleFormatError("the tokenizer gives no tokens of a pair's texts; export the bundle again")
+        before, between, after = ids[: one[0]], ids[one[-1] + 1 : two[0]], ids[two[-1] + 1 :]
+        of_first = encoding.type_ids[one[-1] + 1 : two[0]].count(0)
+        return PairParts(before, between, after, of_first)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of checked texts, not cut."""

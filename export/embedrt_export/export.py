@@ -10,19 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from embedrt.bundle import (
     FORMAT_VERSION,
     MANIFEST_NAME,
+    SIMILARITY_NAMES,
     VARIANT_NAMES,
     Bundle,
     BundleFile,
     Manifest,
     Source,
     TextRules,
+    Variant,
     describe_file,
     dump_manifest,
     format_for,
@@ -49,7 +51,7 @@ from embedrt_export.int8 import RECIPES
 from embedrt_export.int8.calibration import POOLED_TOKENS
 from embedrt_export.picture_tower import add_pictures, text_pipeline
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
-from embedrt_export.prompts import choose_prompts
+from embedrt_export.prompts import NO_PROMPTS, choose_prompts
 from embedrt_export.reference import Reference, load_reference
 from embedrt_export.source import ModelSource, put_adapter, resolve, sha256_of_weights
 from embedrt_export.staging import disk_errors, publish, resolve_out, staging
@@ -166,13 +168,18 @@ def export(
             source = put_adapter(source, request.adapter, show_progress=not isinstance(listener, NullProgress))
         check_variants(source.name, source.config, request.variants)
     with staging(request.out) as root, disk_errors(request.out):
-        report = _export_into(root, source, request, listener)
+        torch.set_num_threads(request.num_threads)
+        if source.output == "scores":
+            from embedrt_export.score_export import export_scores
+
+            report = export_scores(root, source, request, listener)
+        else:
+            report = _export_into(root, source, request, listener)
         publish(root, request.out)
     return report
 
 
 def _export_into(root: Path, source: ModelSource, request: ExportRequest, progress: Progress) -> ParityReport:
-    torch.set_num_threads(request.num_threads)
     with progress.step("load the PyTorch reference in fp32"):
         reference = _load(source, request)
         pictures = _load_pictures(reference, request, progress)
@@ -197,10 +204,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
         token=POOLED_TOKENS.get(pipeline_of(manifest).pooling),
         int8=RECIPES[request.int8_recipe],
     )
-    made = {}
-    for variant in request.variants:
-        with progress.step(f"make {variant}") as advance:
-            made[variant] = make_variant(variant, job, advance)
+    made = make_variants(job, request.variants, progress)
     spec = graph.spec
     del job, graph
     gc.collect()
@@ -208,9 +212,18 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     if pictures is not None:
         recipe = RECIPES[request.int8_recipe]
         manifest = add_pictures(root, manifest, pictures, with_rules=has_towers, int8=recipe, progress=progress)
-    manifest = replace(manifest, format_version=format_for(manifest), files=_shared_files(root))
-    _write_manifest(root, manifest)
+    manifest = replace(manifest, format_version=format_for(manifest), files=shared_files(root))
+    write_manifest(root, manifest)
     return _prove(root, manifest, request.num_threads, progress)
+
+
+def make_variants(job: Job, names: Sequence[str], progress: Progress) -> dict[str, Variant]:
+    """The variants asked for, written under the staged bundle."""
+    made = {}
+    for name in names:
+        with progress.step(f"make {name}") as advance:
+            made[name] = make_variant(name, job, advance)
+    return made
 
 
 def _load(source: ModelSource, request: ExportRequest) -> Reference | TowerModel:
@@ -234,7 +247,11 @@ def _build_graph(reference: Reference | TowerModel, work: Path) -> EncoderGraph:
     """The fp32 graph: emitted where a family's file reads the config, else traced."""
     if isinstance(reference, TowerModel):
         return reference.graph(reference.text)
-    encoder, source = encoder_of(reference.model), reference.source
+    return build_graph(encoder_of(reference.model), reference.source, work)
+
+
+def build_graph(encoder: Any, source: ModelSource, work: Path) -> EncoderGraph:
+    """The fp32 graph of a loaded encoder: emitted where a family's file reads the config, else traced."""
     found = emit_encoder(source.config, encoder, source.name)
     if isinstance(found, EncoderGraph):
         return found
@@ -250,25 +267,40 @@ def _describe(root: Path, reference: Reference | TowerModel, request: ExportRequ
     else:
         model, family = reference.model, reference.family
         encoder, pipeline = encoder_of(model), write_pipeline(model, root)
-    source = reference.source
-    write_tokenizer(model, root / _TOKENIZER)
-    unreachable = check_vocabulary(source.name, model.tokenizer, encoder.get_input_embeddings().weight.shape[0])
     own = {name: text for name, text in (model.prompts or {}).items() if text is not None}
+    return replace(
+        describe_model(root, reference.source, encoder, model.tokenizer, request),
+        max_tokens=reference.max_tokens,
+        pipeline=pipeline,
+        prompts=choose_prompts(own, model.default_prompt_name, family, request.prompts),
+        similarity=str(getattr(model.similarity_fn_name, "value", model.similarity_fn_name)),
+        notes=(*reference.notes, *unreachable_tokens(reference.source.name, encoder, model.tokenizer)),
+    )
+
+
+def unreachable_tokens(name: str, encoder: Any, tokenizer: Any) -> tuple[str, ...]:
+    """A note on tokens that the encoder has no row for, if there are any."""
+    found = check_vocabulary(name, tokenizer, encoder.get_input_embeddings().weight.shape[0])
+    return (found,) if found else ()
+
+
+def describe_model(root: Path, source: ModelSource, encoder: Any, tokenizer: Any, request: ExportRequest) -> Manifest:
+    """What a manifest says of any model, without its heads, its limit and its notes; writes the tokenizer."""
+    write_tokenizer(tokenizer, root / _TOKENIZER)
     return Manifest(
         format_version=FORMAT_VERSION,  # until the encoder is known
         name=request.name or source.name.rpartition("/")[2],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         source=Source(source.name, source.revision, sha256_of_weights(source)),
         architecture=describe_architecture(encoder),
-        max_tokens=reference.max_tokens,
+        max_tokens=1,
         tokenizer=_TOKENIZER,
-        pipeline=pipeline,
-        prompts=choose_prompts(own, model.default_prompt_name, family, request.prompts),
-        similarity=str(getattr(model.similarity_fn_name, "value", model.similarity_fn_name)),
+        pipeline=None,
+        prompts=NO_PROMPTS,
+        similarity=SIMILARITY_NAMES[0],
         variants={},
         files=(),
-        tools=_tool_versions(),
-        notes=(*reference.notes, *([unreachable] if unreachable else ())),
+        tools=tool_versions(),
     )
 
 
@@ -299,7 +331,7 @@ def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress)
         summaries = {one.variant: one.summary() for one in reversed(report.pictures)}
         proven = {name: replace(variant, parity=summaries[name]) for name, variant in pictures.variants.items()}
         pictures = replace(pictures, variants=proven)
-    _write_manifest(root, replace(manifest, variants=variants, pictures=pictures, files=_shared_files(root)))
+    write_manifest(root, replace(manifest, variants=variants, pictures=pictures, files=shared_files(root)))
     if not report.passed:
         raise ParityError(
             "the vectors miss a parity gate, and no bundle was written: "
@@ -331,13 +363,15 @@ def advice_on(variants: Sequence[VariantReport]) -> str:
     return "; --int8-recipe accurate, or --calibration with texts of the model's own kind, may help"
 
 
-def _shared_files(root: Path) -> tuple[BundleFile, ...]:
+def shared_files(root: Path) -> tuple[BundleFile, ...]:
+    """The staged bundle's files beside its variants'."""
     kept = sorted(path for path in (root / "parity").rglob("*") if path.is_file())
     paths = [root / _TOKENIZER, *sorted((root / "pipeline").glob("*")), *kept]
     return tuple(describe_file(root, path.relative_to(root).as_posix()) for path in paths)
 
 
-def _write_manifest(root: Path, manifest: Manifest) -> None:
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write or replace the staged bundle's manifest."""
     (root / MANIFEST_NAME).write_text(dump_manifest(manifest), encoding="utf-8")
 
 
@@ -363,7 +397,8 @@ def _check_request(request: ExportRequest) -> None:
         read_calibration(request.calibration)
 
 
-def _tool_versions() -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
+    """Of what an export uses."""
     versions = {}
     for tool in _TOOLS:
         try:

@@ -6,13 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.families import find_family, own_code_of
 
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 """Class names of modules.json, at old and new module paths, that a bundle can say."""
+
+SCORE_MODULES = ("Transformer", "LogitScore")
+"""The same of models that score pairs."""
+
+Kind = Literal["vectors", "scores"]
+_MODULES: dict[Kind, tuple[str, ...]] = {"vectors": MODULES, "scores": SCORE_MODULES}
 
 _OTHER_MODULES = {
     "StaticEmbedding": "static embeddings, a table of token vectors without an encoder",
@@ -31,7 +37,6 @@ _OTHER_MODULES = {
     "CSR": "a sparse encoder",
     "SparseStaticEmbedding": "a sparse encoder, a table of token weights",
     "IDF": "a sparse encoder, a table of token weights",
-    "LogitScore": "a reranker, which scores a query with a document",
     "MultiVectorMask": "a multi-vector model, which keeps a vector per token",
 }
 """Class of modules.json -> what a model with it is."""
@@ -39,22 +44,18 @@ _OTHER_MODULES = {
 _OTHER_PACKAGES = {"pylate": "a multi-vector model (ColBERT), which keeps a vector per token"}
 
 _OTHER_CLASSES = {
-    "CrossEncoder": "a reranker (sentence-transformers' CrossEncoder), which scores a query with a document",
     "SparseEncoder": "a sparse encoder, whose vectors are as wide as its vocabulary",
     "MultiVectorEncoder": "a multi-vector model, which keeps a vector per token",
 }
 """model_type of config_sentence_transformers.json -> what it is."""
 
 _OTHER_TASKS = {
-    "sequence-classification": _OTHER_CLASSES["CrossEncoder"],
     "fill-mask": _OTHER_CLASSES["SparseEncoder"],
-    "text-generation": "a text generator used as a reranker",
     "any-to-any": "a generator of texts and pictures",
 }
 """transformer_task of sentence_bert_config.json -> what it is."""
 
 _OTHER_HEADS = {
-    "ForSequenceClassification": "a classifier or reranker",
     "ForTokenClassification": "a tagger of tokens",
     "ForQuestionAnswering": "a reader that marks answers",
     "ForMultipleChoice": "a model of multiple-choice questions",
@@ -86,6 +87,7 @@ class SmallFiles:
     transformer: Mapping[str, Any] = field(default_factory=dict)  # sentence_bert_config.json of the first module
     tokenizer: Mapping[str, Any] = field(default_factory=dict)  # tokenizer_config.json of the first module
     adapter: Mapping[str, Any] | None = None  # adapter_config.json of the first module
+    name: str = ""  # hub id, or the directory's
 
 
 def check_kind(name: str, files: SmallFiles, *, trust_remote_code: bool = False) -> None:
@@ -97,12 +99,13 @@ def check_kind(name: str, files: SmallFiles, *, trust_remote_code: bool = False)
     kind = other_kind(files)
     if kind is not None:
         raise UnsupportedModelError(f"{name} is {kind}; embedrt exports text encoders of one vector per text")
+    known = _MODULES[output_of(files)]
     for module in files.modules or ():
         package, _, kind = str(module["type"]).rpartition(".")
-        if not package.startswith("sentence_transformers") or kind not in MODULES:
+        if not package.startswith("sentence_transformers") or kind not in known:
             raise UnsupportedModelError(
                 f"{name}: modules.json names {module['type']}, which a bundle cannot express; "
-                f"known are {', '.join(MODULES)}"
+                f"known are {', '.join(known)}"
             )
     code = own_code_of(files.config)
     if code is not None and not trust_remote_code and find_family(files.config) is None:
@@ -137,6 +140,26 @@ def check_towers(name: str, files: SmallFiles) -> None:
             f"{name} needs code of its own ({code}), and of models of texts and pictures only those of transformers' "
             "own classes can be exported"
         )
+
+
+def output_of(files: SmallFiles) -> Kind:
+    """What a model gives: one vector of a text, or scores of a pair of texts.
+
+    A pipeline with a pooling gives vectors, whatever task its encoder was trained for.
+    """
+    if files.modules is None:
+        ends = ("ForSequenceClassification", *(("ForCausalLM",) if "reranker" in _names(files) else ()))
+        classes = files.config.get("architectures") or ()
+        return "scores" if any(str(one).endswith(ends) for one in classes) else "vectors"
+    told = files.pipeline.get("model_type") == "CrossEncoder" or files.transformer.get("transformer_task") in (
+        "sequence-classification",
+        "text-generation",
+    )
+    return "scores" if told or any(str(m["type"]).endswith(".LogitScore") for m in files.modules) else "vectors"
+
+
+def _names(files: SmallFiles) -> str:
+    return f"{files.name} {files.config.get('_name_or_path', '')}".casefold()
 
 
 def check_dense(name: str, config: Mapping[str, Any]) -> None:

@@ -74,7 +74,7 @@ def write_pipeline(model: Any, root: Path) -> Pipeline:
     )
 
 
-def write_tokenizer(model: Any, path: Path) -> None:
+def write_tokenizer(tokenizer: Any, path: Path) -> None:
     """tokenizer.json as the pipeline uses it: lower-casing in its normalizer, no truncation, no padding.
 
     Decoders' tokenizers pad on the left, so that a batch's last tokens are one column: texts are ragged here.
@@ -82,7 +82,6 @@ def write_tokenizer(model: Any, path: Path) -> None:
     Raises:
         UnsupportedModelError: the tokenizer has no fast form, or cuts on the left.
     """
-    tokenizer = model.tokenizer
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedModelError(
             f"{type(tokenizer).__name__} has no fast form (tokenizer.json); pip install tokenizers sentencepiece "
@@ -107,7 +106,7 @@ def _write_stage(module: Any, index: int, root: Path) -> Stage | None:
         return _write_dense(module, f"pipeline/dense_{index}.npz", root)
     if kind == "LayerNorm":
         path = f"pipeline/layernorm_{index}.npz"
-        _save(root / path, weight=module.norm.weight, bias=module.norm.bias)
+        save_arrays(root / path, weight=module.norm.weight, bias=module.norm.bias)
         return Stage("layernorm", path=path, epsilon=float(module.norm.eps))
     raise UnsupportedModelError(f"module {index}, {type(module).__module__}.{kind}, cannot be said in a bundle")
 
@@ -128,11 +127,12 @@ def _write_dense(module: Any, path: str, root: Path) -> Stage:
     arrays = {"weight": module.linear.weight}
     if module.linear.bias is not None:
         arrays["bias"] = module.linear.bias
-    _save(root / path, **arrays)
+    save_arrays(root / path, **arrays)
     return Stage("dense", path, _ACTIVATIONS[activation], int(module.in_features), int(module.out_features))
 
 
-def _save(path: Path, **tensors: Any) -> None:
+def save_arrays(path: Path, **tensors: Any) -> None:
+    """Write torch's tensors as float32 arrays of an npz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
     np.savez(path, **arrays)

@@ -134,6 +134,9 @@ def find_family(*names: str) -> Family | None:
     return None
 
 
+NO_PROMPTS = Prompts({}, None, None, "none")
+
+
 def choose_prompts(own: dict[str, str], own_default: str | None, family: Family | None, file: Path | None) -> Prompts:
     """The bundle's prompts: from `file`, else the model's own, else the family's, else none."""
     if file is not None:
@@ -143,7 +146,7 @@ def choose_prompts(own: dict[str, str], own_default: str | None, family: Family 
         return Prompts(dict(own), own_default, None, "model")
     if family is not None and family.prompts:
         return Prompts(dict(family.prompts), None, family.default_task, f"embedrt table: {family.source}")
-    return Prompts({}, None, None, "none")
+    return NO_PROMPTS
 
 
 def read_prompts(file: Path) -> Prompts:

@@ -94,13 +94,13 @@ def load_reference(
         except (OptionError, UnsupportedModelError):
             raise
         except Exception as exc:  # transformers raises many kinds
-            raise _load_error(source, exc) from exc
+            raise load_error(source, exc) from exc
     if source.is_pipeline and pooling is not None:
         _replace_pooling(model, pooling, notes)
     check_complete(source.name, model[0].model, stored)
     _give_pad_token(model, source, notes)
     model = model.float().eval()
-    limit = _limit(model, source, max_tokens)
+    limit = limit_of(model, source, max_tokens)
     model.max_seq_length = limit
     applied = None
     if source.adapter is not None:
@@ -124,7 +124,7 @@ def reference_vectors(
     return load_reference(source, pooling=pooling, max_tokens=max_tokens).encode(texts, prompt, advance)
 
 
-def _load_error(source: ModelSource, exc: Exception) -> ExportError:
+def load_error(source: ModelSource, exc: Exception) -> ExportError:
     """What loading ended with; transformers' advice to run a model's own code is said as embedrt takes it."""
     text = str(exc)
     if "trust_remote_code" in text and not source.trusted:
@@ -160,10 +160,10 @@ def _directory(source: ModelSource) -> Iterator[Path]:
 def _load_pipeline(path: Path, trusted: bool) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(path), device="cpu", model_kwargs=_float32(), trust_remote_code=trusted)
+    return SentenceTransformer(str(path), device="cpu", model_kwargs=float32_option(), trust_remote_code=trusted)
 
 
-def _float32() -> dict[str, Any]:
+def float32_option() -> dict[str, Any]:
     """The option of from_pretrained, whose name is another since 4.56."""
     import transformers
     from packaging.version import Version
@@ -187,7 +187,7 @@ def _load_plain(path: Path, source: ModelSource, pooling: str | None, family: Fa
         pooling = family.pooling
         notes.append(f"pooling {pooling} assumed: the model's files do not say, {family.source} does")
     trusting = {"trust_remote_code": source.trusted}
-    encoder = Transformer(str(path), model_kwargs=_float32() | trusting, config_kwargs=dict(trusting))
+    encoder = Transformer(str(path), model_kwargs=float32_option() | trusting, config_kwargs=dict(trusting))
     modules = [encoder, Pooling(encoder.get_embedding_dimension(), pooling_mode=_split(pooling))]
     if family is not None and family.normalize:
         modules.append(Normalize())
@@ -223,7 +223,7 @@ def _split(pooling: str) -> tuple[str, ...]:
     return modes
 
 
-def _limit(model: Any, source: ModelSource, asked: int | None) -> int:
+def limit_of(model: Any, source: ModelSource, asked: int | None) -> int:
     """Tokens that a text may have: what was asked for, else the pipeline's limit, never more than there are positions.
 
     RoBERTa and its kin count positions from pad_token_id + 1, so XLM-R's 514 positions hold 512 tokens.

@@ -17,7 +17,7 @@ from embedrt_export.checkpoint import FORMATS, find_checkpoint
 from embedrt_export.families import own_code_of
 from embedrt_export.families.towers import find_towers, tower_configs
 from embedrt_export.hub import SMALL_FILES, open_repository, select_files
-from embedrt_export.kinds import SmallFiles, check_dense, check_kind, check_towers
+from embedrt_export.kinds import Kind, SmallFiles, check_dense, check_kind, check_towers, output_of
 from embedrt_export.lora import WEIGHTS, Adapter, read_adapter
 from embedrt_export.names import find_name
 
@@ -40,6 +40,7 @@ class ModelSource:
     base: Path | None = None  # folder of the encoder's config and weights, where `path` is an adapter's own pipeline
     base_name: str = ""  # of the model under the adapter
     notes: tuple[str, ...] = ()
+    output: Kind = "vectors"  # what its own library makes of it
 
 
 def resolve(
@@ -60,14 +61,14 @@ def resolve(
     if path.is_dir():
         if revision is not None:
             raise SourceError(f"{model} is a local directory; --revision goes with a hub id")
-        files = _small_files(path)
+        files = _small_files(path, path.name)
         named = find_name(path, str(files.config.get("_name_or_path", "")))
         name = named.name if named else ""
         notes = (f"named {name} by {named.source}",) if named and named.source else ()
         revision = named.revision if named else None
     else:
         path, name, notes = _download(str(model), revision, show_progress, trust_remote_code), str(model), ()
-        files = _small_files(path)
+        files = _small_files(path, name)
         revision = path.name if len(path.name) == 40 else revision
     if files.adapter is not None:
         base = _base_of(path, files, show_progress=show_progress, trusted=trust_remote_code)
@@ -87,6 +88,7 @@ def resolve(
         _saved_by(files),
         trust_remote_code,
         notes=notes,
+        output=output_of(files),
     )
 
 
@@ -180,21 +182,21 @@ def _download(model: str, revision: str | None, show_progress: bool, trusted: bo
     hub = open_repository(model, revision, show_progress=show_progress)
     if hub.files is None:  # offline: what the cache holds
         path = hub.fetch(SMALL_FILES)
-        if _small_files(path).adapter is None:
-            _check(model, _small_files(path), trusted)
+        if _small_files(path, model).adapter is None:
+            _check(model, _small_files(path, model), trusted)
         return path
     path = hub.fetch(SMALL_FILES)
     folders = [str(module.get("path", "")) for module in read_modules(path)] if "modules.json" in hub.files else [""]
     first = folders[0] if folders else ""
     hub.fetch([*SMALL_FILES, *(f"{first}/{name}".lstrip("/") for name in _CONFIGS)])
-    if _small_files(path).adapter is not None:
+    if _small_files(path, model).adapter is not None:
         weights = [f"{first}/{name}".lstrip("/") for name in WEIGHTS]
         return hub.fetch([*select_files(hub.files, folders), *(name for name in weights if name in hub.files)])
-    _check(model, _small_files(path), trusted)
+    _check(model, _small_files(path, model), trusted)
     return hub.fetch(select_files(hub.files, folders, code=trusted))
 
 
-def _small_files(path: Path) -> SmallFiles:
+def _small_files(path: Path, name: str) -> SmallFiles:
     modules = read_modules(path) if (path / "modules.json").is_file() else None
     root = encoder_folder(path, modules)
     adapter = root / "adapter_config.json"
@@ -205,6 +207,7 @@ def _small_files(path: Path) -> SmallFiles:
         transformer=_optional_json(root / "sentence_bert_config.json"),
         tokenizer=_optional_json(root / "tokenizer_config.json"),
         adapter=_read_json(adapter) if adapter.is_file() else None,
+        name=name,
     )
 
 

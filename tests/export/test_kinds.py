@@ -10,7 +10,7 @@ import pytest
 import transformers
 from sentence_transformers import CrossEncoder
 
-from embedrt import UnsupportedModelError
+from embedrt import OptionError, UnsupportedModelError
 from embedrt_export.kinds import SmallFiles, check_kind, other_kind
 from embedrt_export.reference import load_reference
 from embedrt_export.source import resolve
@@ -52,18 +52,16 @@ def _plain(folder: Path, model_class: Any, **config: Any) -> Path:
     return folder
 
 
-def test_a_reranker_is_no_embedder_however_it_was_saved(tmp_path: Path) -> None:
+def test_a_reranker_is_known_however_it_was_saved(tmp_path: Path) -> None:
     plain = _plain(tmp_path / "plain", transformers.BertForSequenceClassification, num_labels=1)
     CrossEncoder(str(plain), device="cpu").save_pretrained(str(tmp_path / "saved"))
-    with pytest.raises(UnsupportedModelError, match=r"is a classifier or reranker \(BertForSequenceClassification\)"):
+    assert (resolve(plain).output, resolve(tmp_path / "saved").output) == ("scores", "scores")
+    with pytest.raises(OptionError, match=r"scores pairs of texts with its own head; --pooling is for vectors"):
         export(plain, tmp_path / "b", pooling="mean")
-    with pytest.raises(UnsupportedModelError, match=r"is a reranker \(sentence-transformers' CrossEncoder\)"):
-        export(tmp_path / "saved", tmp_path / "b", pooling="mean")
     # As versions before 5.3 saved it: no modules.json, no config of its own.
     for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
         (tmp_path / "saved" / name).unlink()
-    with pytest.raises(UnsupportedModelError, match="is a classifier or reranker"):
-        export(tmp_path / "saved", tmp_path / "b", pooling="mean")
+    assert resolve(tmp_path / "saved").output == "scores"
     assert not (tmp_path / "b").exists()
 
 

@@ -9,7 +9,7 @@ from importlib import resources
 from embedrt.parity.gates import INVARIANCE_MIN_COSINE, METRICS, Gate, misses, show_value
 from embedrt.parity.invariance import Invariance
 from embedrt.parity.metrics import MIN_RANK_TEXTS, Deviation
-from embedrt.parity.report import ParityReport, VariantReport
+from embedrt.parity.report import ParityReport, VariantReport, output_rows
 from embedrt.parity.svg import ecdf_plot, scatter_plot
 
 _COLUMNS = {  # metric -> its heading in tables
@@ -46,6 +46,23 @@ def render_page(report: ParityReport) -> str:
     style = resources.files("embedrt.parity").joinpath("data/page.css").read_text(encoding="utf-8")
     sections = (
         _header(report),
+        *(_dense(report) if report.variants else ()),
+        *(("<h2>Other outputs</h2>", _outputs(report)) if report.outputs else ()),
+        "<h2>Made with</h2>",
+        _made_with(report),
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Parity of {escape(report.bundle)}</title><style>\n{style}</style></head>\n<body>\n"
+        + "\n".join(sections)
+        + "\n</body></html>\n"
+    )
+
+
+def _dense(report: ParityReport) -> tuple[str, ...]:
+    """What is said of dense vectors."""
+    return (
         '<div class="cards">' + "".join(_card(variant) for variant in report.variants) + "</div>",
         "<h2>All texts</h2>",
         _overview(report),
@@ -61,16 +78,23 @@ def render_page(report: ParityReport) -> str:
         _gates(report),
         "<h2>How to read this</h2>",
         "".join(f"<p><b>{name}</b>: {meaning}</p>" for name, meaning in _HOW_TO_READ),
-        "<h2>Made with</h2>",
-        _made_with(report),
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Parity of {escape(report.bundle)}</title><style>\n{style}</style></head>\n<body>\n"
-        + "\n".join(sections)
-        + "\n</body></html>\n"
-    )
+
+
+def _outputs(report: ParityReport) -> str:
+    """Sparse vectors, vectors of tokens: a row for each figure, with the limit that it must keep."""
+    limits = {
+        (f"{one.output}: {gate.metric.replace('_', ' ')}", one.variant): f" ({gate.relation} {gate.limit:g})"
+        for one in report.outputs
+        for gate in one.gates
+    }
+    names = list(dict.fromkeys(one.variant for one in report.outputs))
+    rows = [
+        [f"<td>{escape(title)}</td>"]
+        + [f"<td>{escape(cells.get(name, '-') + limits.get((title, name), ''))}</td>" for name in names]
+        for title, cells in output_rows(report)
+    ]
+    return _table(["", *names], rows)
 
 
 def _header(report: ParityReport) -> str:
@@ -79,10 +103,14 @@ def _header(report: ParityReport) -> str:
     verdict = "every gate kept" if report.passed else f"{count} gate{'s' if count > 1 else ''} missed"
     return (
         f"<h1>Parity of {escape(report.bundle)} {_badge(report.passed, verdict)}</h1>"
-        f'<p class="dim">Model: {escape(report.source)}. Reference: {escape(report.reference.description)}. '
+        f'<p class="dim">Model: {escape(report.source)}. Reference: {escape(_described(report))}. '
         f"{len(report.num_tokens)} texts. {escape(report.created)}.</p>"
         + (f'<ul class="failures">{failures}</ul>' if failures else "")
     )
+
+
+def _described(report: ParityReport) -> str:
+    return report.reference.description if report.reference is not None else "the model's own library in PyTorch, fp32"
 
 
 def _card(variant: VariantReport) -> str:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from embedrt._schema import SchemaError, decode
-from embedrt.bundle import BF16, ParitySummary
+from embedrt.bundle import BF16, OutputParity, ParitySummary
 from embedrt.errors import FileFormatError, OptionError
 from embedrt.machine import MachineInfo
-from embedrt.parity.gates import GateSet, show_value
+from embedrt.parity.gates import Gate, GateSet, show_value
 from embedrt.parity.invariance import Invariance
 from embedrt.parity.metrics import Deviation
 
@@ -98,6 +98,22 @@ class VariantReport:
 
 
 @dataclass(frozen=True)
+class OutputReport:
+    """One output of one variant against the reference."""
+
+    variant: str
+    output: str  # its name in `embedrt.heads.OUTPUTS`
+    num_inputs: int
+    figures: dict[str, float]
+    gates: tuple[Gate, ...]
+    failures: tuple[str, ...]  # one sentence per gate missed
+
+    def summary(self) -> OutputParity:
+        """What the bundle's manifest keeps."""
+        return OutputParity(self.num_inputs, self.figures, not self.failures)
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """Every variant of a bundle against the reference."""
 
@@ -108,11 +124,12 @@ class ParityReport:
     machine: MachineInfo
     num_threads: int
     tools: dict[str, str]  # package -> version on this machine
-    reference: Reference
+    reference: Reference | None  # of dense vectors, as `variants`
     max_tokens: int
     num_tokens: tuple[int, ...]  # per text, before cutting
     variants: tuple[VariantReport, ...]
     pictures: tuple[VariantReport, ...] = ()  # of the encoder of pictures, where there is one
+    outputs: tuple[OutputReport, ...] = ()  # of other outputs
     bundle_notes: tuple[str, ...] = ()  # what the exporter says of the model, e.g. that its graph runs unfused
 
     @property
@@ -124,7 +141,12 @@ class ParityReport:
     def failures(self) -> tuple[str, ...]:
         """What was missed, over all variants."""
         texts = tuple(sentence for variant in self.variants for sentence in variant.failures)
+        texts += tuple(sentence for output in self.outputs for sentence in output.failures)
         return texts + tuple(f"pictures, {sentence}" for variant in self.pictures for sentence in variant.failures)
+
+    def output_summaries(self, variant: str) -> dict[str, OutputParity]:
+        """Of a variant's other outputs, for the manifest."""
+        return {report.output: report.summary() for report in reversed(self.outputs) if report.variant == variant}
 
     def summary(self, variant: str) -> ParitySummary:
         """The numbers for the manifest, the first of the variant; OptionError if there are none. See VariantReport."""
@@ -139,7 +161,7 @@ class ParityReport:
         for variant in self.variants:
             if variant.gates.name == "collapsed" and variant.variant == "int8":
                 notes.append(f"{variant.title}: {variant.gates.reason}.")
-        if not self.reference.normalized:
+        if self.reference is not None and not self.reference.normalized:
             notes.append("The pipeline does not normalize its vectors; copies at length 1 are compared.")
         checked = {found.num_texts for variant in self.variants for found in variant.invariances}
         if checked and max(checked) < len(self.num_tokens):
@@ -178,21 +200,43 @@ def render_table(report: ParityReport) -> Table:
     inputs = f"{len(report.num_tokens)} texts"
     if not report.num_tokens and report.variants:
         inputs = f"{report.variants[0].deviation.num_texts} pictures"
+    if report.reference is not None:
+        inputs += f", {report.reference.description}"
+    elif report.outputs:
+        inputs = f"{report.outputs[0].num_inputs} inputs, the model's own library in PyTorch, fp32"
     table = Table(
-        title=Text(f"Parity of {report.bundle}: {inputs}, {report.reference.description}"),
+        title=Text(f"Parity of {report.bundle}: {inputs}"),
         title_justify="left",
         caption=Text("\n".join(report.notes())) if report.notes() else None,
         caption_justify="left",
         min_width=_TABLE_WIDTH,
     )
     table.add_column("")
-    for variant in report.variants:
-        table.add_column(variant.title, justify="right", no_wrap=True)
-    for title, show in _ROWS:
-        table.add_row(title, *(show(variant) for variant in report.variants))
-    verdicts = (Text("passed", "green") if v.passed else Text("FAILED", "bold red") for v in report.variants)
-    table.add_row("verdict", *verdicts)
+    passed = {variant.title: variant.passed for variant in report.variants}
+    for output in report.outputs:
+        passed[output.variant] = passed.get(output.variant, True) and not output.failures
+    for name in passed:
+        table.add_column(name, justify="right", no_wrap=True)
+    for title, show in _ROWS if report.variants else ():
+        cells = {variant.title: show(variant) for variant in report.variants}
+        table.add_row(title, *(cells.get(name, "-") for name in passed))
+    for title, cells in output_rows(report):
+        table.add_row(title, *(cells.get(name, "-") for name in passed))
+    table.add_row("verdict", *(Text("passed", "green") if ok else Text("FAILED", "bold red") for ok in passed.values()))
     return table
+
+
+def output_rows(report: ParityReport) -> list[tuple[str, dict[str, str]]]:
+    """Figures of other outputs: a title, and by variant what stands there."""
+    rows: dict[str, dict[str, str]] = {}
+    for one in report.outputs:
+        for figure, value in one.figures.items():
+            digits = ".1f" if figure == "active_dims" else ".1e" if figure in _ERRORS else ".7f"
+            rows.setdefault(f"{one.output}: {figure.replace('_', ' ')}", {})[one.variant] = f"{value:{digits}}"
+    return list(rows.items())
+
+
+_ERRORS = ("max_abs_diff", "score_error", "alone_diff")
 
 
 def picture_report(report: ParityReport) -> ParityReport | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -38,13 +38,16 @@ from embedrt.parity.metrics import (
 from embedrt.parity.report import (
     REPORT_FORMAT,
     BucketReport,
+    OutputReport,
     ParityReport,
     Reference,
     VariantReport,
     WorstText,
 )
+from embedrt.parity.scores import verify_scores
 from embedrt.parity.texts import shorten
 from embedrt.progress import NullProgress, Progress
+from embedrt.reranker import Reranker
 from embedrt.results import EncodeResult
 from embedrt.version import __version__
 
@@ -128,6 +131,36 @@ def default_embedder(
     )
 
 
+class MakeReranker(Protocol):
+    """Makes the reranker of one variant."""
+
+    def __call__(self, bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> Reranker:
+        """Load `variant`; the hashes have been checked."""
+
+
+def default_reranker(
+    bundle: Bundle,
+    *,
+    variant: str,
+    device: str,
+    num_threads: int | None,
+    executor: str = "auto",
+    isa: str = "auto",
+) -> Reranker:
+    """An embedrt.Reranker, where `default_embedder` would run it."""
+    if executor == "native" and variant not in NATIVE_VARIANTS:
+        executor = "onnxruntime"
+    return Reranker(
+        bundle,
+        variant=variant,
+        device=device,
+        executor=executor,
+        isa=isa,
+        num_threads=num_threads,
+        verify_hashes=False,
+    )
+
+
 def verify_bundle(
     bundle: str | Path | Bundle,
     *,
@@ -139,6 +172,7 @@ def verify_bundle(
     num_threads: int | None = None,
     progress: Progress | None = None,
     make_embedder: MakeEmbedder = default_embedder,
+    make_reranker: MakeReranker = default_reranker,
 ) -> ParityReport:
     """Compare a bundle's variants with the reference.
 
@@ -151,6 +185,7 @@ def verify_bundle(
         device, num_threads: as for Embedder.
         progress: told of each step.
         make_embedder: loads a variant.
+        make_reranker: loads a variant that scores pairs; these are compared on the bundle's own pairs only.
 
     Returns:
         ParityReport: with `.failures`; a gate missed is no exception.
@@ -165,6 +200,17 @@ def verify_bundle(
     names = tuple(bundle.manifest.variants) if variants is None else tuple(variants)
     with progress.step("Check hashes"):
         _check_hashes(bundle, names)
+    if bundle.manifest.scores is not None:
+        if texts is not None:
+            raise OptionError("scores are compared on the bundle's own pairs: leave the texts and the model out")
+        outputs = []
+        for name in names:
+            with (
+                closing(make_reranker(bundle, variant=name, device=device, num_threads=num_threads)) as reranker,
+                progress.step(f"Verify {name}"),
+            ):
+                outputs.append(verify_scores(reranker, name))
+        return _report(bundle, num_threads, outputs=tuple(outputs))
     corpus = _corpus(bundle, texts, reference)
     described = reference_description or _describe_reference(bundle, texts is None)
     counts: tuple[int, ...] = ()
@@ -180,6 +226,24 @@ def verify_bundle(
             if pictures is not None:
                 of_pictures.append(_verify_variant(name, _OfPictures(bundle, embedder), pictures, lambda _: None)[0])
         reports.append(report)
+    kept_reference = Reference(
+        description=described,
+        dimension=int(corpus.vectors.shape[1]),
+        normalized=is_normalized(corpus.vectors),
+        mean_pairwise_cosine=mean_pairwise_cosine(corpus.vectors),
+    )
+    return _report(bundle, num_threads, kept_reference, counts, tuple(reports), tuple(of_pictures))
+
+
+def _report(
+    bundle: Bundle,
+    num_threads: int | None,
+    reference: Reference | None = None,
+    counts: tuple[int, ...] = (),
+    variants: tuple[VariantReport, ...] = (),
+    pictures: tuple[VariantReport, ...] = (),
+    outputs: tuple[OutputReport, ...] = (),
+) -> ParityReport:
     return ParityReport(
         format=REPORT_FORMAT,
         bundle=bundle.manifest.name,
@@ -188,16 +252,12 @@ def verify_bundle(
         machine=describe_machine(),
         num_threads=num_threads or available_threads(),
         tools=_tool_versions(),
-        reference=Reference(
-            description=described,
-            dimension=int(corpus.vectors.shape[1]),
-            normalized=is_normalized(corpus.vectors),
-            mean_pairwise_cosine=mean_pairwise_cosine(corpus.vectors),
-        ),
+        reference=reference,
         max_tokens=bundle.manifest.max_tokens,
         num_tokens=counts,
-        variants=tuple(reports),
-        pictures=tuple(of_pictures),
+        variants=variants,
+        pictures=pictures,
+        outputs=outputs,
         bundle_notes=bundle.manifest.notes,
     )
 

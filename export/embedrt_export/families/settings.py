@@ -29,7 +29,7 @@ _NO_EFFECT = re.compile(
         (
             r"_.*|model_type|architectures|auto_map|transformers_version|name|language|license",
             r"(torch_)?dtype|use_bfloat16|xla_device",  # numbers are widened
-            r"sentence_transformers|adapters|author|comment|vocab_size_or_config_json_file",
+            r"sentence_transformers|sbert_ce_.*|adapters|author|comment|vocab_size_or_config_json_file",
             r"tokenizer_class|do_lower_case|(model_)?max_(seq_)?len(gth)?|seq_length",  # a tokenizer's
             # training, and heads that an encoder has none of
             r".*drop(out|path)?(_.*)?|.*_pdrop|initiali[sz]er_.*|init_.*|gradient_checkpointing|.*_loss(_.*)?",
