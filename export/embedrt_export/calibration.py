@@ -21,13 +21,25 @@ def read_calibration(file: Path | None) -> list[str]:
     """
     if file is None:
         return calibration_texts()
-    try:
-        source = open_source(file, None if is_known(file) else "txt")
-        texts = [text for text in source.texts() if text.strip()]
-    except EmbedrtError as exc:
-        raise OptionError(f"calibration file: {exc}") from exc
+    texts = read_texts(file, "calibration file")
     if len(texts) < _FEWEST:
         raise OptionError(
             f"calibration file {file} holds {len(texts)} texts, at least {_FEWEST} are needed, 200 are good"
         )
+    return texts
+
+
+def read_texts(file: Path, what: str) -> list[str]:
+    """The texts of `file` that are not blank, read as `embed` does, or a text per line; `what` names it in messages.
+
+    Raises:
+        OptionError: it cannot be read, or holds none.
+    """
+    try:
+        source = open_source(file, None if is_known(file) else "txt")
+        texts = [text for text in source.texts() if text.strip()]
+    except EmbedrtError as exc:
+        raise OptionError(f"{what}: {exc}") from exc
+    if not texts:
+        raise OptionError(f"{what} {file} holds no texts")
     return texts

@@ -7,7 +7,7 @@ import functools
 import gc
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ from embedrt.bundle import (
     pipeline_of,
 )
 from embedrt.embedder import Embedder
-from embedrt.errors import OptionError, ParityError
+from embedrt.errors import OptionError, ParityError, UnsupportedModelError
 from embedrt.machine import available_threads
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.gates import find_failures
@@ -56,12 +56,14 @@ from embedrt_export.reference import Reference, load_reference
 from embedrt_export.source import ModelSource, put_adapter, resolve, sha256_of_weights
 from embedrt_export.staging import disk_errors, publish, resolve_out, staging
 from embedrt_export.tower_source import TowerModel, load_towers
+from embedrt_export.trim import Kept, Trimmed, trimmed
 from embedrt_export.variants import Job, make_variant
 from embedrt_export.vocabulary import check_vocabulary
 
 _TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "sentence-transformers", "tokenizers",
           "torch", "transformers")  # fmt: skip
 _TOKENIZER = "tokenizer.json"
+_OWN_TEXTS, _FEWEST_TEXTS = 200, 20  # of the user's own that a trimmed bundle is proven on; of all that it takes
 # ONNX is the definition, and gives the same figures on machines with and without the native executor: the manifest's.
 _ON_ONNXRUNTIME = functools.partial(default_embedder, executor="onnxruntime")
 _NATIVE: Final = "int8"  # what the native executor is chosen for
@@ -86,6 +88,7 @@ class ExportRequest:
     pictures_from: str | None
     trust_remote_code: bool = False
     adapter: str | None = None
+    kept: Kept = field(default_factory=Kept)
 
 
 def export(
@@ -105,6 +108,9 @@ def export(
     num_threads: int | None = None,
     trust_remote_code: bool = False,
     adapter: str | Path | None = None,
+    keep_languages: Sequence[str] = (),
+    keep_tokens: str | Path | None = None,
+    keep_texts: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Export a model to a bundle and prove every variant against PyTorch in fp32.
@@ -129,6 +135,9 @@ def export(
             reads the model also to trace its graph. It has all rights of this process.
         adapter: directory or hub id of a LoRA adapter, which is merged into the model. A model that is one itself
             finds its base by what it says.
+        keep_languages: ISO 639 codes; of the token table only rows in these languages' scripts are kept.
+        keep_tokens: file of tokens whose rows are kept, one a line or a JSON list.
+        keep_texts: file of texts whose tokens' rows are kept. Of the three, what any one asks for is kept.
         progress: told of each step.
 
     Returns:
@@ -154,6 +163,11 @@ def export(
         trust_remote_code=trust_remote_code,
         pictures_from=None if pictures_from is None else str(pictures_from),
         adapter=None if adapter is None else str(adapter),
+        kept=Kept(
+            tuple(keep_languages),
+            None if keep_tokens is None else Path(keep_tokens),
+            None if keep_texts is None else Path(keep_texts),
+        ),
     )
     _check_request(request)
     listener = progress or NullProgress()
@@ -184,9 +198,10 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
         reference = _load(source, request)
         pictures = _load_pictures(reference, request, progress)
     manifest = _describe(root, reference, request)
-    texts = builtin_texts()
+    prompt = choose_prompt(manifest.prompts, None, None)
+    smaller = _trim(root, manifest, reference, request)
+    texts = builtin_texts() if smaller is None else _surviving_texts(smaller, prompt)
     with progress.step("reference vectors", total=len(texts)) as advance:
-        prompt = choose_prompt(manifest.prompts, None, None)
         write_parity_files(root, texts, reference.encode(texts, prompt, advance))
     if isinstance(reference, Reference):
         reference.merge()
@@ -203,12 +218,15 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
         calibration=_calibration_ids(root, manifest, prompt, request, rules),
         token=POOLED_TOKENS.get(pipeline_of(manifest).pooling),
         int8=RECIPES[request.int8_recipe],
+        rows=None if smaller is None else smaller.rows,
     )
     made = make_variants(job, request.variants, progress)
     spec = graph.spec
     del job, graph
     gc.collect()
     manifest = replace(manifest, encoder=spec, variants=made, notes=notes)
+    if smaller is not None:
+        manifest = _with_fewer_tokens(root, manifest, smaller)
     if pictures is not None:
         recipe = RECIPES[request.int8_recipe]
         manifest = add_pictures(root, manifest, pictures, with_rules=has_towers, int8=recipe, progress=progress)
@@ -232,6 +250,43 @@ def _load(source: ModelSource, request: ExportRequest) -> Reference | TowerModel
     if request.pooling is not None:
         raise OptionError(f"{source.name} says how its texts and pictures are pooled; --pooling has nothing to replace")
     return load_towers(source, max_tokens=request.max_tokens)
+
+
+def _trim(root: Path, manifest: Manifest, reference: Reference | TowerModel, request: ExportRequest) -> Trimmed | None:
+    """The vocabulary that was asked for, where one was."""
+    if not request.kept:
+        return None
+    if isinstance(reference, TowerModel):
+        raise UnsupportedModelError("tokens of a model that embeds pictures too cannot be left out yet")
+    tokenizer = (root / _TOKENIZER).read_text(encoding="utf-8")
+    rows = encoder_of(reference.model).get_input_embeddings().weight.shape[0]
+    prompts = [text.replace("{task}", "") for text in manifest.prompts.texts.values()]
+    return trimmed(tokenizer, request.kept, [*prompts, manifest.prompts.default_task or ""], rows)
+
+
+def _surviving_texts(smaller: Trimmed, prompt: str) -> list[str]:
+    """What a trimmed bundle is proven on: built-in texts of its tokens, and the user's own."""
+    texts = list(dict.fromkeys([*smaller.survivors(builtin_texts(), prompt), *smaller.texts[:_OWN_TEXTS]]))
+    if len(texts) < _FEWEST_TEXTS:
+        raise OptionError(
+            f"only {len(texts)} texts keep their tokens, too few to prove the bundle on: give {_FEWEST_TEXTS} or more "
+            "of your own by --keep-texts"
+        )
+    return texts
+
+
+def _with_fewer_tokens(root: Path, manifest: Manifest, smaller: Trimmed) -> Manifest:
+    """The manifest of a bundle with the smaller vocabulary, whose tokenizer takes the other's place."""
+    (root / _TOKENIZER).write_text(smaller.tokenizer, encoding="utf-8")
+    count, old = len(smaller.rows), manifest.architecture
+    pad = smaller.new_id(old.pad_token_id) if old.pad_token_id in smaller.rows else 0
+    spec = manifest.encoder
+    return replace(
+        manifest,
+        architecture=replace(old, vocab_size=count, pad_token_id=pad),
+        encoder=None if spec is None else replace(spec, vocab_size=count),
+        notes=(*manifest.notes, smaller.note),
+    )
 
 
 def _load_pictures(reference: Reference | TowerModel, request: ExportRequest, progress: Progress) -> TowerModel | None:
@@ -395,6 +450,7 @@ def _check_request(request: ExportRequest) -> None:
         choose_prompts({}, None, None, request.prompts)
     if request.calibration is not None:
         read_calibration(request.calibration)
+    request.kept.check()
 
 
 def tool_versions() -> dict[str, str]:

@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from embedrt.bundle import Variant, describe_file
+from embedrt.errors import UnsupportedModelError
 from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.fp16 import to_fp16
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import Int8Recipe, to_int8
 from embedrt_export.int8.calibration import Ids
+from embedrt_export.trim.rows import token_tables
 from embedrt_export.weights import save_graph
 
 
@@ -27,6 +31,7 @@ class Job:
     calibration: Sequence[Ids]  # special tokens and the model's own prompt included; of pictures their patches
     token: int | None  # whose state is a text's vector: 0 the first, -1 the last; None: the mean of all
     int8: Int8Recipe
+    rows: NDArray[np.int64] | None = None  # of the token table, where only some are kept
     folder: str = ""  # of the variants in the bundle, where they are not at its root
 
 
@@ -72,10 +77,11 @@ def _write_variant(
     root, place = job.root, f"{job.folder}/{name}".lstrip("/")
     folder = root / place
     folder.mkdir(parents=True)
-    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin", nodes=nodes)
+    rows = {} if job.rows is None else dict.fromkeys(_token_tables(model), job.rows)
+    tensors = save_graph(model, folder / "model.onnx", folder / "weights.bin", nodes=nodes, rows=rows)
     if on_cuda is not None:
         shared = {entry.name: entry for entry in tensors}
-        save_graph(on_cuda, folder / "model_cuda.onnx", folder / "weights.bin", reuse=shared)
+        save_graph(on_cuda, folder / "model_cuda.onnx", folder / "weights.bin", reuse=shared, rows=rows)
     return Variant(
         graph=f"{place}/model.onnx",
         graph_cuda=f"{place}/model_cuda.onnx" if on_cuda is not None else None,
@@ -87,6 +93,13 @@ def _write_variant(
         tensors=tuple(replace(entry, path=f"{place}/{entry.path}") for entry in tensors),
         parity=None,
     )
+
+
+def _token_tables(model: onnx.ModelProto) -> frozenset[str]:
+    tables = token_tables(model.graph.node, (tensor.name for tensor in model.graph.initializer))
+    if not tables:
+        raise UnsupportedModelError("this encoder's graph has no table that token ids look up; its tokens all stay")
+    return tables
 
 
 _MAKERS = {"fp32": _make_fp32, "fp16": _make_fp16, "int8": _make_int8}

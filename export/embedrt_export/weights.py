@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from embedrt.bundle import TensorEntry
@@ -33,13 +34,15 @@ def save_graph(
     *,
     nodes: Sequence[NodeProto] | None = None,
     reuse: Mapping[str, TensorEntry] | None = None,
+    rows: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> tuple[TensorEntry, ...]:
     """Write `model` to `graph_path` and its large tensors to `weights_path` (same directory).
 
     `nodes` stand in the graph instead of the model's own, so that its weights need not be copied to change them.
 
     `reuse` names tensors that already lie in `weights_path` (from an earlier call): they are referred to, not written
-    again, so two graphs share one file. `model` itself is not changed.
+    again, so two graphs share one file. `rows` are those to write of the tensors that it names. `model` itself is not
+    changed.
 
     Returns:
         Where each large tensor of this graph lies, in the file's order.
@@ -53,7 +56,8 @@ def save_graph(
     slim = onnx.ModelProto()
     slim.CopyFrom(_without_initializers(model, model.graph.node if nodes is None else nodes))
     with weights_path.open("ab" if known else "wb") as stream:
-        for tensor in model.graph.initializer:
+        for whole in model.graph.initializer:
+            tensor = _select(whole, (rows or {}).get(whole.name))
             data = _raw_bytes(tensor)
             if len(data) < EXTERNAL_BYTES and not tensor.name.startswith(ROLES):
                 slim.graph.initializer.add().CopyFrom(tensor)
@@ -88,6 +92,12 @@ def _without_initializers(model: onnx.ModelProto, nodes: Iterable[NodeProto]) ->
     slim.graph.input.extend(graph.input)
     slim.graph.output.extend(graph.output)
     return slim
+
+
+def _select(tensor: TensorProto, rows: NDArray[np.int64] | None) -> TensorProto:
+    if rows is None:
+        return tensor
+    return numpy_helper.from_array(np.ascontiguousarray(numpy_helper.to_array(tensor)[rows]), tensor.name)
 
 
 def _raw_bytes(tensor: TensorProto) -> bytes:

@@ -15,6 +15,10 @@ _VARIANTS = ("fp32", "fp16", "int8")
 INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --help cannot import: it has torch
 
 
+def _codes(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(code.strip() for code in value.split(",") if code.strip())
+
+
 @make_command(
     "export",
     "Turn a model into a bundle, and measure it against PyTorch.",
@@ -47,6 +51,12 @@ INT8_RECIPES = ("default", "accurate", "rounded")  # the exporter's, which --hel
 @click.option("--pictures-from", metavar="MODEL", help="A model of CLIP's kind, whose encoder of pictures goes along "
               "with texts that were trained for its vectors.")  # fmt: skip
 @click.option("--adapter", metavar="ADAPTER", help="LoRA adapter, a directory or a hub id, to merge into MODEL.")
+@click.option("--keep-languages", default="", metavar="CODES", callback=_codes,
+              help="Leave out tokens of other scripts than these languages': ko,en.")  # fmt: skip
+@click.option("--keep-tokens", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="Leave out all tokens but these, one per line.")  # fmt: skip
+@click.option("--keep-texts", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="Leave out all tokens but those that these texts become.")  # fmt: skip
 @o.trust_option
 @o.force_option
 @o.quiet_option
