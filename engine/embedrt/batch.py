@@ -153,7 +153,7 @@ class EmbedBatch:
         options = parse_options(self._given, self._kind, settings.prompts, width, truncate_dim=settings.truncate_dim)
         self.identity = identity_of(identity_parts(manifest, variant, pooling, settings.max_tokens), options)
         self.shape = VectorShape(options.truncate_dim or width, self.precision, variable_lists)
-        self.model = manifest.source.model
+        self.model, self.variant, self.max_tokens = manifest.source.model, variant, settings.max_tokens
 
     def __call__(self, batch: Any) -> Any:
         """The batch with vectors: a RecordBatch for one, a Table for a Table.
@@ -180,10 +180,15 @@ class EmbedBatch:
         Raises:
             As a call; `InputError.index` counts from the first row of the stream.
         """
+        for batch, rows in self.rows(batches):
+            yield self._joined(batch, rows)
+
+    def rows(self, batches: Iterable[Any], block_texts: int = BLOCK_TEXTS) -> Iterator[tuple[Any, Rows]]:
+        """As `stream`, with what is added still beside each batch; `block_texts` are held at once."""
         waiting: deque[Any] = deque()
         unreadable: dict[int, str] = {}
         done = Rows(self.shape)
-        for block in self._blocks(batches, waiting, unreadable):
+        for block in self._blocks(batches, waiting, unreadable, block_texts):
             reasons = _reasons(block, unreadable)
             if reasons and self.columns.error is None:
                 index = min(reasons)
@@ -191,9 +196,9 @@ class EmbedBatch:
             done.add(block, reasons)
             while waiting and waiting[0].num_rows <= done.num_rows:
                 batch = waiting.popleft()
-                yield self._joined(batch, done.take(batch.num_rows))
+                yield batch, done.take(batch.num_rows)
         while waiting:  # those without rows at the end
-            yield self._joined(waiting.popleft(), done.take(0))
+            yield waiting.popleft(), done.take(0)
 
     def schema(self, schema: Any) -> Any:
         """The schema of what a batch of this schema becomes."""
@@ -229,6 +234,12 @@ class EmbedBatch:
         vars(other).update(vars(self), keep=())
         return other
 
+    def with_threads(self, num_threads: int) -> Self:
+        """The same on so many threads per process."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _asked=replace(self._asked, num_threads=num_threads))
+        return other
+
     @property
     def embedder(self) -> Embedder:
         """This process's embedder for the recipe, opened at first use.
@@ -248,7 +259,7 @@ class EmbedBatch:
         return found
 
     def _blocks(
-        self, batches: Iterable[Any], waiting: deque[Any], unreadable: dict[int, str]
+        self, batches: Iterable[Any], waiting: deque[Any], unreadable: dict[int, str], block_texts: int
     ) -> Iterator[EncodedBlock]:
         pa, _ = import_pyarrow()
         position = 0
@@ -268,7 +279,7 @@ class EmbedBatch:
 
         yield from self.embedder.encode_stream(
             texts(),
-            block_size=BLOCK_TEXTS,
+            block_size=block_texts,
             on_error="skip",
             kind=self._kind,
             **self._given,

@@ -10,9 +10,9 @@ from embedrt.cli.base import HELP_OPTIONS, Group, version_text
 
 # Command -> module, in the order of --help. A module called `list` would hide the builtin in this package.
 _COMMANDS = {
-    name: {"list": "listing"}.get(name, name)
+    name: {"list": "listing"}.get(name, name.replace("-", "_"))
     for name in (
-        "export", "verify", "info", "embed", "similarity", "search", "index",
+        "export", "verify", "info", "embed", "embed-dataset", "check-dataset", "similarity", "search", "index",
         "cluster", "dedup", "map", "mine", "eval",
         "serve", "bench", "pull", "push", "list", "rm", "help",
     )

@@ -190,7 +190,7 @@ def open_source(
     """
     from embedrt.commands.picture_source import PictureSource
 
-    how = _checked(how or How(column=column))
+    how = checked_how(how or How(column=column))
     if str(path) != STDIN and at_home(Path(path)).is_dir():
         if input_format is not None or how != How(keep_option=how.keep_option):
             raise OptionError(f"{path} is a folder of pictures; options on how texts are read do not go with it")
@@ -210,7 +210,8 @@ def open_source(
     return source
 
 
-def _checked(how: How) -> How:
+def checked_how(how: How) -> How:
+    """With Python's name of the encoding, and the delimiter as a character; OptionError if one is unknown."""
     return replace(
         how,
         encoding=None if how.encoding is None else checked_encoding(how.encoding),
