@@ -366,7 +366,8 @@ import sys, lance
 from embedrt.datasets.check import check_dataset
 from embedrt.datasets.run import DatasetJob, embed_dataset
 source, output, bundle = sys.argv[1:]
-made = DatasetJob(source, output, bundle, text="body", id="id", threads=1, shard_tokens=600, model={"packed_cache": False})
+options = {"text": "body", "id": "id", "threads": 1, "shard_tokens": 600, "model": {"packed_cache": False}}
+made = DatasetJob(source, output, bundle, **options)
 outcome = embed_dataset(made)
 assert outcome.complete and outcome.totals.shards > 5, outcome
 data = lance.dataset(output)
