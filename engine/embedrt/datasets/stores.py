@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
+from embedrt.datasets.policy import Verdict, verdict
 from embedrt.errors import DependencyError, FileFormatError
 
 _MAGIC = "*?["
@@ -142,6 +146,27 @@ class LocalStore:
         return folder / f"{os.getpid()}-{uuid.uuid4().hex}"
 
 
+_TRIES = 4  # of one request; waits of 0.2, 0.4 and 0.8 s bridge a hiccup, longer ones are the shard's to wait for
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _patient(method: F) -> F:
+    """Try a request again that the store or the network refused for the moment."""
+
+    @functools.wraps(method)
+    def tried(*args: Any, **kwargs: Any) -> Any:
+        for tries in range(1, _TRIES):
+            try:
+                return method(*args, **kwargs)
+            except Exception as exc:
+                if verdict(exc, 1) is not Verdict.RETRY:
+                    raise
+                time.sleep(0.1 * 2**tries)
+        return method(*args, **kwargs)
+
+    return tried  # type: ignore[return-value]
+
+
 class RemoteStore:
     """A place that fsspec knows. An object appears whole when its upload ends."""
 
@@ -159,13 +184,18 @@ class RemoteStore:
 
     def files(self, under: str = "") -> Iterator[Stat]:
         """In the order of their names."""
-        self._fs.invalidate_cache()
-        folder = f"{self._base}/{under}".rstrip("/")
-        found = self._fs.find(folder, detail=True)
+        found = self._found(f"{self._base}/{under}".rstrip("/"))
         for name in sorted(found):
             if found[name].get("type") == "file":
                 yield self._stat(name, found[name])
 
+    @_patient
+    def _found(self, folder: str) -> dict[str, Any]:
+        self._fs.invalidate_cache()
+        found: dict[str, Any] = self._fs.find(folder, detail=True)
+        return found
+
+    @_patient
     def stat(self, path: str) -> Stat | None:
         """Size and etag, or what else the store says of a change."""
         self._fs.invalidate_cache()
@@ -175,15 +205,18 @@ class RemoteStore:
         except FileNotFoundError:
             return None
 
+    @_patient
     def open(self, path: str) -> BinaryIO:
         """Read by ranges, as the reader asks."""
         stream: BinaryIO = self._fs.open(f"{self._base}/{path}", "rb")
         return stream
 
+    @_patient
     def write(self, path: str, data: bytes) -> None:
         """One request."""
         self._fs.pipe_file(f"{self._base}/{path}", data)
 
+    @_patient
     def put_new(self, local: Path, path: str) -> bool:
         """By a conditional request where the store has those; elsewhere the second of two writers at once wins."""
         name = f"{self._base}/{path}"
@@ -194,16 +227,15 @@ class RemoteStore:
                 return False
             else:
                 self._fs.put_file(str(local), name)
-            return True
         except FileExistsError:
             return False
-        except OSError as exc:  # S3's 412
-            if "PreconditionFailed" in repr(exc) or "PreconditionFailed" in repr(exc.__cause__):
+        except OSError as exc:
+            if "PreconditionFailed" in repr(exc) or "PreconditionFailed" in repr(exc.__cause__):  # S3's 412
                 return False
             raise
-        finally:
-            local.unlink(missing_ok=True)
+        return True
 
+    @_patient
     def put(self, local: Path, path: str) -> None:
         """One upload."""
         self._fs.put_file(str(local), f"{self._base}/{path}")
@@ -215,6 +247,7 @@ class RemoteStore:
         names = {protocol} if isinstance(protocol, str) else set(protocol)
         return bool(names & {"s3", "gs", "gcs"})
 
+    @_patient
     def remove(self, path: str) -> None:
         """Delete the object."""
         with suppress(FileNotFoundError):
@@ -230,7 +263,10 @@ class RemoteStore:
         told = [
             info.get(key) for key in ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
         ]
-        mark = next((str(value).strip('"') for value in told if value), "")
+        mark = next((value for value in told if value), "")
+        if isinstance(mark, datetime):  # some stores list it as a number, and tell it of one file as a time
+            mark = mark.timestamp()
+        mark = str(mark).strip('"')
         return Stat(path, size, f"{size}-{mark}")
 
 
