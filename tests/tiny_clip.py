@@ -11,8 +11,9 @@ import torch
 import transformers
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from tests.tiny import CORPUS
+from tests.tiny import CORPUS, wordpiece_json
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
@@ -76,6 +77,42 @@ def clip_model(seed: int = 0, **text: Any) -> Any:
 def image_processor() -> Any:
     """transformers' on Pillow, for pictures of SIZE pixels."""
     return CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
+
+
+def siglip_config() -> Any:
+    """Two layers each, 32 x 32 pixels in patches of 8, texts padded to 16 tokens."""
+    small = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128, "hidden_size": 64}
+    return transformers.SiglipConfig(
+        text_config={"vocab_size": 400, "max_position_embeddings": 16, "projection_size": 64, **small},
+        vision_config={"image_size": SIZE, "patch_size": 8, **small},
+    )
+
+
+def siglip_model(seed: int = 0) -> Any:
+    """Of SigLIP's kind, with weights as `clip_model`'s."""
+    torch.manual_seed(seed)
+    model = transformers.SiglipModel(siglip_config()).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn_like(parameter) * (0.8 / parameter[0].numel() ** 0.5))
+            elif "norm" not in name or "bias" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.1)
+        model.text_model.embeddings.token_embedding.weight.mul_(4)
+        model.vision_model.head.probe.mul_(8)
+    return model
+
+
+def save_siglip(folder: Path, padding_side: str = "right") -> Path:
+    """A directory as SigLIP 2's of one size are published in, with another tokenizer."""
+    siglip_model().save_pretrained(folder)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(wordpiece_json()), sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]",
+        model_max_length=16, model_input_names=["input_ids"], padding_side=padding_side,
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": SIZE, "width": SIZE}, resample=2).save_pretrained(folder)
+    return folder
 
 
 def save_clip(folder: Path, seed: int = 0, **text: Any) -> Path:

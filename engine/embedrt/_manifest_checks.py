@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from embedrt._encoder_checks import check_encoder
 from embedrt._schema import SchemaError, require
-from embedrt.heads import ACTIVATION_NAMES, POOLING_MODES, SCORE_ACTIVATIONS, STAGE_KINDS
+from embedrt.heads import ACTIVATION_NAMES, ATTENTION, POOLING_MODES, SCORE_ACTIVATIONS, STAGE_KINDS
+from embedrt.pictures.attention_pooling import ACTIVATIONS as POOLING_ACTIVATIONS
 
 if TYPE_CHECKING:
     from embedrt.bundle import BundleFile, Manifest, TensorEntry, TextRules, Variant
@@ -195,12 +196,19 @@ def check_heads(pipeline: Pipeline | None, scores: ScoreHead | None) -> None:
 
 def _check_pooled(pooling: tuple[str, ...], stages: tuple[Stage, ...], where: str) -> None:
     for mode in pooling:
-        _choice(f"{where}.pooling", mode, POOLING_MODES)
+        _choice(f"{where}.pooling", mode, (*POOLING_MODES, ATTENTION))
+    alone = pooling == (ATTENTION,) and [stage.kind for stage in stages[:1]] == [ATTENTION]
+    named = ATTENTION in (*pooling, *(stage.kind for stage in stages[1:])) or [s.kind for s in stages[:1]] == [
+        ATTENTION
+    ]
+    require(not named or alone, f"{where}.pooling", f"{ATTENTION!r} stands alone, and is the first stage, too")
     require(bool(pooling), f"{where}.pooling", "must not be empty")
     for i, stage in enumerate(stages):
         _choice(f"{where}.stages[{i}].kind", stage.kind, STAGE_KINDS)
         if stage.kind == "dense":
             _choice(f"{where}.stages[{i}].activation", str(stage.activation), ACTIVATION_NAMES)
+        if stage.kind == ATTENTION:
+            _choice(f"{where}.stages[{i}].activation", str(stage.activation), POOLING_ACTIVATIONS)
 
 
 def _choice(where: str, value: str, allowed: tuple[str, ...]) -> None:

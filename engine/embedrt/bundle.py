@@ -35,7 +35,7 @@ from embedrt._manifest_checks import check_heads, check_numbers, check_paths, ch
 from embedrt._schema import SchemaError, decode, require
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
-from embedrt.heads import OUTPUTS, Pipeline, ScoreHead, Stage
+from embedrt.heads import ATTENTION, OUTPUTS, Pipeline, ScoreHead, Stage
 from embedrt.pictures.preprocessing import Preprocessing
 
 FORMAT_VERSION = 3  # the newest that is read
@@ -154,6 +154,7 @@ class TextRules:
     ends_at: int | None  # what is behind the first place of this id is cut: its state is the text's vector
     padded_to: int | None  # the least tokens of a text; those added are read like all others
     pads_with: int | None  # their id
+    pads_left: bool  # whether they stand before the text
 
 
 @dataclass(frozen=True)
@@ -424,6 +425,8 @@ def _check_values(manifest: Manifest, *, of_pictures: bool = False) -> None:
     """What types alone cannot say."""
     has_patches = manifest.encoder is not None and manifest.encoder.patches is not None
     require(has_patches == of_pictures, "encoder.patches", "are of pictures")
+    attends = manifest.pipeline is not None and ATTENTION in manifest.pipeline.pooling
+    require(not attends or of_pictures, "pipeline.pooling", f"{ATTENTION!r} is of pictures")
     version = format_for(manifest)
     require(manifest.format_version == version, "format_version", f"must be {version}, as the other fields say")
     require(bool(manifest.variants), "variants", "must not be empty")

@@ -196,6 +196,7 @@ def _picture_runner(model: LoadedModel) -> PictureRunner | None:
     return PictureRunner(
         executor=tower.executor,
         dense=tower.dense,
+        attention=tower.attention,
         settings=pictures.preprocessing,
         patches=pictures.encoder.patches,
         variant=model.variant,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-STAGE_KINDS = ("dense", "layernorm", "normalize")
+ATTENTION = "attention"
+"""Pooling of pictures by a query of the model's own, which is the pipeline's first stage, too: see
+`embedrt.pictures.attention_pooling`."""
+STAGE_KINDS = ("dense", "layernorm", "normalize", ATTENTION)
 ACTIVATION_NAMES = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu")
 SCORE_ACTIVATIONS = ("identity", "sigmoid", "softmax")
 

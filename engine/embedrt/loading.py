@@ -22,7 +22,8 @@ from embedrt.executors.devices import choose_device
 from embedrt.machine import available_threads
 from embedrt.opening import open_bundle
 from embedrt.options import whole_number
-from embedrt.pooling import Dense, load_dense
+from embedrt.pictures.attention_pooling import AttentionPooling
+from embedrt.pooling import Dense, load_attention, load_dense
 from embedrt.threads import begin
 from embedrt.tokenization import TextTokenizer
 
@@ -61,6 +62,7 @@ class LoadedTower:
     bundle: Bundle  # the tower's
     chosen: Chosen
     dense: Dense
+    attention: AttentionPooling | None
 
     @property
     def executor(self) -> Executor:
@@ -129,7 +131,9 @@ def load_model(bundle: Bundle, asked: LoadOptions) -> LoadedModel:
     )
     tokenizer, chosen = load_beside(bundle, variant, partial(load, bundle), verify_hashes=asked.verify_hashes)
     tower = bundle.pictures
-    pictures = None if tower is None else LoadedTower(tower, load(tower), load_dense(tower, None))
+    pictures = (
+        None if tower is None else LoadedTower(tower, load(tower), load_dense(tower, None), load_attention(tower))
+    )
     return LoadedModel(bundle, asked, variant, device, num_threads, tokenizer, chosen, pictures)
 
 

@@ -154,7 +154,9 @@ def encoder_parts(manifest: Manifest, variant: str, max_tokens: int) -> dict[str
     }
     pictures = picture_tower(manifest)
     if pictures is not None:  # their vectors are compared with the texts'
-        parts["pictures"] = {file.path: file.sha256 for file in find_variant(pictures, variant).files}
+        files = find_variant(pictures, variant).files
+        stages = stage_parts(manifest, pipeline_of(pictures).stages)
+        parts["pictures"] = [{file.path: file.sha256 for file in files}, stages]
     if variant == BF16:
         parts["products"] = BF16
     return parts

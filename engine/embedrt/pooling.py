@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle, pipeline_of
 from embedrt.errors import OptionError
-from embedrt.heads import POOLING_MODES, Pipeline, ScoreHead
+from embedrt.heads import ATTENTION, POOLING_MODES, Pipeline, ScoreHead
+from embedrt.pictures.attention_pooling import ARRAYS, AttentionPooling
 
 Floats = NDArray[np.float32]
 
@@ -144,6 +145,8 @@ def load_head(bundle: Bundle, pipeline: Pipeline | ScoreHead) -> Head:
         if stage.kind == "normalize":
             steps.append(l2_normalize)
             continue
+        if stage.kind == ATTENTION:  # the pooling itself, see `load_attention`
+            continue
         with np.load(bundle.path(str(stage.path)), allow_pickle=False) as arrays:
             data = {name: arrays[name] for name in arrays.files}
         if stage.kind == "dense":
@@ -158,6 +161,16 @@ def load_head(bundle: Bundle, pipeline: Pipeline | ScoreHead) -> Head:
             steps.append(_layer_norm(data, float(stage.epsilon or 1e-5)))
     normalizes = bool(pipeline.stages) and pipeline.stages[-1].kind == "normalize"
     return Head(tuple(steps), width, normalizes)
+
+
+def load_attention(bundle: Bundle) -> AttentionPooling | None:
+    """The pooling of a bundle of pictures that has one of its own."""
+    first = pipeline_of(bundle.manifest).stages[:1]
+    if not first or first[0].kind != ATTENTION:
+        return None
+    with np.load(bundle.path(str(first[0].path)), allow_pickle=False) as arrays:
+        data = {name: arrays[name] for name in ARRAYS}
+    return AttentionPooling(data, str(first[0].activation), float(first[0].epsilon or 1e-6))
 
 
 def _dense(arrays: dict[str, Any], activation: str) -> Callable[[Floats], Floats]:

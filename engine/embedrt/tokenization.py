@@ -327,7 +327,8 @@ class TextTokenizer:
         if rules.ends_at is not None and len(ends := np.flatnonzero(ids == rules.ends_at)):
             ids = ids[: ends[0] + 1]
         missing = (rules.padded_to or 0) - len(ids)
-        return np.pad(ids, (0, missing), constant_values=rules.pads_with or 0) if missing > 0 else ids
+        sides = (missing, 0) if rules.pads_left else (0, missing)
+        return np.pad(ids, sides, constant_values=rules.pads_with or 0) if missing > 0 else ids
 
     def whole(self, texts: Sequence[str], prompt: str) -> list[WholeText]:
         """Checked texts with the places of their tokens, behind a prompt, not cut."""

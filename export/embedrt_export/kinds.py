@@ -70,7 +70,7 @@ A head of pre-training (ForMaskedLM, ForPreTraining) is no such task: encoders a
 _OTHER_TYPES = {
     "model2vec": _OTHER_MODULES["StaticEmbedding"],
     **dict.fromkeys(
-        ("clip_text_model", "chinese_clip", "siglip", "siglip2", "align", "blip", "altclip"),
+        ("clip_text_model", "chinese_clip", "siglip2", "align", "blip", "altclip"),
         _OTHER_MODULES["CLIPModel"],
     ),
 }

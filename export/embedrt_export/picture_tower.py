@@ -10,9 +10,10 @@ import numpy as np
 
 from embedrt.bundle import Architecture, Manifest, Pictures, format_for, pipeline_of
 from embedrt.encoder import EncoderSpec
-from embedrt.errors import OptionError
-from embedrt.heads import Pipeline, Stage
+from embedrt.errors import OptionError, UnsupportedModelError
+from embedrt.heads import ATTENTION, Pipeline, Stage
 from embedrt.parity.files import PARITY_PICTURES, write_picture_vectors
+from embedrt.pictures.attention_pooling import ACTIVATIONS, arrays_of
 from embedrt.pictures.generated import generated_pictures
 from embedrt.pictures.preprocessing import preprocess, to_patches
 from embedrt.pictures.reading import read_picture
@@ -51,7 +52,10 @@ def add_pictures(
         OptionError: its vectors have another width than the texts'.
     """
     tower = model.vision
-    pipeline = _pipeline(model, tower, "cls", f"pipeline/{FOLDER}_dense.npz", root)
+    if model.kind.end_of_text is None:
+        pipeline = _attention_pipeline(model, tower, f"pipeline/{FOLDER}_attention.npz", root)
+    else:
+        pipeline = _pipeline(model, tower, "cls", f"pipeline/{FOLDER}_dense.npz", root)
     if pipeline.dimension != (width := pipeline_of(manifest).dimension):
         raise OptionError(
             f"pictures of {model.source.name} have vectors of {pipeline.dimension} numbers, and texts of {width}; they "
@@ -108,14 +112,31 @@ def write_parity_pictures(root: Path) -> list[Path]:
 def _pipeline(model: TowerModel, tower: Tower, pooling: str, path: str, root: Path) -> Pipeline:
     stages: list[Stage] = []
     width = tower.spec.hidden_size
-    if (weight := tower.projection) is not None:
+    if tower.projection:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        np.savez(root / path, weight=weight)
-        stages.append(Stage("dense", path, "identity", weight.shape[1], weight.shape[0]))
-        width = weight.shape[0]
+        np.savez(root / path, **tower.projection)  # type: ignore[arg-type]  # arrays by name
+        width, inputs = tower.projection["weight"].shape
+        stages.append(Stage("dense", path, "identity", inputs, width))
     if model.normalizes:
         stages.append(Stage("normalize"))
     return Pipeline((pooling,), include_prompt=True, stages=tuple(stages), dimension=width)
+
+
+def _attention_pipeline(model: TowerModel, tower: Tower, path: str, root: Path) -> Pipeline:
+    """SigLIP's head as the pooling."""
+    spec = tower.spec
+    activation = spec.blocks[0].feed_forward.activation
+    if activation not in ACTIVATIONS:
+        raise UnsupportedModelError(f"SigLIP's pooling with {activation} is not supported yet")
+    head = model.model.vision_model.head
+    state = {name: tensor.detach().float().numpy() for name, tensor in head.state_dict().items()}
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(root / path, **arrays_of(state, spec.blocks[0].attention.num_heads))  # type: ignore[arg-type]
+    size = spec.hidden_size
+    stages = [Stage(ATTENTION, path, activation, size, size, epsilon=spec.blocks[0].norm.epsilon)]
+    if model.normalizes:
+        stages.append(Stage("normalize"))
+    return Pipeline((ATTENTION,), include_prompt=True, stages=tuple(stages), dimension=size)
 
 
 def _architecture(model: TowerModel, spec: EncoderSpec) -> Architecture:

@@ -35,7 +35,7 @@ class Tower:
 
     family: Family
     config: dict[str, Any]
-    projection: NDArray[np.float32] | None  # (out, in), behind what is pooled
+    projection: dict[str, NDArray[np.float32]]  # weight (out, in), and bias, behind what is pooled; or nothing
 
     @property
     def spec(self) -> EncoderSpec:
@@ -79,7 +79,10 @@ class TowerModel:
         """Vectors (N, D) of texts, each by itself, so that no padding touches any."""
         rows = []
         for text in texts:
-            ids = self.tokenizer([prompt + text], return_tensors="pt", truncation=True, max_length=self.max_tokens)
+            length: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens}
+            if self.rules.padded_to is not None:
+                length |= {"padding": "max_length", "max_length": self.rules.padded_to}
+            ids = self.tokenizer([prompt + text], return_tensors="pt", **length)
             with torch.inference_mode():
                 found = self.model.get_text_features(input_ids=ids["input_ids"])
             rows.append(self._finished(found))
@@ -156,8 +159,8 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
         tokenizer=tokenizer,
         processor=processor,
         preprocessing=preprocessing,
-        text=Tower(kind.text, text, _weight(model, kind.text_projection)),
-        vision=Tower(kind.vision, vision, _weight(model, kind.vision_projection)),
+        text=Tower(kind.text, text, _product(model, kind.text_projection)),
+        vision=Tower(kind.vision, vision, _product(model, kind.vision_projection)),
         rules=rules,
         settings=_optional_json(source.path / "config_sentence_transformers.json"),
         normalizes=any(str(module["type"]).endswith(".Normalize") for module in modules or ()),
@@ -167,6 +170,10 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
 
 
 def _rules(kind: Towers, config: Mapping[str, Any], tokenizer: Any) -> tuple[TextRules, tuple[str, ...]]:
+    if kind.end_of_text is None:
+        positions = int(kind.text.spec_of(config).max_tokens or 64)
+        left = tokenizer.padding_side == "left"
+        return TextRules(None, padded_to=positions, pads_with=int(tokenizer.pad_token_id), pads_left=left), ()
     end = kind.end_of_text(config)
     if end is None:  # the highest id of a text, which must be its end's
         end = int(tokenizer.eos_token_id)
@@ -175,7 +182,7 @@ def _rules(kind: Towers, config: Mapping[str, Any], tokenizer: Any) -> tuple[Tex
                 "config.json has eos_token_id 2, with which texts are pooled at their highest id, and tokens were "
                 "added behind the end of text; write the tokenizer's eos_token_id to text_config"
             )
-    return TextRules(ends_at=end, padded_to=None, pads_with=None), ()
+    return TextRules(ends_at=end, padded_to=None, pads_with=None, pads_left=False), ()
 
 
 def _optional_json(file: Path) -> dict[str, Any]:
@@ -186,8 +193,8 @@ def _optional_json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _weight(model: Any, name: str | None) -> NDArray[np.float32] | None:
+def _product(model: Any, name: str | None) -> dict[str, NDArray[np.float32]]:
     if name is None:
-        return None
-    weight: NDArray[np.float32] = getattr(model, name).weight.detach().float().numpy()
-    return weight
+        return {}
+    named = model.get_submodule(name).named_parameters()
+    return {part: parameter.detach().float().numpy() for part, parameter in named}

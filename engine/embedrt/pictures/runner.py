@@ -16,6 +16,7 @@ from embedrt.encoder import Patches
 from embedrt.errors import DependencyError, NonFiniteError, OptionError, PictureError
 from embedrt.executors import Executor, PatchBatch, Want
 from embedrt.options import EncodeOptions
+from embedrt.pictures.attention_pooling import AttentionPooling
 from embedrt.pictures.preprocessing import Preprocessing, preprocess, to_patches
 from embedrt.pictures.reading import MAX_PIXELS, read_picture
 from embedrt.pooling import Dense, pool
@@ -55,6 +56,7 @@ class PictureRunner:
     patches: Patches
     variant: str  # for messages
     num_threads: int
+    attention: AttentionPooling | None = None  # where the pooling is one
 
     @property
     def num_rows(self) -> int:
@@ -123,7 +125,9 @@ class PictureRunner:
         if options.output_value != "sentence_embedding":
             return list(executor.run(batch).reshape(len(patches), self.num_rows, -1))
         want = _ONE_ROW.get(self.dense.pooling)
-        if want is not None:
+        if self.attention is not None:
+            pooled = self.attention(executor.run(batch).reshape(len(patches), self.num_rows, -1))
+        elif want is not None:
             pooled = executor.run(batch, want=want)
         else:
             offsets = np.arange(len(patches) + 1, dtype=np.int32) * self.num_rows

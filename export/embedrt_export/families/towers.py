@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.families import clip
+from embedrt_export.families import clip, siglip
 from embedrt_export.families.family import Family
 from embedrt_export.families.settings import Config
 
@@ -22,7 +22,8 @@ class Towers:
     vision: Family
     text_projection: str | None  # names of the products behind the towers, in the checkpoint
     vision_projection: str | None
-    end_of_text: Callable[[Config], int | None]  # from the text's config: the token whose state is a text's vector
+    end_of_text: Callable[[Config], int | None] | None  # from the text's config: the token whose state is a text's
+    # vector; None: the last one, of texts that are padded to all positions, and padding is read
 
 
 def clip_end_of_text(config: Config) -> int | None:
@@ -40,7 +41,9 @@ def clip_end_of_text(config: Config) -> int | None:
 
 CLIP = Towers("CLIP", ("clip",), clip.TEXT, clip.VISION, "text_projection", "visual_projection", clip_end_of_text)
 
-TOWERS = (CLIP,)
+SIGLIP = Towers("SigLIP", ("siglip",), siglip.TEXT, siglip.VISION, "text_model.head", None, None)
+
+TOWERS = (CLIP, SIGLIP)
 
 
 def find_towers(config: Config) -> Towers | None:
