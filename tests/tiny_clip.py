@@ -45,24 +45,28 @@ def clip_tokenizer() -> Any:
     return transformers.CLIPTokenizerFast(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
-def clip_config(**text: Any) -> Any:
-    """Two layers each, 32 x 32 pixels in patches of 8; heads as wide as the native executor takes."""
+def clip_config(*, small: bool = True, **text: Any) -> Any:
+    """Two layers each, 32 x 32 pixels in patches of 8; heads as wide as the native executor takes.
+
+    Not `small`: pictures as ViT-B/32 has them.
+    """
     tokenizer = clip_tokenizer()
-    small = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    sizes: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    vision = {"hidden_size": 96, "image_size": SIZE, "patch_size": 8, **sizes, "num_attention_heads": 3}
     return transformers.CLIPConfig(
         text_config={
-            "vocab_size": len(tokenizer), "max_position_embeddings": 77, "hidden_size": 64, **small,
+            "vocab_size": len(tokenizer), "max_position_embeddings": 77, "hidden_size": 64, **sizes,
             "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, **text,
         },
-        vision_config={"hidden_size": 96, "image_size": SIZE, "patch_size": 8, **small, "num_attention_heads": 3},
-        projection_dim=48,
+        vision_config=vision if small else {},
+        projection_dim=48 if small else 512,
     )  # fmt: skip
 
 
-def clip_model(seed: int = 0, **text: Any) -> Any:
+def clip_model(seed: int = 0, *, small: bool = True, **text: Any) -> Any:
     """With weights of a trained model's size: the projections of different inputs differ."""
     torch.manual_seed(seed)
-    model = transformers.CLIPModel(clip_config(**text)).eval()
+    model = transformers.CLIPModel(clip_config(small=small, **text)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
@@ -74,9 +78,9 @@ def clip_model(seed: int = 0, **text: Any) -> Any:
     return model
 
 
-def image_processor() -> Any:
-    """transformers' on Pillow, for pictures of SIZE pixels."""
-    return CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
+def image_processor(size: int = SIZE) -> Any:
+    """transformers' on Pillow, for pictures of `size` pixels."""
+    return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
 
 
 def siglip_config() -> Any:
@@ -115,9 +119,9 @@ def save_siglip(folder: Path, padding_side: str = "right") -> Path:
     return folder
 
 
-def save_clip(folder: Path, seed: int = 0, **text: Any) -> Path:
+def save_clip(folder: Path, seed: int = 0, *, small: bool = True, **text: Any) -> Path:
     """A directory as transformers' CLIPModel is published in."""
-    clip_model(seed, **text).save_pretrained(folder)
+    clip_model(seed, small=small, **text).save_pretrained(folder)
     clip_tokenizer().save_pretrained(folder)
-    image_processor().save_pretrained(folder)
+    image_processor(SIZE if small else 224).save_pretrained(folder)
     return folder

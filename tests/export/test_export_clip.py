@@ -171,3 +171,15 @@ def test_verification_covers_the_pictures(clip_bundle: Path, monkeypatch: pytest
     (of_pictures,) = report.pictures
     assert of_pictures.worst[0].text.startswith("parity/pictures/")
     assert ParityReport.from_json(report.to_json()) == report
+
+
+@pytest.mark.slow
+def test_the_shape_of_vit_b_32(tmp_path: Path) -> None:
+    """Both encoders as wide and deep as CLIP's, with a small vocabulary: every gate is kept, in int8 too."""
+    model = save_clip(
+        tmp_path / "clip-b32", small=False, hidden_size=512, num_hidden_layers=12, num_attention_heads=8,
+        intermediate_size=2048,
+    )  # fmt: skip
+    report = export(model, tmp_path / "bundle", variants=["fp32", "int8"], num_threads=None)
+    assert report.passed
+    assert len(report.pictures) == 2

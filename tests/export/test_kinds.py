@@ -78,7 +78,7 @@ def test_a_pipeline_says_how_its_encoder_is_pooled_whatever_it_was_trained_for(t
         (SmallFiles(config={"architectures": ["BertForQuestionAnswering"]}), "a reader that marks answers"),
         (SmallFiles(config={"architectures": ["HF_ColBERT"]}), "a multi-vector model"),
         (SmallFiles(config={"architectures": ["StaticModel"], "model_type": "model2vec"}), "static embeddings"),
-        (SmallFiles(config={"model_type": "siglip"}), "a model of pictures and texts"),
+        (SmallFiles(config={"model_type": "siglip2"}), "a model of pictures and texts"),
         (SmallFiles(pipeline={"model_type": "SparseEncoder"}), "a sparse encoder"),
         (SmallFiles(transformer={"transformer_task": "fill-mask"}), "a sparse encoder"),
         (SmallFiles(config={"architectures": ["BertForMaskedLM"]}), None),

@@ -39,11 +39,11 @@ function phasesOf(answer, wall) {
 
 const parts = (texts) => Array.from({ length: Math.ceil(texts.length / AT_ONCE) }, (_, k) => texts.slice(k * AT_ONCE, (k + 1) * AT_ONCE));
 
-/** Vectors of all texts, a few requests one after the other; `progress(done)` is told after each. */
-export async function embed(texts, model, dimensions, progress = () => {}) {
+/** Vectors of all texts, or as `more` says, a few requests one after the other; `progress(done)` is told after each. */
+export async function embed(texts, model, dimensions, progress = () => {}, more = {}) {
   const found = { vectors: [], tokens: 0, phases: {}, requests: 0, body: { model, input: texts, ...(dimensions ? { dimensions } : {}) } };
   for (const part of parts(texts)) {
-    const { data, phases } = await fetchJson("v1/embeddings", { ...found.body, input: part, encoding_format: "base64" });
+    const { data, phases } = await fetchJson("v1/embeddings", { ...found.body, ...more, input: part, encoding_format: "base64" });
     found.vectors.push(...data.data.map((row) => fromBase64(row.embedding)));
     found.tokens += data.usage.total_tokens;
     found.requests += 1;

@@ -4,6 +4,7 @@ import { call, embed, tokenize } from "./calls.js";
 import { byId, element } from "./dom.js";
 import { drawHits, drawMap, drawMatrix, drawTokens, isForeign } from "./drawings.js";
 import { dot, project, similarities } from "./geometry.js";
+import { addPictures, findPictures, offer } from "./pictures.js";
 import { drawBeside, drawCall, drawExports, linesOf } from "./tools.js";
 import { EXAMPLES, PROBE, setLanguage, word, WORDS } from "./words.js";
 
@@ -162,6 +163,7 @@ function showModel() {
   const sizes = [768, 512, 256, 128, 64].filter((size) => size < model.dimension);
   byId("dimensions").replaceChildren(element("option", { value: "" }, word("all_dimensions", { n: model.dimension })), ...sizes.map((n) => element("option", { value: n }, String(n))));
   byId("dimensions-field").hidden = !model.matryoshka || !sizes.length;
+  offer(model);
   byId("kinds").hidden = !state.models.some((m) => m.id === `${model.id}:query`);
 }
 
@@ -191,6 +193,22 @@ byId("file").addEventListener("change", ({ target }) => {
   const [file] = target.files;
   if (file) guarded(() => readFile(file));
   target.value = ""; // the same file may be opened again
+});
+const drop = (files) => guarded(() => addPictures(files, (done, all) => progress(all)(done)));
+byId("picture-files").addEventListener("change", ({ target }) => {
+  const files = [...target.files];
+  target.value = "";
+  if (files.length) drop(files);
+});
+const zone = byId("pictures").closest("section");
+for (const name of ["dragenter", "dragover"]) zone.addEventListener(name, (event) => event.preventDefault());
+zone.addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop(event.dataTransfer.files);
+});
+byId("picture-search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  guarded(() => findPictures(byId("picture-query").value.trim(), modelName(":query")));
 });
 byId("compare").addEventListener("click", () => guarded(both));
 byId("search").addEventListener("submit", (event) => { event.preventDefault(); guarded(search); });

@@ -22,6 +22,9 @@ export const WORDS = {
     copy: "Copy", copied: "Copied", not_copied: "Not allowed", copy_matrix: "Copy the table", save_matrix: "Similarities as CSV", save_vectors: "Vectors as JSON lines",
     progress: "{done} of {all} texts …", bad_line: "Line {n} of {file} has no text: JSON lines need a string, or a field text, content or sentence.",
     too_many_lines: "The first {shown} of {all} lines were taken.",
+    pictures: "Pictures", pictures_note: "Drop pictures here, and find them by words. They are sent to this server only, which keeps none.",
+    choose_pictures: "Choose pictures …", picture_hint: "What is to be seen?", picture_button: "Find pictures",
+    no_pictures: "Choose pictures first, and write what you look for.", unreadable: "{file} cannot be read.",
   },
   ko: {
     docs: "API 문서", language: "언어", model: "모델", kind: "텍스트 종류", plain: "그대로", query: "질의",
@@ -44,6 +47,9 @@ export const WORDS = {
     copy: "복사", copied: "복사됨", not_copied: "복사할 수 없음", copy_matrix: "표 복사", save_matrix: "유사도 CSV", save_vectors: "벡터 JSON lines",
     progress: "텍스트 {all}개 중 {done}개 …", bad_line: "{file}의 {n}번째 줄에 텍스트가 없습니다. JSON lines에는 문자열이나 text, content, sentence 필드가 필요합니다.",
     too_many_lines: "전체 {all}줄 중 처음 {shown}줄만 가져왔습니다.",
+    pictures: "사진", pictures_note: "사진을 여기에 끌어다 놓고 말로 찾아 보세요. 사진은 이 서버로만 보내며 서버는 저장하지 않습니다.",
+    choose_pictures: "사진 고르기 …", picture_hint: "무엇이 보이는 사진인가요?", picture_button: "사진 찾기",
+    no_pictures: "먼저 사진을 고르고 찾을 것을 입력하세요.", unreadable: "{file} 파일을 읽을 수 없습니다.",
   },
 };
 
