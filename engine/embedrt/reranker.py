@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 
 import numpy as np
 
+from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
 from embedrt.errors import BundleIntegrityError, InputError, OptionError
 from embedrt.facts import ModelFacts
@@ -223,6 +224,11 @@ class Reranker(ModelFacts):
     def resolve(self, **options: Unpack[ScoreKwargs]) -> ScoreOptions:
         """What a call with these options would do, checked once; for `score_tokens` and `finish`."""
         return self._scoring.options(options)
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """What one run of the executor may hold."""
+        return self._scoring.limits
 
     @property
     def tokenizer(self) -> PairTokenizer:

@@ -16,6 +16,7 @@ from schemathesis.specs.openapi import checks
 from embedrt.server.examples import FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS
 from embedrt.server.openapi import describe_api
+from embedrt.server.rerank import PATHS
 from embedrt.server.tei import OTHER_MODELS
 from tests.server.serving import Served
 
@@ -53,7 +54,7 @@ def test_every_route_is_described(served: Served):
     assert served.get("/docs").status_code == 200
     for path in ("/v1/embeddings", "/v1/models", "/embed", "/embed_all", "/similarity", "/tokenize", "/decode"):
         assert path in described
-    pages = {"/docs", "/openapi.json", "/api-doc/openapi.json", *OTHER_MODELS}
+    pages = {"/docs", "/openapi.json", "/api-doc/openapi.json", *OTHER_MODELS, *PATHS}
     routes = {route.path.replace(":path", "") for route in served.routes if not route.path.startswith("/static")}
     others = {path.replace(":path", "") for paths in OTHER_PATHS.values() for path in paths}
     assert routes - pages - others == described

@@ -30,6 +30,7 @@ from embedrt.server.openai import OpenAIApi
 from embedrt.server.pages import page_routes
 from embedrt.server.pool import Pool
 from embedrt.server.rates import Meters, parse_rates
+from embedrt.server.rerank import RerankApi
 from embedrt.server.service import Service
 from embedrt.server.settings import Settings
 from embedrt.server.shares import Shares
@@ -80,6 +81,7 @@ def api_routes(service: Service) -> list[BaseRoute]:
     return [
         *OpenAIApi(service).routes(),
         *TeiApi(service).routes(),
+        *RerankApi(service).routes(),
         *TokensApi(service).routes(),
         *service.health.routes(),
         Route("/metrics", metrics, methods=["GET"]),

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import pipeline_of
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError, NonFiniteError
 from embedrt.options import EncodeOptions
@@ -127,7 +126,8 @@ class ModelEngine:
         self._stopping = False
         self._running_since: float | None = None
         self._seconds_per_token = 0.0005  # replaced by what is measured
-        self._include_prompt = pipeline_of(embedder.bundle.manifest).include_prompt
+        pipeline = embedder.bundle.manifest.pipeline
+        self._include_prompt = pipeline is None or pipeline.include_prompt
         self.what_is_wrong: str | None = None  # why nothing is computed anymore
         self._proof = proof
         self._looked = 0.0
@@ -290,13 +290,17 @@ class ModelEngine:
             for owner in owners:
                 owner.first_run = owner.first_run or started
             try:
-                embed = self.embedder.embed_patches if token_ids[0].ndim == 2 else self.embedder.embed_tokens
-                rows: list[NDArray[np.float32]] | Exception = embed(token_ids, owners[0].options)
+                rows: list[NDArray[np.float32]] | Exception = self._embed(token_ids, owners[0].options)
             except Exception as exc:  # whatever it was, the server goes on
                 rows = exc
             self._running_since = None
         self._count(batch, time.monotonic() - started)
         return rows
+
+    def _embed(self, token_ids: list[Any], options: EncodeOptions) -> list[NDArray[np.float32]]:
+        """One run of the executor."""
+        embed = self.embedder.embed_patches if token_ids[0].ndim == 2 else self.embedder.embed_tokens
+        return embed(token_ids, options)
 
     def _count(self, batch: list[Item], seconds: float) -> None:
         """Measure a batch that has run; whatever goes wrong here costs no answer."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from embedrt.machine import available_threads
 from embedrt.opening import open_bundle
 from embedrt.options import Kind
 from embedrt.parity.files import read_parity_files
+from embedrt.reranker import Reranker
 from embedrt.server.background import Background
 from embedrt.server.engine import BatchListener, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
+from embedrt.server.pairs import PairEngine, PairModel, warm_up_pairs
 from embedrt.server.policy import QueueLimits
 from embedrt.server.pool import Pool
 from embedrt.server.proof import Proof
@@ -86,12 +89,13 @@ class Models:
 
     def __init__(self) -> None:
         self._engines: dict[str, ModelEngine] = {}
+        self._pairs: dict[str, PairEngine] = {}  # rerankers
         self._aliases: dict[str, str] = {}
         self.loaded = False
         self.created = int(time.time())
 
     def __iter__(self) -> Iterator[ModelEngine]:
-        return iter(tuple(self._engines.values()))
+        return iter((*self._engines.values(), *self._pairs.values()))
 
     @property
     def names(self) -> list[str]:
@@ -108,8 +112,14 @@ class Models:
         Raises:
             ServeError: there is none of that name, or nothing is loaded yet.
         """
-        if not self._engines:
+        if not self._engines and not self._pairs:
             raise ServeError("not_ready", "the models are still loading", headers={"Retry-After": "5"})
+        base = self._base(name)
+        if base in self._pairs or (name is None and not self._engines):
+            pairs = base or next(iter(self._pairs))
+            raise ServeError(
+                "not_inferred", f"{pairs} scores pairs of texts and embeds none: /rerank, /predict take it"
+            )
         if name is None:
             return next(iter(self._engines.values())), "encode"
         base, colon, kind = self._aliases.get(name, name).partition(":")
@@ -119,6 +129,30 @@ class Models:
             raise ServeError("model_not_found", f"there is no model {name!r}; there are: {', '.join(self.names)}",
                              param="model")  # fmt: skip
         return engine, _KINDS.get(kind, "encode")
+
+    def find_pairs(self, name: str | None) -> PairEngine:
+        """The reranker of that name; the first for None.
+
+        Raises:
+            ServeError: there is none, or nothing is loaded yet.
+        """
+        if not self._engines and not self._pairs:
+            raise ServeError("not_ready", "the models are still loading", headers={"Retry-After": "5"})
+        base = self._base(name)
+        if base in self._pairs or (name is None and self._pairs):
+            return self._pairs[base] if base is not None else next(iter(self._pairs.values()))
+        if name is None:
+            raise ServeError("not_inferred", "this needs a reranker, and this server has embedding models only")
+        engine, _ = self.find(name)
+        raise ServeError("not_inferred", f"this needs a reranker, and {engine.name} is an embedding model")
+
+    def _base(self, name: str | None) -> str | None:
+        """The name of a model without an alias; a reranker's also by its source's name."""
+        if name is None:
+            return None
+        base = self._aliases.get(name, name)
+        sources = {one.embedder.bundle.manifest.source.model: key for key, one in reversed(self._pairs.items())}
+        return base if base in self._pairs else sources.get(base, base)
 
     def _by_source(self, name: str) -> ModelEngine | None:
         """The first model whose source has that name, as in "intfloat/multilingual-e5-large"."""
@@ -145,6 +179,11 @@ class Models:
         elif len(bundles) > 1:
             threads = max(1, threads // len(bundles))
         for named in bundles:
+            if named.bundle.manifest.scores is not None:
+                self._pairs[named.name] = _load_pairs(
+                    named, settings, threads, pool=pool, turn=turn, listener=listener, background=background
+                )
+                continue
             embedder = Embedder(
                 named.bundle,
                 variant=settings.variant,  # type: ignore[arg-type]  # Embedder checks it
@@ -180,6 +219,31 @@ class Models:
         for engine in self:
             engine.stop()
         self._engines.clear()
+        self._pairs.clear()
+
+
+def _load_pairs(named: NamedBundle, settings: Settings, threads: int, **shared: Any) -> PairEngine:
+    """A reranker, warmed up; `shared` is what all engines have."""
+    model = PairModel(
+        Reranker(
+            named.bundle,
+            variant=settings.variant,
+            device=settings.device,
+            executor=settings.executor,
+            isa=settings.isa,
+            num_threads=threads,
+            packed_cache=(settings.packed_cache and settings.packed_dir) or settings.packed_cache,
+            verify_hashes=settings.verify_hashes,
+        )
+    )
+    warm_up_pairs(model, settings.batch_tokens)
+    limits = QueueLimits(
+        batch_tokens=settings.batch_tokens,
+        batch_texts=model.batch_limits.max_texts,
+        overhead_tokens=model.batch_limits.overhead_tokens if model.batch_limits.pads else None,
+        queue_tokens=settings.queue_tokens,
+    )
+    return PairEngine(named.name, model, limits, **shared)  # type: ignore[arg-type]  # an embedder to its engine
 
 
 def warm_up(embedder: Embedder, batch_tokens: int) -> None:

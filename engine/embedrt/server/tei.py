@@ -75,7 +75,7 @@ def _vector(_: int, row: Any) -> object:
     return row
 
 
-OTHER_MODELS = {"/embed_sparse": "a sparse model", "/predict": "a classifier", "/rerank": "a reranker"}
+OTHER_MODELS = {"/embed_sparse": "a sparse model"}
 
 
 class TeiApi:

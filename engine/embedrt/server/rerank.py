@@ -1,0 +1,198 @@
+"""Scores of pairs over HTTP: text-embeddings-inference's /rerank and /predict, and Cohere's and Jina's shape.
+
+Cohere's v2 and Jina's requests are alike: /v1/rerank and /v2/rerank take them, and /rerank does where the body has
+`documents`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from embedrt.errors import EmbedrtError
+from embedrt.options import EncodeOptions
+from embedrt.pairs import Pair
+from embedrt.server.call import call_of
+from embedrt.server.engine import Answer
+from embedrt.server.errors import ServeError, translate
+from embedrt.server.pairs import PairEngine
+from embedrt.server.prepare import Work
+from embedrt.server.service import Service, json_response
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+
+class TextDocument(msgspec.Struct):
+    """A document as an object; other fields are left alone."""
+
+    text: str
+
+
+class RerankRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Inputs of /rerank in TEI's shape (`texts`) or Cohere's and Jina's (`documents`)."""
+
+    query: str
+    texts: list[str] | None = None
+    raw_scores: bool | None = False
+    return_text: bool | None = False
+    truncate: bool | None = None
+    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    documents: list[str | TextDocument] | None = None
+    top_n: Count | None = None
+    return_documents: bool | None = None
+    max_tokens_per_doc: int | None = None
+    max_chunks_per_doc: int | None = None
+    priority: int | None = None
+    model: str | None = None
+
+
+class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Inputs of /predict: a pair, or several."""
+
+    inputs: str | list[str | list[str]]
+    raw_scores: bool | None = False
+    truncate: bool | None = None
+    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    model: str | None = None
+
+
+COHERE_PATHS = ("/v1/rerank", "/v2/rerank")
+PATHS = ("/rerank", *COHERE_PATHS, "/predict")
+
+
+class RerankApi:
+    """The endpoints."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """For the router."""
+        return [
+            Route("/rerank", self.rerank, methods=["POST"]),
+            *(Route(path, self.cohere, methods=["POST"]) for path in COHERE_PATHS),
+            Route("/predict", self.predict, methods=["POST"]),
+        ]
+
+    async def rerank(self, request: Request) -> Response:
+        """TEI's: ranks, best first; or Cohere's, where the body has `documents`."""
+        body = await self._service.read(request, RerankRequest)
+        if body.documents is not None:
+            return await self._ranked(request, body)
+        if not body.texts:
+            raise ServeError("empty", "texts must not be empty", param="texts")
+        engine = self._one_label(body.model)
+        scores, _ = await self._score(request, engine, body, body.texts, "identity" if body.raw_scores else "sigmoid")
+        texts = body.texts
+        return json_response(
+            [
+                {"index": i, **({"text": texts[i]} if body.return_text else {}), "score": float(scores[i])}
+                for i in _order(scores)
+            ]
+        )
+
+    async def cohere(self, request: Request) -> Response:
+        """Cohere's and Jina's."""
+        return await self._ranked(request, await self._service.read(request, RerankRequest))
+
+    async def _ranked(self, request: Request, body: RerankRequest) -> Response:
+        if not body.documents:
+            raise ServeError("empty", "documents must not be empty", param="documents")
+        engine = self._one_label(body.model)
+        texts = [one if isinstance(one, str) else one.text for one in body.documents]
+        scores, answer = await self._score(request, engine, body, texts, "sigmoid")
+        with_documents = body.return_documents
+        results = [
+            {
+                "index": i,
+                "relevance_score": float(scores[i]),
+                **({"document": {"text": texts[i]}} if with_documents else {}),
+            }
+            for i in _order(scores)[: body.top_n]
+        ]
+        return json_response(
+            {
+                "id": call_of(request).request_id,
+                "model": engine.name,
+                "results": results,
+                "usage": {"total_tokens": answer.used_tokens},
+                "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+            }
+        )
+
+    async def predict(self, request: Request) -> Response:
+        """TEI's: the scores of a pair's labels, best first; of several pairs a list of such."""
+        body = await self._service.read(request, PredictRequest)
+        given, engine = body.inputs, self._service.models.find_pairs(body.model)
+        if isinstance(given, str):
+            raise ServeError("invalid", "inputs must be a pair of texts, or a list of pairs", param="inputs")
+        if not given:
+            raise ServeError("empty", "inputs must not be empty", param="inputs")
+        single = isinstance(given[0], str)
+        pairs = [_pair(pair, i) for i, pair in enumerate([given] if single else given)]
+        reranker = engine.embedder.reranker
+        activation = "identity" if body.raw_scores else "sigmoid" if reranker.num_labels == 1 else "softmax"
+        answer = await self._run(request, engine, pairs, body.truncate)
+        scores = self._scores(engine, answer, activation)
+        found = [
+            [{"score": float(row[k]), "label": reranker.labels[k]} for k in np.argsort(-row, kind="stable")]
+            for row in scores
+        ]
+        return json_response(found[0] if single else found)
+
+    def _one_label(self, model: str | None) -> PairEngine:
+        engine = self._service.models.find_pairs(model)
+        labels = engine.embedder.reranker.labels
+        if len(labels) != 1:
+            raise ServeError(
+                "not_inferred",
+                f"{engine.name} has {len(labels)} labels and ranks nothing; /predict gives a score for each",
+            )
+        return engine
+
+    async def _score(
+        self, request: Request, engine: PairEngine, body: RerankRequest, texts: Sequence[str], activation: str
+    ) -> tuple[NDArray[np.float32], Answer]:
+        """A score per text (N,)."""
+        try:
+            engine.embedder.reranker.tokenizer.check_query(body.query)
+        except EmbedrtError as exc:
+            raise translate(exc) from exc
+        answer = await self._run(request, engine, [(body.query, text) for text in texts], body.truncate)
+        return self._scores(engine, answer, activation)[:, 0], answer
+
+    async def _run(self, request: Request, engine: PairEngine, pairs: list[Pair], truncate: bool | None) -> Answer:
+        inputs: Any = pairs
+        work = Work(
+            inputs,
+            EncodeOptions(prompt=""),
+            truncate=self._service.truncate(truncate),
+            deadline=self._service.deadline(request),
+        )
+        call_of(request).num_characters += sum(len(one) + len(two) - 2 for one, two in pairs)  # a pair's length is 2
+        return await self._service.embed(request, engine, work)
+
+    @staticmethod
+    def _scores(engine: PairEngine, answer: Answer, activation: str) -> NDArray[np.float32]:
+        logits = np.stack([answer.rows[row] for row in answer.row_of])
+        found: NDArray[np.float32] = engine.embedder.scores(logits, activation)
+        return found
+
+
+def _order(scores: NDArray[np.float32]) -> list[int]:
+    """Best first; of equal ones the earlier."""
+    order: list[int] = np.argsort(-scores, kind="stable").tolist()
+    return order
+
+
+def _pair(value: object, index: int) -> Pair:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ServeError("invalid", f"inputs[{index}] must be a pair of texts", param=f"inputs[{index}]")
+    return value[0], value[1]
