@@ -11,17 +11,13 @@ from embedrt_export.emit import emit
 from embedrt_export.families import Family, find_family, own_code_of
 from embedrt_export.graph import EncoderGraph, count_operators
 
-# Its emitted int8 misses the gate on all-mpnet-base-v2: smallest cosine 0.9934, of one word repeated 384 times, where
-# the traced graph's has 0.9973; that one keeps outlying channels of every value float32, not of the FFN alone.
-_STILL_TRACED = ("mpnet",)
-
 
 def family_to_emit(config: Mapping[str, Any]) -> Family | None:
     """The family whose file reads `config`, for an encoder that is not fused; None where that is traced instead."""
     if own_code_of(config) is not None:  # whose model_type is another class's, as JinaBERT's "bert"
         return find_family(config)
     known = ARCHITECTURES.get(str(config.get("model_type")))
-    if (known is not None and known.family is not None) or config.get("model_type") in _STILL_TRACED:
+    if known is not None and known.family is not None:
         return None
     return find_family(config)
 

@@ -24,6 +24,7 @@ from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import emitted, emitted_graph, fused, generic
 from embedrt_export.int8.calibration import Ids, InputStats, Session, collect, pooled
 from embedrt_export.int8.recipe import RECIPES, Int8Recipe
+from embedrt_export.int8.repeated import Repeats, first_ffns
 from embedrt_export.int8.sharing import without_aliases
 from embedrt_export.int8.sums import long_sums
 from embedrt_export.int8.table import NAME as TABLE
@@ -68,6 +69,10 @@ def to_int8(
     emit, errors = _prepare(graph, stats, recipe, say, token=calibration[0][0] if graph.spec is None else 0)
     measure = _Measure(graph, seen, held_out, token)
     model, report = _widen(measure, emit, errors, recipe, say)
+    texts = [ids for ids in held_out if not isinstance(ids, np.ndarray)]  # the others are pictures
+    if graph.spec is not None and recipe.max_wide and texts:
+        repeats = Repeats(graph.spec, graph.model, texts, token)
+        model, report = _widen_for_repeats(repeats, measure, emit, model, report, recipe, say)
     return model, {"settings": asdict(recipe), **report}
 
 
@@ -174,6 +179,32 @@ def _widen(
             break
     local = {name: round(error, 6) for name, error in errors.items()}
     return model, {"kept_float32": wide, "local_error": local, "measured": history}
+
+
+def _widen_for_repeats(
+    repeats: Repeats,
+    measure: _Measure,
+    emit: Emit,
+    model: onnx.ModelProto,
+    report: dict[str, Any],
+    recipe: Int8Recipe,
+    say: Progress,
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """While those texts are further off than the gate of the smallest cosine allows: one FFN more float32."""
+    limits = [gate.limit for gate in with_reserve(measure.gates, recipe.reserve).gates if gate.metric == "cosine_min"]
+    wide, history = list(report["kept_float32"]), list(report["measured"])
+    wider = first_ffns(repeats.spec, recipe.repeated_ffns)
+    while True:
+        found = repeats.cosine(model)
+        history[-1] = {**history[-1], "repeated_min": found}
+        products = next(wider, None) if any(found < limit for limit in limits) else None
+        if products is None:
+            return model, {**report, "kept_float32": wide, "measured": history}
+        wide = [*report["kept_float32"], *(name for name in products if name not in report["kept_float32"])]
+        say(f"measuring with {len(wide)} products kept float32")
+        model = emit(frozenset(wide))
+        others = measure.correct(model, output=recipe.output_correction)
+        history.append({"kept": len(wide), **{name: metric.read(others) for name, metric in METRICS.items()}})
 
 
 def _subtract_from_output(model: onnx.ModelProto, shift: Array) -> bool:

@@ -42,6 +42,9 @@ class Int8Recipe:
     float32_share: float = 0.0
     reserve: float = 0.25
     max_wide: int = 4
+    # emitted graphs: of the first so many layers, one after the other, the FFN's products stay float32 while texts of
+    # one word over and over would not keep the gate of the smallest cosine; `max_wide` 0 turns this off as well
+    repeated_ffns: int = 3
 
 
 RECIPES = {
