@@ -51,11 +51,11 @@ async def read_json(request: Request, shape: type[S], settings: Settings, budget
             budget.hold(call, size_of_values(size, body.count(b",") + body.count(b"["), plain=_is_plain(body)))
             return parse(body, shape)
         budget.hold(call, size)  # the pieces and the whole, for a moment
-        body = await pool.run(call.client, b"".join, chunks)
+        body = await pool.alone(call.client, b"".join, chunks)
         chunks.clear()
         budget.free(call, size)
         budget.hold(call, await pool.run(call.client, _becomes, body, settings))
-        return await pool.run(call.client, parse, body, shape)
+        return await pool.alone(call.client, parse, body, shape)
 
 
 def _becomes(body: bytes, settings: Settings) -> int:

@@ -29,7 +29,8 @@ def count_json(body: bytes | bytearray) -> Counted:
         part = bytes(body[begin:end]).replace(b"\\\\", b"__").replace(b'\\"', b"__")
         codes = np.frombuffer(part, np.uint8)
         is_quote = codes == ord('"')
-        within = (np.cumsum(is_quote, dtype=np.uint32) & 1).astype(bool) ^ inside
+        # Counted by bytes: whether it is odd survives the overflow, and larger arrays would be new pages each time.
+        within = (np.cumsum(is_quote, dtype=np.uint8) & 1).view(bool) ^ inside
         inside = bool(within[-1])
         quotes += int(np.count_nonzero(is_quote))
         brackets += int(np.count_nonzero(((codes == ord("[")) | (codes == ord("{"))) & ~within))

@@ -27,7 +27,7 @@ class HttpProtocol(BoundedProtocol):
         super().__init__(config, server_state, app_state, _loop, wire=wire)
         self._offered = False  # the parser is at a head that offers another protocol
 
-    def _parse(self, part: bytes) -> None:
+    def _parse(self, part: bytes | memoryview) -> None:
         try:
             self._feed(part)
         except httptools.HttpParserError as exc:
@@ -35,7 +35,7 @@ class HttpProtocol(BoundedProtocol):
                 raise exc.__context__ from None
             raise TooMuchError(400, "Invalid HTTP request received.") from None
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -46,7 +46,7 @@ class HttpProtocol(BoundedProtocol):
             self._offered = False
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self._feed(head + data[exc.args[0] :])
+            self._feed(head + bytes(data[exc.args[0] :]))
 
     def _head_without_offer(self) -> bytes:
         lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]

@@ -22,7 +22,7 @@ from embedrt.server.notify import Notifier
 from embedrt.server.protocol import HttpProtocol
 from embedrt.server.service import Service
 from embedrt.server.settings import LOOPBACK, Settings
-from embedrt.server.tls import check_certificate
+from embedrt.server.tls import bound_handshakes, check_certificate
 from embedrt.server.wire import Wire, WireLimits
 from embedrt.server.workers import Supervisor
 
@@ -171,6 +171,8 @@ def serve_here(
         if notifier is not None:
             service.health.told.append(notifier.readiness)
             service.health.beats.append(notifier.alive)
+        if settings.ssl_certfile:
+            bound_handshakes(loop, settings.header_timeout_s)
         await server.serve(sockets=sockets)
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

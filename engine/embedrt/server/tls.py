@@ -1,8 +1,10 @@
-"""Certificates, checked before anything is loaded."""
+"""Certificates, checked before anything is loaded; and handshakes that have an end."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from functools import partial
 from pathlib import Path
 
 from embedrt.errors import OptionError
@@ -30,3 +32,12 @@ def check_certificate(settings: Settings) -> None:
             f"ssl_certfile {settings.ssl_certfile} and ssl_keyfile {settings.ssl_keyfile} cannot be used together: "
             f"{getattr(exc, 'reason', None) or exc}; both must be PEM, the key without a password"
         ) from exc
+
+
+def bound_handshakes(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """Have handshakes, and the ends of TLS, of the servers of this loop time out; uvicorn leaves them 60 and 30 s.
+
+    What is shaking hands is no connection yet to those who count them (`Door`): time is what bounds it.
+    """
+    timeouts = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": seconds}
+    loop.create_server = partial(loop.create_server, **timeouts)  # type: ignore[method-assign]

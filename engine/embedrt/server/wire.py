@@ -21,7 +21,7 @@ from embedrt.server.door import Door, client_of
 from embedrt.server.logs import log
 
 _READ_BYTES = 64 * 1024
-_SLICE_BYTES = 32 * 1024  # parsed at once
+_SLICE_BYTES = 64 * 1024  # parsed at once: all of a read, so that a body comes in as few pieces as it can
 _SAY_EVERY_S = 5.0
 _DRAIN_PAUSE_S = 0.02
 _DRAINED_AT_ONCE = 4
@@ -196,9 +196,9 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """They are there."""
-        self.data_received(bytes(self._wire.buffer[:nbytes]))
+        self.data_received(self._wire.buffer[:nbytes])
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Bytes from the client, parsed slice by slice."""
         self._unset_keepalive_if_required()
         try:
@@ -209,7 +209,7 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         except TooMuchError as exc:
             self._refuse(exc.status, str(exc))
 
-    def _take(self, part: bytes) -> None:
+    def _take(self, part: bytes | memoryview) -> None:
         limits = self._wire.limits
         if self._in_head and "head" not in self._timers:
             self._after("head", limits.head_s, self._late_head)
@@ -224,8 +224,8 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self._in_body and self._framing_bytes > limits.framing_bytes:
             raise TooMuchError(400, f"the body's chunks have more than {limits.framing_bytes} bytes around them")
 
-    def _parse(self, part: bytes) -> None:
-        """Give the bytes to the parser, which calls back."""
+    def _parse(self, part: bytes | memoryview) -> None:
+        """Give the bytes to the parser, which calls back and keeps none of them."""
         raise NotImplementedError
 
     def on_message_begin(self) -> None:
@@ -269,7 +269,11 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
                 self.flow.pause_reading()
                 self._drain_on()
             return
-        super().on_body(body)
+        if self.cycle.body:
+            super().on_body(body)
+            return
+        self.cycle.body = body  # type: ignore[assignment]  # uvicorn would copy it twice: into an array, and out of it
+        super().on_body(b"")
 
     def on_message_complete(self) -> None:
         """The request is there."""
