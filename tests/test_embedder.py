@@ -332,3 +332,15 @@ def test_the_callers_floating_point_mode_stays_as_it_was(embedder: Embedder) -> 
     """ONNX Runtime's set_denormal_as_zero would set it for the thread that makes a session."""
     embedder.encode("fox")
     assert np.float32(1e-40) * np.float32(1) != 0
+
+
+@pytest.mark.parametrize("text", ["", "a", "the water is light", "stone " * 60, "서울"])
+def test_one_text_by_the_short_way_is_what_several_give(embedder: Embedder, text: str, monkeypatch: pytest.MonkeyPatch):
+    short = embedder.encode_detailed(text)
+    monkeypatch.setattr("embedrt.windows.WindowRunner.run_one", lambda *_: None)
+    long = embedder.encode_detailed(text)
+    assert np.array_equal(short.embeddings, long.embeddings)
+    assert short.embeddings.shape == (embedder.dimension,)
+    assert (short.num_tokens, short.truncated, short.identity) == (long.num_tokens, long.truncated, long.identity)
+    many = embedder.encode_detailed([text, "another text beside it"]).embeddings
+    assert np.allclose(short.embeddings, many[0], atol=1e-6)

@@ -32,6 +32,7 @@ from embedrt.results import EncodedBlock, Truncation, truncations
 from embedrt.settings import Settings
 from embedrt.shaping import Shaper
 from embedrt.streaming import read_blocks, stream_blocks
+from embedrt.tokenization import check_text
 from embedrt.windows import WindowRunner
 
 # Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
@@ -86,6 +87,8 @@ class Encoding:
 
         `pictures`: nothing else is there.
         """
+        if isinstance(inputs, str) and (one := self._one(inputs, options, pictures)) is not None:
+            return one
         mixed = self._mixed(inputs, pictures)
         windows, order = distinct_windows(mixed.texts, WINDOW_TEXTS, mixed.text_places if mixed.pictures else None)
         rows: list[Any] = []
@@ -104,6 +107,21 @@ class Encoding:
                 rows, num_tokens = [row for row, _ in pairs], [count for _, count in pairs]
         cut = truncations(mixed.text_places, [num_tokens[i] for i in mixed.text_places], self._cut_at(options))
         return Encoded(self.shape(rows, options, single=mixed.single), tuple(num_tokens), cut)
+
+    def _one(self, text: str, options: EncodeOptions, pictures: bool) -> Encoded | None:
+        """What `encode` makes of one text, without what several need: half of a short text's cost beside the executor.
+
+        None where there is more to do or to say than that: pictures, a bar, windows, an error.
+        """
+        plain = options.output_value == "sentence_embedding" and options.on_overflow == "truncate"
+        if pictures or self.pictures is not None or options.show_progress_bar or not plain:
+            return None
+        found = self.runner.run_one(check_text(text, None), options)
+        if found is None:
+            return None
+        row, count = found
+        cut = truncations((0,), (count,), self.settings.max_tokens) if count > self.settings.max_tokens else ()
+        return Encoded(self.shape([row], options, single=True), (count,), cut)
 
     def _run_pictures(self, mixed: Mixed, options: EncodeOptions, advance: Any) -> Iterator[tuple[int, Any]]:
         assert self.pictures is not None

@@ -95,6 +95,19 @@ class WindowRunner:
         for window, tokenized in one_ahead(tokenize, windows, "embedrt-tokenize"):
             yield window, self._run_window(held, window, tokenized, options, advance, skip)
 
+    def run_one(self, text: str, options: EncodeOptions) -> tuple[NDArray[np.float32], int] | None:
+        """The row of one text, with the same bits as by `run`, and its tokens before cutting.
+
+        None where something is wrong with it, which `run` finds again and says.
+        """
+        tokenized = self.tokenizer([options.prompt + text])
+        try:
+            self.tokenizer.check(tokenized.token_ids[0])
+        except InputError:
+            return None
+        (row,) = self.run_group(tokenized.token_ids, options)
+        return (row, tokenized.num_tokens[0]) if np.isfinite(row).all() else None
+
     def _run_window(
         self,
         executor: Executor,
@@ -226,5 +239,7 @@ class WindowRunner:
 
 
 def _batch(token_ids: Sequence[NDArray[np.int32]]) -> TokenBatch:
+    if len(token_ids) == 1:
+        return TokenBatch(token_ids[0], np.array([0, len(token_ids[0])], dtype=np.int32))
     offsets = np.array([0, *accumulate(map(len, token_ids))], dtype=np.int32)
     return TokenBatch(np.concatenate(token_ids), offsets)
