@@ -17,6 +17,7 @@ from embedrt.heads import POOLING_MODES
 from embedrt_export import links, lora, own_code
 from embedrt_export.checkpoint import check_complete, tensor_names
 from embedrt_export.families import own_code_of
+from embedrt_export.families.towers import find_towers
 from embedrt_export.kinds import untrusted_code_error
 from embedrt_export.prompts import Family, find_family
 from embedrt_export.requirements import find_outdated, installed_version
@@ -121,6 +122,10 @@ def reference_vectors(
 ) -> NDArray[np.float32]:
     """The reference's vectors (N, D) of any texts, for `embedrt verify --against MODEL`."""
     source = resolve(model, trust_remote_code=trust_remote_code)
+    if find_towers(source.config) is not None:
+        from embedrt_export.tower_source import load_towers  # which works with this module
+
+        return load_towers(source, max_tokens=max_tokens).encode(texts, prompt, advance)
     return load_reference(source, pooling=pooling, max_tokens=max_tokens).encode(texts, prompt, advance)
 
 

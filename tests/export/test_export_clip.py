@@ -20,6 +20,7 @@ from embedrt.parity.files import ParityFiles, read_parity_pictures
 from embedrt.parity.report import ParityReport
 from embedrt.pictures.generated import generated_pictures
 from embedrt_export.picture_settings import preprocessing_of
+from embedrt_export.reference import reference_vectors
 from tests import tiny
 from tests.export.exporting import export
 from tests.tiny_clip import END, clip_tokenizer, image_processor, save_clip
@@ -171,6 +172,29 @@ def test_verification_covers_the_pictures(clip_bundle: Path, monkeypatch: pytest
     (of_pictures,) = report.pictures
     assert of_pictures.worst[0].text.startswith("parity/pictures/")
     assert ParityReport.from_json(report.to_json()) == report
+
+
+def test_token_ids_are_transformers(clip_bundle: Path) -> None:
+    """Byte-level BPE with the end of words marked: letters, digits one by one, marks, scripts, what is spelled out."""
+    tokenizer = clip_tokenizer()
+    texts = [
+        *TEXTS,
+        "It's 2026, isn't it?",
+        "  many\n\t spaces ",
+        "\u00c4\u0301 ﬁ ½",
+        "👩‍👩‍👧 and 🏳️‍🌈",
+        "a" * 300,
+        "<|startoftext|>x",
+    ]
+    with Embedder(clip_bundle, variant="fp32") as made:
+        assert made.tokenize(texts) == [tokenizer(text)["input_ids"] for text in texts]
+
+
+def test_the_reference_can_be_computed_anew(clip_model: Path) -> None:
+    """What `embedrt verify --against` does, for the texts."""
+    want = theirs(clip_model)[0]
+    got = reference_vectors(clip_model, TEXTS, pooling="lasttoken", max_tokens=77)
+    assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
 
 
 @pytest.mark.slow
