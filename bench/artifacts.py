@@ -199,8 +199,8 @@ def _build_accurate_bundle(model: Path, target: Path, _needs: dict[str, Path]) -
 
 
 def is_english(model: Path) -> bool:
-    """MiniLM knows English only; XLM-R's texts come in many languages."""
-    return json.loads((model / "config.json").read_text())["model_type"] == "bert"
+    """MiniLM and mpnet know English only; XLM-R's texts come in many languages."""
+    return json.loads((model / "config.json").read_text())["model_type"] in ("bert", "mpnet")
 
 
 RECIPES: dict[str, Recipe] = {

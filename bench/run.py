@@ -29,9 +29,11 @@ from bench.worker import Effort
 XLMR_SHAPES = ((1, 16), (1, 64), (1, 128), (8, 128), (1, 512), (4, 512))
 SHAPES = {
     "minilm": ((1, 16), (1, 128), (32, 32), (32, 128), (8, 256)),
+    "mpnet": ((1, 16), (1, 128), (8, 128), (1, 384)),
     "xlmr-base": XLMR_SHAPES,
     "xlmr-large": XLMR_SHAPES,
 }
+TRAINED = {"minilm": models.minilm, "mpnet": models.mpnet}  # the others have seeded weights
 QUICK_SECONDS = 270.0
 _GROWTH = 1.25  # of a worker's memory between loading and its largest batch
 
@@ -62,8 +64,8 @@ class Runner:
         self.settings = settings
         self.begin = time.monotonic()
         self.cpus = available_cpus()[: settings.threads]
-        if settings.model == "minilm":
-            self.path = models.minilm()
+        if settings.model in TRAINED:
+            self.path = TRAINED[settings.model]()
         else:
             self.path = models.seeded_xlmr(settings.layers, size=settings.model.removeprefix("xlmr-"))
         self.facts = models.model_facts(settings.model, self.path)
