@@ -29,7 +29,7 @@ def check(ids, vectors):
 """
 RAY = """
 import ray, ray.data
-ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+ray.init("local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
 rows = ray.data.from_arrow(table)
 embed = EmbedBatch(bundle)
 done = rows.map_batches(embed, batch_format="pyarrow", batch_size=64)
