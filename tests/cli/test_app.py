@@ -18,7 +18,7 @@ from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError
 
 OVER_FILES = ("cluster", "dedup", "map", "mine")  # commands that ask something of a whole file
-COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", *OVER_FILES, "eval", "bench", "help")
+COMMANDS = ("export", "verify", "info", "embed", "similarity", "search", "rerank", *OVER_FILES, "eval", "bench", "help")
 
 
 def run_python(code: str) -> str:
@@ -180,14 +180,14 @@ def test_help_is_a_command_too(cli):
 
 # One thing has one spelling; those in brackets are taken still, and not shown.
 SPELLINGS = {
-    "--variant": ("info", "embed", "similarity", "search", *OVER_FILES),
+    "--variant": ("info", "embed", "similarity", "search", "rerank", *OVER_FILES),
     "--variants": ("export", "verify", "bench", "eval"),
-    "--executor": ("verify", "info", "embed", "similarity", "search", *OVER_FILES, "eval"),
+    "--executor": ("verify", "info", "embed", "similarity", "search", "rerank", *OVER_FILES, "eval"),
     "--executors": ("bench",),
     "--texts": ("verify", "similarity", "bench"),
-    "--json": ("verify", "info", "similarity", "search", "bench", "cluster", "dedup", "mine", "eval"),
-    "--column": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES),
-    "--encoding": ("verify", "embed", "similarity", "search", "bench", *OVER_FILES, "eval"),
+    "--json": ("verify", "info", "similarity", "search", "rerank", "bench", "cluster", "dedup", "mine", "eval"),
+    "--column": ("verify", "embed", "similarity", "search", "rerank", "bench", *OVER_FILES),
+    "--encoding": ("verify", "embed", "similarity", "search", "rerank", "bench", *OVER_FILES, "eval"),
     "--plot": ("similarity", "bench", "map"),
     "--prompt": ("embed", "similarity", "search", *OVER_FILES, "eval"),
     "--keep": ("embed", "search", "cluster", "map", "mine"),

@@ -15,6 +15,7 @@ from PIL import Image
 
 from embedrt.cli.app import app
 from embedrt.pictures.generated import generated_pictures
+from tests.conftest import Rerankers
 from tests.docs.markdown import PAGES, ROOT, commands_of, python_of
 
 FILES = ("corpus.txt", "texts.txt", "texts.jsonl", "queries.txt", "pairs.csv", "stsb-en-test.csv")
@@ -22,7 +23,9 @@ COMMANDS = [(page, arguments) for page in PAGES for arguments in commands_of(pag
 
 
 @pytest.fixture(scope="module")
-def folder(make_bundle: Callable[..., Path], clip_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    make_bundle: Callable[..., Path], clip_bundle: Path, rerankers: Rerankers, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with the bundles and files that the pages speak of."""
     variants = ("fp32", "int8")
     plain = make_bundle("bert", variants=variants)
@@ -34,6 +37,7 @@ def folder(make_bundle: Callable[..., Path], clip_bundle: Path, tmp_path_factory
     store.mkdir(parents=True)
     (store / "intfloat--multilingual-e5-small").symlink_to(plain)
     (folder / "clip").symlink_to(clip_bundle)
+    (folder / "reranker").symlink_to(rerankers.bundle("bert"))
     (folder / "photos").mkdir()
     for i, pixels in enumerate(generated_pictures(3, seed=0)):
         Image.fromarray(pixels).save(folder / "photos" / f"{i}.png")

@@ -12,8 +12,8 @@ from embedrt.cli.base import HELP_OPTIONS, Group, version_text
 _COMMANDS = {
     name: {"list": "listing"}.get(name, name.replace("-", "_"))
     for name in (
-        "export", "verify", "info", "embed", "embed-dataset", "check-dataset", "similarity", "search", "index",
-        "cluster", "dedup", "map", "mine", "eval",
+        "export", "verify", "info", "embed", "embed-dataset", "check-dataset", "similarity", "search", "rerank",
+        "index", "cluster", "dedup", "map", "mine", "eval",
         "serve", "bench", "pull", "push", "list", "rm", "help",
     )
 }  # fmt: skip
