@@ -53,9 +53,13 @@ def listen(told):
         heard.append(told.report)
         if len(heard) == 5:
             for child in psutil.Process().children(recursive=True):
-                if "pyspark" in " ".join(child.cmdline()) and child.name().startswith("python"):
-                    child.kill()
-                    return
+                try:
+                    if "pyspark.daemon" in " ".join(child.cmdline()) and not child.children():
+                        child.kill()
+                        print("killed a worker")
+                        return
+                except psutil.Error:
+                    pass  # it has ended by itself
 run("spark")
 """
 
