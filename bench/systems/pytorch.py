@@ -1,4 +1,4 @@
-"""PyTorch: transformers' AutoModel with sdpa attention."""
+"""PyTorch: transformers' AutoModel, with sdpa attention where the model has it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ class PyTorch(PlainSystem):
 
     def _load(self, artifact: Path) -> None:
         torch.set_num_threads(self.threads)
-        options = {"dtype": getattr(torch, self.option), "attn_implementation": "sdpa"}
-        self._model = AutoModel.from_pretrained(artifact, **options).eval()
+        self._model = AutoModel.from_pretrained(artifact, dtype=getattr(torch, self.option)).eval()
 
     def encode_ids(self, rows: Rows) -> Vectors:
         ids, mask = (torch.from_numpy(array) for array in pad(rows, self.pad_token))
@@ -28,4 +27,5 @@ class PyTorch(PlainSystem):
         return result
 
     def describe(self) -> str:
-        return f"torch {torch.__version__}, {self.option}, sdpa, {torch.get_num_threads()} threads"
+        attention = self._model.config._attn_implementation
+        return f"torch {torch.__version__}, {self.option}, {attention}, {torch.get_num_threads()} threads"
