@@ -48,6 +48,28 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
+def export_outputs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, Path]]:
+    """`export_outputs(kind, variants=..., **options)`: a model of `tests.tiny_outputs.save_{kind}`, and its bundle."""
+    made: dict[str, tuple[Path, Path]] = {}
+
+    def make(kind: str, *, variants: tuple[str, ...] = ("fp32",), **options: Any) -> tuple[Path, Path]:
+        from embedrt_export import export
+        from tests import tiny_outputs
+
+        key = repr((kind, variants, sorted(options.items(), key=str)))
+        if key not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = getattr(tiny_outputs, f"save_{kind}")(folder / "source", **options)
+                export(model, folder / "bundle", variants=variants, num_threads=1, name=kind)
+            made[key] = (model, folder / "bundle")
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle(make_bundle: Callable[..., Path]) -> Path:
     """A BERT of two layers, mean pooling, normalized, 48 tokens, all variants, with a query and a document prompt."""
     return make_bundle("bert", variants=("fp32", "fp16", "int8"), prompts={"query": "query: ", "document": "passage: "})

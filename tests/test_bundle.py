@@ -74,7 +74,7 @@ def test_without_an_encoder_the_format_is_the_first_and_knows_no_such_field(bund
 def score_head(labels: tuple[str, ...] = ("relevance",)) -> ScoreHead:
     """A linear classifier behind the first token."""
     dense = Stage("dense", "pipeline/scores.npz", "identity", 32, len(labels))
-    return ScoreHead(("cls",), (dense,), labels, "sigmoid")
+    return ScoreHead(("cls",), (dense,), labels, "sigmoid", has_types=True, template=None)
 
 
 def write_reranker(root: Path, **changes: Any) -> Bundle:

@@ -38,9 +38,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if typing.TYPE_CHECKING:
     from embedrt.bundle import Bundle
     from embedrt.embedder import Embedder
+    from embedrt.model import Model, Outputs
+    from embedrt.multi_vector_encoder import MultiVectorEncoder
     from embedrt.opening import open_bundle
     from embedrt.reranker import Reranker, ScoreResult
     from embedrt.results import EncodedBlock, EncodeResult, SkippedText, TextPiece, Truncation, TruncationWarning
+    from embedrt.sparse_encoder import SparseEncoder
+    from embedrt.sparse_vectors import SparseVector, SparseVectors
 
 __all__ = [
     "Bundle",
@@ -61,15 +65,21 @@ __all__ = [
     "IdentityError",
     "InputError",
     "InputTypeError",
+    "Model",
+    "MultiVectorEncoder",
     "NoTokensError",
     "NonFiniteError",
     "OptionError",
+    "Outputs",
     "ParityError",
     "PictureError",
     "Reranker",
     "ScoreResult",
     "SkippedText",
     "SourceError",
+    "SparseEncoder",
+    "SparseVector",
+    "SparseVectors",
     "TextPiece",
     "TokenIdError",
     "TokenLimitError",
@@ -85,9 +95,13 @@ __all__ = [
 _MODULES = {
     "embedrt.bundle": ("Bundle",),
     "embedrt.embedder": ("Embedder",),
+    "embedrt.model": ("Model", "Outputs"),
+    "embedrt.multi_vector_encoder": ("MultiVectorEncoder",),
     "embedrt.opening": ("open_bundle",),
     "embedrt.reranker": ("Reranker", "ScoreResult"),
     "embedrt.results": ("EncodeResult", "EncodedBlock", "SkippedText", "TextPiece", "Truncation", "TruncationWarning"),
+    "embedrt.sparse_encoder": ("SparseEncoder",),
+    "embedrt.sparse_vectors": ("SparseVector", "SparseVectors"),
 }
 
 

@@ -35,7 +35,7 @@ def check_encoder(spec: EncoderSpec, hidden_size: int) -> None:
         _check_block(block, len(spec.blocks), f"encoder.blocks[{i}]")
     _check_shared(spec.blocks)
     if spec.final_norm is not None:
-        _check_norm(spec.final_norm, "encoder.final_norm")
+        check_norm(spec.final_norm, "encoder.final_norm")
 
 
 def _check_embeddings(embeddings: Embeddings, max_tokens: int | None) -> None:
@@ -46,7 +46,7 @@ def _check_embeddings(embeddings: Embeddings, max_tokens: int | None) -> None:
     _count(f"{where}.num_positions", embeddings.num_positions, least=0)
     _finite(f"{where}.scale", embeddings.scale)
     if embeddings.norm is not None:
-        _check_norm(embeddings.norm, f"{where}.norm")
+        check_norm(embeddings.norm, f"{where}.norm")
     pad, positions = embeddings.pad_position, embeddings.num_positions
     if pad is not None:
         require(0 <= pad < positions, f"{where}.pad_position", f"must be one of the {positions} positions, not {pad}")
@@ -78,7 +78,7 @@ def _check_patches(spec: EncoderSpec, patches: Patches) -> None:
 
 def _check_block(block: Block, num_blocks: int, where: str) -> None:
     require(0 <= block.weights < num_blocks, f"{where}.weights", f"must be one of {num_blocks}, not {block.weights}")
-    _check_norm(block.norm, f"{where}.norm")
+    check_norm(block.norm, f"{where}.norm")
     named = block.attention_is_normed or block.norms != "post"
     require(named, f"{where}.attention_is_normed", "must be true where norms are post")
     _check_attention(block.attention, f"{where}.attention")
@@ -95,7 +95,7 @@ def _check_attention(attention: Attention, where: str) -> None:
     if attention.window is not None:
         _count(f"{where}.window", attention.window, least=0)
     if attention.head_norm is not None:
-        _check_norm(attention.head_norm, f"{where}.head_norm")
+        check_norm(attention.head_norm, f"{where}.head_norm")
     if attention.rotary is not None:
         plain = _NAME.fullmatch(attention.rotary) is not None
         require(plain, f"{where}.rotary", "must be a name of letters, digits and _")
@@ -119,7 +119,8 @@ def _check_shared(blocks: tuple[Block, ...]) -> None:
             require(same, f"encoder.blocks[{i}].attention.num_heads", "must be that of the others with these biases")
 
 
-def _check_norm(norm: Norm, where: str) -> None:
+def check_norm(norm: Norm, where: str) -> None:
+    """Refuse an epsilon that is none."""
     epsilon = norm.epsilon
     require(math.isfinite(epsilon) and 0 <= epsilon <= 1, f"{where}.epsilon", f"must be 0 to 1, not {epsilon}")
 

@@ -9,9 +9,19 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from embedrt._encoder_checks import check_encoder
+from embedrt._encoder_checks import check_encoder, check_norm
 from embedrt._schema import SchemaError, require
-from embedrt.heads import ACTIVATION_NAMES, ATTENTION, POOLING_MODES, SCORE_ACTIVATIONS, STAGE_KINDS
+from embedrt.heads import (
+    ACTIVATION_NAMES,
+    ATTENTION,
+    POOLING_MODES,
+    SCORE_ACTIVATIONS,
+    SIMILARITY_NAMES,
+    STAGE_KINDS,
+    TOKEN_SIMILARITIES,
+    WORD_ACTIVATIONS,
+    WORD_POOLINGS,
+)
 from embedrt.pictures.attention_pooling import ACTIVATIONS as POOLING_ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -194,6 +204,43 @@ def check_heads(pipeline: Pipeline | None, scores: ScoreHead | None) -> None:
         require(width == len(scores.labels), "scores.labels", f"must be {width or 'behind a dense stage'}, as it gives")
 
 
+def check_token_heads(manifest: Manifest) -> None:
+    """Of the heads that give sparse vectors and vectors of tokens, names that exist and numbers that fit.
+
+    Raises:
+        SchemaError: with the place of the first that does not.
+    """
+    sparse, tokens, words = manifest.sparse, manifest.tokens, manifest.architecture.vocab_size
+    if sparse is not None:
+        _within("sparse.dimension", sparse.dimension, 1)
+        require((sparse.words is None) != (sparse.weights is None), "sparse", "must have words or weights, one of them")
+        _choice("sparse.default", sparse.default, ("query", "document"))
+        _choice("sparse.similarity", sparse.similarity, SIMILARITY_NAMES)
+        _at_least_one("sparse.max_active_dims", sparse.max_active_dims)
+        _at_least_one("sparse.table_tokens", sparse.table_tokens)
+        require((sparse.table is None) == (sparse.table_tokens is None), "sparse.table_tokens", "belongs to a table")
+        if sparse.words is not None:
+            _choice("sparse.words.activation", sparse.words.activation, WORD_ACTIVATIONS)
+            _choice("sparse.words.pooling", sparse.words.pooling, WORD_POOLINGS)
+            check_norm(sparse.words.norm, "sparse.words.norm")
+    if tokens is not None:
+        for i, stage in enumerate(tokens.stages):
+            _check_stage_names(stage, f"tokens.stages[{i}]")
+        _within("tokens.dimension", tokens.dimension, 1)
+        _choice("tokens.similarity", tokens.similarity, TOKEN_SIMILARITIES)
+        for name, side in (("query", tokens.query), ("document", tokens.document)):
+            _at_least_one(f"tokens.{name}.max_tokens", side.max_tokens)
+            if (expansion := side.expansion) is not None:
+                _within(f"tokens.{name}.expansion.length", expansion.length, 1)
+                known = 0 <= expansion.token < words
+                require(known, f"tokens.{name}.expansion.token", f"must be a token of the {words}")
+
+
+def _at_least_one(where: str, value: int | None) -> None:
+    if value is not None:
+        _within(where, value, 1)
+
+
 def _check_pooled(pooling: tuple[str, ...], stages: tuple[Stage, ...], where: str) -> None:
     for mode in pooling:
         _choice(f"{where}.pooling", mode, (*POOLING_MODES, ATTENTION))
@@ -204,11 +251,15 @@ def _check_pooled(pooling: tuple[str, ...], stages: tuple[Stage, ...], where: st
     require(not named or alone, f"{where}.pooling", f"{ATTENTION!r} stands alone, and is the first stage, too")
     require(bool(pooling), f"{where}.pooling", "must not be empty")
     for i, stage in enumerate(stages):
-        _choice(f"{where}.stages[{i}].kind", stage.kind, STAGE_KINDS)
-        if stage.kind == "dense":
-            _choice(f"{where}.stages[{i}].activation", str(stage.activation), ACTIVATION_NAMES)
-        if stage.kind == ATTENTION:
-            _choice(f"{where}.stages[{i}].activation", str(stage.activation), POOLING_ACTIVATIONS)
+        _check_stage_names(stage, f"{where}.stages[{i}]")
+
+
+def _check_stage_names(stage: Stage, where: str) -> None:
+    _choice(f"{where}.kind", stage.kind, STAGE_KINDS)
+    if stage.kind == "dense":
+        _choice(f"{where}.activation", str(stage.activation), ACTIVATION_NAMES)
+    if stage.kind == ATTENTION:
+        _choice(f"{where}.activation", str(stage.activation), POOLING_ACTIVATIONS)
 
 
 def _choice(where: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -31,11 +31,18 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from embedrt._manifest_checks import check_heads, check_numbers, check_paths, check_preprocessing, read_json
+from embedrt._manifest_checks import (
+    check_heads,
+    check_numbers,
+    check_paths,
+    check_preprocessing,
+    check_token_heads,
+    read_json,
+)
 from embedrt._schema import SchemaError, decode, require
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
-from embedrt.heads import ATTENTION, OUTPUTS, Pipeline, ScoreHead, Stage
+from embedrt.heads import ATTENTION, OUTPUTS, SIMILARITY_NAMES, Pipeline, ScoreHead, SparseHead, Stage, TokenHead
 from embedrt.pictures.preprocessing import Preprocessing
 
 FORMAT_VERSION = 3  # the newest that is read
@@ -47,7 +54,6 @@ BF16, BF16_SOURCES = "bf16", ("fp32", "fp16")
 """BF16 is a variant without files: the weights of the first of BF16_SOURCES that the bundle has, rounded to bfloat16 as
 the native executor loads them."""
 _ON_LINUX = sys.platform == "linux"
-SIMILARITY_NAMES = ("cosine", "dot", "euclidean", "manhattan")
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,8 @@ class Manifest:
     encoder: EncoderSpec | None = None  # what the graphs compute, where a spec says it; none in format 1
     scores: ScoreHead | None = None
     pictures: Pictures | None = None
+    sparse: SparseHead | None = None
+    tokens: TokenHead | None = None
 
 
 def find_variant(manifest: Manifest, name: str) -> Variant:
@@ -436,6 +444,7 @@ def _check_values(manifest: Manifest, *, of_pictures: bool = False) -> None:
     require(similar, "similarity", f"{manifest.similarity!r} is not one of {', '.join(SIMILARITY_NAMES)}")
     require(bool(outputs_of(manifest)), "pipeline", "must not be null where there is no other output")
     check_heads(manifest.pipeline, manifest.scores)
+    check_token_heads(manifest)
     _check_listed(manifest)
     check_numbers(manifest, stages_of(manifest))
     if manifest.pictures is not None:
@@ -465,6 +474,11 @@ def _check_listed(manifest: Manifest) -> None:
         for i, stage in enumerate(stages):
             listed = stage.path is None if stage.kind == "normalize" else stage.path in shared
             require(listed, f"{head}.stages[{i}].path", "must be among files, and null for normalize")
+    if manifest.sparse is not None:
+        weights = manifest.sparse.weights
+        paths = {"sparse.weights.path": weights.path if weights else None, "sparse.table": manifest.sparse.table}
+        for where, path in paths.items():
+            require(path is None or path in shared, where, "must be among files")
     every = set(shared)
     for name, variant in manifest.variants.items():
         own = {f.path for f in variant.files}

@@ -102,10 +102,10 @@ def parse_options(
         OptionError: an option is unknown or does not fit.
     """
     check_known(given, _KNOWN, _ELSEWHERE, device)
-    _check_choice("kind", kind)
+    check_choice("kind", kind)
     for name in ("output_value", "precision", "on_overflow"):
         if name in given:
-            _check_choice(name, given[name])
+            check_choice(name, given[name])
     output_value, precision = given.get("output_value", "sentence_embedding"), given.get("precision") or "float32"
     dimension = whole_number("truncate_dim", given.get("truncate_dim"))
     if dimension is not None and dimension > width:
@@ -119,7 +119,7 @@ def parse_options(
             "on_overflow='windows' makes one vector of a text, and goes with output_value='sentence_embedding'"
         )
     return EncodeOptions(
-        prompt=_prompt(given, kind, prompts),
+        prompt=given_prompt(given, kind, prompts),
         output_value=output_value,
         precision=precision,
         normalize_embeddings=flag("normalize_embeddings", given.get("normalize_embeddings")),
@@ -196,7 +196,12 @@ def whole_number(name: str, value: object) -> int | None:
     return number
 
 
-def _prompt(given: Mapping[str, Any], kind: Kind, prompts: Prompts) -> str:
+def given_prompt(given: Mapping[str, Any], kind: Kind, prompts: Prompts) -> str:
+    """The prompt that a call means, by `prompt_name`, `prompt` and `task`.
+
+    Raises:
+        OptionError: there is none such.
+    """
     name, prompt, task = given.get("prompt_name"), given.get("prompt"), given.get("task")
     for key, value in (("prompt_name", name), ("prompt", prompt), ("task", task)):
         if value is not None and not isinstance(value, str):
@@ -208,7 +213,7 @@ def _prompt(given: Mapping[str, Any], kind: Kind, prompts: Prompts) -> str:
     return document_prompt(prompts, name, prompt) if kind == "document" else choose_prompt(prompts, name, prompt)
 
 
-def _check_harmless(given: Mapping[str, Any], device: str) -> None:
+def check_harmless(given: Mapping[str, Any], device: str) -> None:
     """Keywords of sentence-transformers that may say what is so anyway, and nothing else."""
     asked = given.get("device")
     if asked is not None and str(asked).partition(":")[0] != device:
@@ -253,10 +258,11 @@ def check_known(given: Mapping[str, Any], known: Collection[str], elsewhere: Map
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
             raise OptionError(f"unknown option {name!r}; {elsewhere.get(name, hint)}")
-    _check_harmless(given, device)
+    check_harmless(given, device)
 
 
-def _check_choice(name: str, value: object) -> None:
+def check_choice(name: str, value: object) -> None:
+    """Raise OptionError for a value that the option `name` cannot have."""
     if value not in _CHOICES[name]:
         raise OptionError(f"{name} must be one of {', '.join(map(str, _CHOICES[name]))}, not {value!r}")
 

@@ -7,7 +7,7 @@ Formulas are sentence-transformers' (`sentence_transformers.sentence_transformer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle, pipeline_of
 from embedrt.errors import OptionError
-from embedrt.heads import ATTENTION, POOLING_MODES, Pipeline, ScoreHead
+from embedrt.heads import ATTENTION, POOLING_MODES, Pipeline, ScoreHead, Stage, TokenHead
 from embedrt.pictures.attention_pooling import ARRAYS, AttentionPooling
 
 Floats = NDArray[np.float32]
@@ -140,8 +140,21 @@ def load_head(bundle: Bundle, pipeline: Pipeline | ScoreHead) -> Head:
         OptionError: the pooling chosen gives another width than the first dense layer takes.
     """
     width = bundle.manifest.architecture.hidden_size * len(pipeline.pooling)
+    return _load_stages(bundle, pipeline.stages, width, f"pooling {'+'.join(pipeline.pooling)} gives", by_row=True)
+
+
+def load_token_head(bundle: Bundle, head: TokenHead) -> Head:
+    """Read the arrays of the stages behind each token. All rows of a text go through them together.
+
+    Raises:
+        OptionError: the first dense layer does not fit the encoder.
+    """
+    return _load_stages(bundle, head.stages, bundle.manifest.architecture.hidden_size, "a token has", by_row=False)
+
+
+def _load_stages(bundle: Bundle, stages: Sequence[Stage], width: int, given: str, *, by_row: bool) -> Head:
     steps: list[Callable[[Floats], Floats]] = []
-    for stage in pipeline.stages:
+    for stage in stages:
         if stage.kind == "normalize":
             steps.append(l2_normalize)
             continue
@@ -151,15 +164,13 @@ def load_head(bundle: Bundle, pipeline: Pipeline | ScoreHead) -> Head:
             data = {name: arrays[name] for name in arrays.files}
         if stage.kind == "dense":
             if data["weight"].shape[1] != width:
-                raise OptionError(
-                    f"pooling {'+'.join(pipeline.pooling)} gives {width} numbers, "
-                    f"the model's dense layer takes {data['weight'].shape[1]}"
-                )
+                takes = data["weight"].shape[1]
+                raise OptionError(f"{given} {width} numbers, the model's dense layer takes {takes}")
             width = data["weight"].shape[0]
-            steps.append(_dense(data, str(stage.activation)))
+            steps.append(_dense(data, str(stage.activation), by_row=by_row))
         else:
             steps.append(_layer_norm(data, float(stage.epsilon or 1e-5)))
-    normalizes = bool(pipeline.stages) and pipeline.stages[-1].kind == "normalize"
+    normalizes = bool(stages) and stages[-1].kind == "normalize"
     return Head(tuple(steps), width, normalizes)
 
 
@@ -173,13 +184,13 @@ def load_attention(bundle: Bundle) -> AttentionPooling | None:
     return AttentionPooling(data, str(first[0].activation), float(first[0].epsilon or 1e-6))
 
 
-def _dense(arrays: dict[str, Any], activation: str) -> Callable[[Floats], Floats]:
+def _dense(arrays: dict[str, Any], activation: str, *, by_row: bool) -> Callable[[Floats], Floats]:
     weight, bias = arrays["weight"].T, arrays.get("bias", np.float32(0))
     activate = ACTIVATIONS[activation]
 
     def step(vectors: Floats) -> Floats:
-        # One row at a time: a GEMM may sum in another order than a GEMV, and bits must not depend on the batch.
-        product = np.stack([row @ weight for row in vectors]) if len(vectors) else vectors @ weight
+        # Texts one row at a time: a GEMM may sum in another order than a GEMV, and bits must not depend on the batch.
+        product = np.stack([row @ weight for row in vectors]) if by_row and len(vectors) else vectors @ weight
         return activate(product + bias).astype(np.float32, copy=False)
 
     return step

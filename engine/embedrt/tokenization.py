@@ -374,6 +374,14 @@ class TextTokenizer:
         whole = has_prefix and has_suffix and len(ids) >= len(self._prefix) + len(self._suffix)
         return ids if whole else self._prefix + ids + self._suffix
 
+    def without_special(self, ids: list[int]) -> list[int]:
+        """Ids of a text without the special tokens before and after it."""
+        return ids[len(self._prefix) : len(ids) - len(self._suffix)]
+
+    def spell(self, ids: Sequence[int]) -> list[str]:
+        """Tokens as the vocabulary has them; "" where it has none of that id."""
+        return [self._tokenizer.id_to_token(i) or "" for i in ids]
+
     def pieces(self, text: str, *, special: bool = True) -> list[TokenPiece]:
         """The tokens of a checked text, one by one, not cut."""
         found = self._tokenizer.encode(text, add_special_tokens=special)

@@ -138,7 +138,7 @@ class WindowRunner:
         rows: list[NDArray[Any]] = [np.empty(0)] * len(parts)
         for group, found in self.groups([part.ids for part in parts], options, executor):
             for k, row in zip(group, found, strict=True):
-                if np.isfinite(row).all():
+                if self.is_finite(row):
                     rows[k] = row
                 else:
                     fail(NonFiniteError, parts[k].text, self.not_finite)
@@ -194,9 +194,17 @@ class WindowRunner:
         if options.batch_size is not None:
             limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
         shaped = [self.tokenizer.shaped(ids) for ids in token_ids]
-        for group in plan_groups([len(ids) for ids in shaped], limits):
+        for group in plan_groups([self.num_tokens(ids) for ids in shaped], limits):
             chosen = [shaped[k] for k in group]
             yield group, self._hidden(chosen, executor) if hidden else self.run_group(chosen, options, executor)
+
+    def num_tokens(self, ids: NDArray[np.int32]) -> int:
+        """Tokens that the executor reads of a text."""
+        return len(ids)
+
+    def is_finite(self, row: Any) -> bool:
+        """Whether what `run_group` gave for a text has neither NaN nor infinity."""
+        return bool(np.isfinite(row).all())
 
     @property
     def not_finite(self) -> str:
@@ -211,7 +219,7 @@ class WindowRunner:
         token_ids = [self.tokenizer.shaped(ids) for ids in token_ids]
         if options.output_value != "sentence_embedding":
             return self._hidden(token_ids, executor)
-        batch = _batch(token_ids)
+        batch = join_texts(token_ids)
         want = _ONE_ROW.get(self.pooling)
         if want == "last" or (want is not None and self._prompt_rows(options) == 0):
             return list(self.head(executor.run(batch, want=want), unnormalized=options.unnormalized))
@@ -219,7 +227,7 @@ class WindowRunner:
 
     def _hidden(self, token_ids: Sequence[NDArray[np.int32]], executor: Executor) -> list[NDArray[np.float32]]:
         """Hidden states (n, H) of each text, out of one run."""
-        batch = _batch(token_ids)
+        batch = join_texts(token_ids)
         found = executor.run(batch)
         return [found[a:b].copy() for a, b in pairwise(batch.offsets)]
 
@@ -238,8 +246,9 @@ class WindowRunner:
         return 0 if self.include_prompt or not options.prompt else self.tokenizer.prompt_tokens(options.prompt)
 
 
-def _batch(token_ids: Sequence[NDArray[np.int32]]) -> TokenBatch:
+def join_texts(token_ids: Sequence[NDArray[np.int32]], keys: NDArray[np.int32] | None = None) -> TokenBatch:
+    """Texts end to end."""
     if len(token_ids) == 1:
-        return TokenBatch(token_ids[0], np.array([0, len(token_ids[0])], dtype=np.int32))
+        return TokenBatch(token_ids[0], np.array([0, len(token_ids[0])], dtype=np.int32), keys)
     offsets = np.array([0, *accumulate(map(len, token_ids))], dtype=np.int32)
-    return TokenBatch(np.concatenate(token_ids), offsets)
+    return TokenBatch(np.concatenate(token_ids), offsets, keys)

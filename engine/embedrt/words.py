@@ -58,7 +58,7 @@ ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
     "silu": SIMPLE["silu"],
     "quick_gelu": lambda x: x * SIMPLE["sigmoid"](np.float32(1.702) * x),
 }
-"""Those of `embedrt.encoder.ACTIVATIONS`."""
+"""Those of `embedrt.heads.WORD_ACTIVATIONS`."""
 
 
 class Words(Protocol):

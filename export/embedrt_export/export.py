@@ -17,7 +17,6 @@ import torch
 from embedrt.bundle import (
     FORMAT_VERSION,
     MANIFEST_NAME,
-    SIMILARITY_NAMES,
     VARIANT_NAMES,
     Bundle,
     BundleFile,
@@ -28,16 +27,16 @@ from embedrt.bundle import (
     describe_file,
     dump_manifest,
     format_for,
-    pipeline_of,
 )
-from embedrt.embedder import Embedder
 from embedrt.errors import OptionError, ParityError, UnsupportedModelError
+from embedrt.heads import SIMILARITY_NAMES, Pipeline
 from embedrt.machine import available_threads
+from embedrt.model import Model
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.gates import find_failures
 from embedrt.parity.report import ParityReport, VariantReport
 from embedrt.parity.texts import builtin_texts
-from embedrt.parity.verify import default_embedder, save_report, verify_bundle
+from embedrt.parity.verify import default_embedder, default_model, save_report, verify_bundle
 from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
@@ -48,17 +47,19 @@ from embedrt_export.families import own_code_of
 from embedrt_export.families.towers import find_towers
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import RECIPES
-from embedrt_export.int8.calibration import POOLED_TOKENS
+from embedrt_export.int8.calibration import POOLED_TOKENS, Session
+from embedrt_export.output_heads import OutputHeads, describe_heads, write_output_references
 from embedrt_export.picture_tower import add_pictures, text_pipeline
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
 from embedrt_export.prompts import NO_PROMPTS, choose_prompts
-from embedrt_export.reference import Reference, load_reference
+from embedrt_export.reference import Reference, load_reference, tokenizer_of
 from embedrt_export.source import ModelSource, put_adapter, resolve, sha256_of_weights
 from embedrt_export.staging import disk_errors, publish, resolve_out, staging
 from embedrt_export.tower_source import TowerModel, load_towers
 from embedrt_export.trim import Kept, Trimmed, trimmed
 from embedrt_export.variants import Job, make_variant
 from embedrt_export.vocabulary import check_vocabulary
+from embedrt_export.word_head import word_rows, write_words
 
 _TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "sentence-transformers", "tokenizers",
           "torch", "transformers")  # fmt: skip
@@ -66,6 +67,7 @@ _TOKENIZER = "tokenizer.json"
 _OWN_TEXTS, _FEWEST_TEXTS = 200, 20  # of the user's own that a trimmed bundle is proven on; of all that it takes
 # ONNX is the definition, and gives the same figures on machines with and without the native executor: the manifest's.
 _ON_ONNXRUNTIME = functools.partial(default_embedder, executor="onnxruntime")
+_MODEL_ON_ONNXRUNTIME = functools.partial(default_model, executor="onnxruntime")
 _NATIVE: Final = "int8"  # what the native executor is chosen for
 
 
@@ -197,30 +199,38 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     with progress.step("load the PyTorch reference in fp32"):
         reference = _load(source, request)
         pictures = _load_pictures(reference, request, progress)
-    manifest = _describe(root, reference, request)
+    heads = OutputHeads() if isinstance(reference, TowerModel) else describe_heads(reference, root)
+    manifest = _describe(root, reference, heads, request)
     prompt = choose_prompt(manifest.prompts, None, None)
     smaller = _trim(root, manifest, reference, request)
     texts = builtin_texts() if smaller is None else _surviving_texts(smaller, prompt)
     with progress.step("reference vectors", total=len(texts)) as advance:
-        write_parity_files(root, texts, reference.encode(texts, prompt, advance))
+        if manifest.pipeline is not None:
+            write_parity_files(root, texts, reference.encode(texts, prompt, advance))
+        if isinstance(reference, Reference):
+            write_output_references(root, reference, manifest, texts)
     if isinstance(reference, Reference):
         reference.merge()
     with progress.step("make the graph"), tempfile.TemporaryDirectory(dir=root, prefix=".work") as work:
         graph = _build_graph(reference, Path(work))
-    notes = (*manifest.notes, *graph.notes)
+    notes, words = (*manifest.notes, *graph.notes), heads.words
     has_towers = pictures is reference
     rules = pictures.rules if pictures is not None and has_towers else None
-    del reference
+    del reference, heads
     gc.collect()
     job = Job(
         root=root,
         graph=graph,
         calibration=_calibration_ids(root, manifest, prompt, request, rules),
-        token=POOLED_TOKENS.get(pipeline_of(manifest).pooling),
+        token=POOLED_TOKENS.get(manifest.pipeline.pooling) if manifest.pipeline is not None else None,
         int8=RECIPES[request.int8_recipe],
         rows=None if smaller is None else smaller.rows,
     )
     made = make_variants(job, request.variants, progress)
+    if words is not None:
+        with progress.step("write the words' head"):
+            rows = word_rows(Session(graph.model), words, job.calibration)
+            made = {name: write_words(root, name, one, words, rows, job.int8) for name, one in made.items()}
     spec = graph.spec
     del job, graph
     gc.collect()
@@ -258,6 +268,8 @@ def _trim(root: Path, manifest: Manifest, reference: Reference | TowerModel, req
         return None
     if isinstance(reference, TowerModel):
         raise UnsupportedModelError("tokens of a model that embeds pictures too cannot be left out yet")
+    if manifest.sparse is not None or manifest.tokens is not None:
+        raise UnsupportedModelError("tokens of a model with sparse vectors or vectors of tokens cannot be left out")
     tokenizer = (root / _TOKENIZER).read_text(encoding="utf-8")
     rows = encoder_of(reference.model).get_input_embeddings().weight.shape[0]
     prompts = [text.replace("{task}", "") for text in manifest.prompts.texts.values()]
@@ -314,22 +326,26 @@ def build_graph(encoder: Any, source: ModelSource, work: Path) -> EncoderGraph:
     return replace(graph, notes=(*graph.notes, found)) if found else graph
 
 
-def _describe(root: Path, reference: Reference | TowerModel, request: ExportRequest) -> Manifest:
+def _describe(root: Path, reference: Reference | TowerModel, heads: OutputHeads, request: ExportRequest) -> Manifest:
     """Everything of the manifest that is known before there are graphs; writes tokenizer and pipeline arrays."""
+    pipeline: Pipeline | None
     if isinstance(reference, TowerModel):
         model, family = reference.as_pipeline, None
         encoder, pipeline = model, text_pipeline(reference, root)
     else:
         model, family = reference.model, reference.family
-        encoder, pipeline = encoder_of(model), write_pipeline(model, root)
+        encoder = encoder_of(model)
+        pipeline = write_pipeline(model, root) if reference.source.output == "vectors" else None
     own = {name: text for name, text in (model.prompts or {}).items() if text is not None}
     return replace(
-        describe_model(root, reference.source, encoder, model.tokenizer, request),
+        describe_model(root, reference.source, encoder, tokenizer_of(model), request),
         max_tokens=reference.max_tokens,
         pipeline=pipeline,
         prompts=choose_prompts(own, model.default_prompt_name, family, request.prompts),
-        similarity=str(getattr(model.similarity_fn_name, "value", model.similarity_fn_name)),
-        notes=(*reference.notes, *unreachable_tokens(reference.source.name, encoder, model.tokenizer)),
+        similarity=_similarity(model, heads),
+        notes=(*reference.notes, *unreachable_tokens(reference.source.name, encoder, tokenizer_of(model))),
+        sparse=heads.sparse,
+        tokens=heads.tokens,
     )
 
 
@@ -359,6 +375,12 @@ def describe_model(root: Path, source: ModelSource, encoder: Any, tokenizer: Any
     )
 
 
+def _similarity(model: Any, heads: OutputHeads) -> str:
+    """Of dense vectors; a model of vectors of tokens alone has none."""
+    name = str(getattr(model.similarity_fn_name, "value", model.similarity_fn_name))
+    return "cosine" if heads.tokens is not None and name == heads.tokens.similarity else name
+
+
 def _calibration_ids(
     root: Path, manifest: Manifest, prompt: str, request: ExportRequest, rules: TextRules | None
 ) -> list[list[int]]:
@@ -375,12 +397,24 @@ def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress)
     """
     bundle = Bundle(root, manifest)
     verify = functools.partial(verify_bundle, bundle, device="cpu", num_threads=num_threads, progress=progress)
-    report = verify(make_embedder=_ON_ONNXRUNTIME)
+    report = verify(make_embedder=_ON_ONNXRUNTIME, make_model=_MODEL_ON_ONNXRUNTIME)
     if _runs_here(bundle):
         found = verify(variants=[_NATIVE])
-        report = replace(report, variants=report.variants + found.variants, pictures=report.pictures + found.pictures)
+        report = replace(
+            report,
+            variants=report.variants + found.variants,
+            pictures=report.pictures + found.pictures,
+            outputs=report.outputs + found.outputs,
+        )
     save_report(report, root / "parity")
-    variants = {name: replace(variant, parity=report.summary(name)) for name, variant in manifest.variants.items()}
+    variants = {
+        name: replace(
+            variant,
+            parity=report.summary(name) if report.variants else None,
+            outputs=report.output_summaries(name),
+        )
+        for name, variant in manifest.variants.items()
+    }
     pictures = manifest.pictures
     if pictures is not None:
         summaries = {one.variant: one.summary() for one in reversed(report.pictures)}
@@ -400,8 +434,8 @@ def _runs_here(bundle: Bundle) -> bool:
     """Whether users with a machine like this one will get int8 from the native executor."""
     if _NATIVE not in bundle.manifest.variants:
         return False
-    with Embedder(bundle, variant=_NATIVE, device="cpu", num_threads=1, verify_hashes=False) as embedder:
-        return embedder.executor == "native"
+    with Model(bundle, variant=_NATIVE, device="cpu", num_threads=1, verify_hashes=False) as model:
+        return model.executor == "native"
 
 
 def advice_on(variants: Sequence[VariantReport]) -> str:

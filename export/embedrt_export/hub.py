@@ -13,8 +13,17 @@ from embedrt.errors import SourceError
 from embedrt.store.hub import network_errors, progress_bars
 from embedrt_export.checkpoint import FORMATS
 
-SMALL_FILES = ("modules.json", "config_sentence_transformers.json", "README.md")
+SMALL_FILES = (
+    "modules.json",
+    "config_sentence_transformers.json",
+    "router_config.json",
+    "artifact.metadata",
+    "README.md",
+)
 """Files of a model's root that say what it is; its config lies in the first module's folder."""
+
+MORE_HEADS = ("sparse_linear.pt", "colbert_linear.pt")
+"""BGE-M3's, in the folder of its encoder."""
 
 _TEXT_FILES = ("*.json", "*.txt", "*.model")  # configs and tokenizers
 _STRAY = (
@@ -79,7 +88,7 @@ def select_files(names: Sequence[str], folders: Sequence[str] = ("",), *, code: 
     """Of a repository's files, those that a model with its modules in `folders` is read from: one format of weights,
     the texts beside it, its own code where that is to be run, and nothing of other programs.
     """
-    chosen = {name for name in names if name in SMALL_FILES}
+    chosen = {name for name in names if name in (*SMALL_FILES, *MORE_HEADS)}
     for folder in {"", *folders}:
         here = {PurePosixPath(name).name: name for name in names if _folder_of(name) == folder}
         chosen |= {here[name] for name in _texts(here)}

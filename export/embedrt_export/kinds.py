@@ -15,10 +15,32 @@ MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout
 """Class names of modules.json, at old and new module paths, that a bundle can say."""
 
 SCORE_MODULES = ("Transformer", "LogitScore")
-"""The same of models that score pairs."""
+SPARSE_MODULES = ("Transformer", "MLMTransformer", "SpladePooling", "Router", "SparseStaticEmbedding", "IDF")
+TOKEN_MODULES = ("Transformer", "Dense", "MultiVectorMask", "Normalize", "Dropout")
+"""The same of models that score pairs, with sparse vectors, and with vectors of tokens."""
 
-Kind = Literal["vectors", "scores"]
-_MODULES: dict[Kind, tuple[str, ...]] = {"vectors": MODULES, "scores": SCORE_MODULES}
+Kind = Literal["vectors", "scores", "sparse", "tokens"]
+_MODULES: dict[Kind, tuple[str, ...]] = {
+    "vectors": MODULES,
+    "scores": SCORE_MODULES,
+    "sparse": SPARSE_MODULES,
+    "tokens": TOKEN_MODULES,
+}
+_TOLD_BY_MODULE: dict[str, Kind] = {
+    "MLMTransformer": "sparse",
+    "SpladePooling": "sparse",
+    "SparseStaticEmbedding": "sparse",
+    "IDF": "sparse",
+    "MultiVectorMask": "tokens",
+    "LogitScore": "scores",
+}
+_TOLD_BY_CLASS: dict[str, Kind] = {
+    "SparseEncoder": "sparse",
+    "MultiVectorEncoder": "tokens",
+    "ColBERT": "tokens",
+    "CrossEncoder": "scores",
+}
+_PACKAGES = ("sentence_transformers", "pylate")
 
 _OTHER_MODULES = {
     "StaticEmbedding": "static embeddings, a table of token vectors without an encoder",
@@ -31,26 +53,13 @@ _OTHER_MODULES = {
     "LSTM": "an LSTM over word vectors",
     "WeightedLayerPooling": "a weighted sum over an encoder's layers",
     "CLIPModel": "a model of pictures and texts",
-    "MLMTransformer": "a sparse encoder, whose vectors are as wide as its vocabulary",
-    "SpladePooling": "a sparse encoder, whose vectors are as wide as its vocabulary",
     "SparseAutoEncoder": "a sparse encoder",
     "CSR": "a sparse encoder",
-    "SparseStaticEmbedding": "a sparse encoder, a table of token weights",
-    "IDF": "a sparse encoder, a table of token weights",
-    "MultiVectorMask": "a multi-vector model, which keeps a vector per token",
 }
 """Class of modules.json -> what a model with it is."""
 
-_OTHER_PACKAGES = {"pylate": "a multi-vector model (ColBERT), which keeps a vector per token"}
-
-_OTHER_CLASSES = {
-    "SparseEncoder": "a sparse encoder, whose vectors are as wide as its vocabulary",
-    "MultiVectorEncoder": "a multi-vector model, which keeps a vector per token",
-}
-"""model_type of config_sentence_transformers.json -> what it is."""
-
 _OTHER_TASKS = {
-    "fill-mask": _OTHER_CLASSES["SparseEncoder"],
+    "fill-mask": "a masked language model without a SpladePooling behind it",
     "any-to-any": "a generator of texts and pictures",
 }
 """transformer_task of sentence_bert_config.json -> what it is."""
@@ -60,7 +69,6 @@ _OTHER_HEADS = {
     "ForQuestionAnswering": "a reader that marks answers",
     "ForMultipleChoice": "a model of multiple-choice questions",
     "ForNextSentencePrediction": "a classifier of sentence pairs",
-    "HF_ColBERT": "a multi-vector model (ColBERT), which keeps a vector per token",
     "StaticModel": _OTHER_MODULES["StaticEmbedding"],
 }
 """End of a class in config.json's architectures -> what a plain transformers directory with it is.
@@ -88,6 +96,15 @@ class SmallFiles:
     tokenizer: Mapping[str, Any] = field(default_factory=dict)  # tokenizer_config.json of the first module
     adapter: Mapping[str, Any] | None = None  # adapter_config.json of the first module
     name: str = ""  # hub id, or the directory's
+    router: Mapping[str, Any] = field(default_factory=dict)  # router_config.json
+
+    @property
+    def module_types(self) -> list[str]:
+        """Classes of all modules, those behind a router among them."""
+        return [
+            *(str(module["type"]) for module in self.modules or ()),
+            *map(str, self.router.get("types", {}).values()),
+        ]
 
 
 def check_kind(name: str, files: SmallFiles, *, trust_remote_code: bool = False) -> None:
@@ -96,17 +113,22 @@ def check_kind(name: str, files: SmallFiles, *, trust_remote_code: bool = False)
     Raises:
         UnsupportedModelError: the message says what the model is.
     """
+    output = output_of(files)
     kind = other_kind(files)
     if kind is not None:
-        raise UnsupportedModelError(f"{name} is {kind}; embedrt exports text encoders of one vector per text")
-    known = _MODULES[output_of(files)]
-    for module in files.modules or ():
-        package, _, kind = str(module["type"]).rpartition(".")
-        if not package.startswith("sentence_transformers") or kind not in known:
+        raise UnsupportedModelError(f"{name} is {kind}; embedrt exports encoders of texts")
+    for module in files.module_types:
+        package, _, kind = module.rpartition(".")
+        if not package.startswith(_PACKAGES) or kind not in _MODULES[output]:
             raise UnsupportedModelError(
-                f"{name}: modules.json names {module['type']}, which a bundle cannot express; "
-                f"known are {', '.join(known)}"
+                f"{name}: modules.json names {module}, which a bundle cannot express; "
+                f"known are {', '.join(_MODULES[output])}"
             )
+    if output == "sparse" and not any(_class_of(module) == "SpladePooling" for module in files.module_types):
+        raise UnsupportedModelError(
+            f"{name} is a table of token weights without an encoder; embedrt runs such a table for queries beside an "
+            "encoder of documents (a Router with both)"
+        )
     code = own_code_of(files.config)
     if code is not None and not trust_remote_code and find_family(files.config) is None:
         raise untrusted_code_error(name, code)
@@ -143,23 +165,32 @@ def check_towers(name: str, files: SmallFiles) -> None:
 
 
 def output_of(files: SmallFiles) -> Kind:
-    """What a model gives: one vector of a text, or scores of a pair of texts.
+    """What a model gives: one vector of a text, scores of a pair of texts, a weight per word, or a vector per token.
 
     A pipeline with a pooling gives vectors, whatever task its encoder was trained for.
     """
+    classes = [str(one) for one in files.config.get("architectures") or ()]
     if files.modules is None:
         ends = ("ForSequenceClassification", *(("ForCausalLM",) if "reranker" in _names(files) else ()))
-        classes = files.config.get("architectures") or ()
-        return "scores" if any(str(one).endswith(ends) for one in classes) else "vectors"
-    told = files.pipeline.get("model_type") == "CrossEncoder" or files.transformer.get("transformer_task") in (
-        "sequence-classification",
-        "text-generation",
-    )
-    return "scores" if told or any(str(m["type"]).endswith(".LogitScore") for m in files.modules) else "vectors"
+        if any(one.endswith(ends) for one in classes):
+            return "scores"
+        return "tokens" if "HF_ColBERT" in classes else "vectors"
+    told = _TOLD_BY_CLASS.get(str(files.pipeline.get("model_type")))
+    modules = files.module_types
+    told = told or next((kind for kind in map(_TOLD_BY_MODULE.get, map(_class_of, modules)) if kind is not None), None)
+    if told is None and files.transformer.get("transformer_task") in ("sequence-classification", "text-generation"):
+        told = "scores"
+    if told is None and any(module.startswith("pylate") for module in modules):
+        told = "tokens"
+    return told or "vectors"
 
 
 def _names(files: SmallFiles) -> str:
     return f"{files.name} {files.config.get('_name_or_path', '')}".casefold()
+
+
+def _class_of(module: str) -> str:
+    return module.rpartition(".")[2]
 
 
 def check_dense(name: str, config: Mapping[str, Any]) -> None:
@@ -191,11 +222,10 @@ def untrusted_code_error(name: str, code: str | None) -> UnsupportedModelError:
 
 def other_kind(files: SmallFiles) -> str | None:
     """What a model is, if it is known to be something else than a text encoder."""
-    modules = [str(module["type"]) for module in files.modules or ()]
+    modules = [module for module in files.module_types if _class_of(module) not in _MODULES[output_of(files)]]
     return (
-        _OTHER_CLASSES.get(str(files.pipeline.get("model_type")))
-        or _first(_of_module(module) for module in modules)
-        or _OTHER_TASKS.get(str(files.transformer.get("transformer_task")))
+        _first(_of_module(module) for module in modules)
+        or (_OTHER_TASKS.get(str(files.transformer.get("transformer_task"))) if output_of(files) != "sparse" else None)
         or _OTHER_TYPES.get(str(files.config.get("model_type")))
         # A pipeline says how its encoder is pooled, whatever task the encoder was trained for.
         or (_of_architectures(files.config) if files.modules is None else None)
@@ -203,8 +233,7 @@ def other_kind(files: SmallFiles) -> str | None:
 
 
 def _of_module(module: str) -> str | None:
-    package, _, name = module.rpartition(".")
-    kind = _OTHER_PACKAGES.get(package.partition(".")[0]) or _OTHER_MODULES.get(name)
+    kind = _OTHER_MODULES.get(_class_of(module))
     return None if kind is None else f"{kind} (modules.json names {module})"
 
 

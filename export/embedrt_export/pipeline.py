@@ -11,6 +11,7 @@ import numpy as np
 from embedrt.bundle import Architecture
 from embedrt.errors import UnsupportedModelError
 from embedrt.heads import Pipeline, Stage
+from embedrt_export.reference import transformer_of
 
 # torch.nn class of a Dense module's activation -> name in the bundle
 _ACTIVATIONS = {
@@ -24,8 +25,9 @@ _ACTIVATIONS = {
 
 
 def encoder_of(model: Any) -> Any:
-    """The transformers encoder (a torch module) of a SentenceTransformer."""
-    return model[0].model
+    """The transformers encoder (a torch module) of a loaded pipeline, without the head of a task."""
+    encoder = transformer_of(model).model
+    return encoder.base_model if type(encoder).__name__.endswith("ForMaskedLM") else encoder
 
 
 def describe_architecture(encoder: Any) -> Architecture:
@@ -103,7 +105,7 @@ def _write_stage(module: Any, index: int, root: Path) -> Stage | None:
     if kind == "Dropout":
         return None  # nothing at inference
     if kind == "Dense":
-        return _write_dense(module, f"pipeline/dense_{index}.npz", root)
+        return write_dense(module, f"pipeline/dense_{index}.npz", root)
     if kind == "LayerNorm":
         path = f"pipeline/layernorm_{index}.npz"
         save_arrays(root / path, weight=module.norm.weight, bias=module.norm.bias)
@@ -111,16 +113,17 @@ def _write_stage(module: Any, index: int, root: Path) -> Stage | None:
     raise UnsupportedModelError(f"module {index}, {type(module).__module__}.{kind}, cannot be said in a bundle")
 
 
-def _write_dense(module: Any, path: str, root: Path) -> Stage:
+def write_dense(module: Any, path: str, root: Path, of: str = "sentence_embedding") -> Stage:
+    """Write a Dense module's arrays to `path` under `root`, and describe it; `of` is what it reads and writes."""
     activation = type(module.activation_function).__name__
     if activation not in _ACTIVATIONS or getattr(module.activation_function, "approximate", "none") != "none":
         raise UnsupportedModelError(
             f"Dense activation {module.activation_function!r} is not supported; known: {', '.join(_ACTIVATIONS)}"
         )
-    if (module.module_input_name, module.module_output_name) != ("sentence_embedding", "sentence_embedding"):
+    if (module.module_input_name, module.module_output_name) != (of, of):
         raise UnsupportedModelError(
             f"a Dense module maps {module.module_input_name} to {module.module_output_name}; "
-            "only sentence_embedding to sentence_embedding is supported"
+            f"only {of} to {of} is supported"
         )
     if getattr(module, "use_residual", False):
         raise UnsupportedModelError("a Dense module with use_residual is not supported")

@@ -29,6 +29,7 @@ _OFFSET_POSITIONS = (
     "esm",
 )  # fmt: skip
 _BATCH_TEXTS = 16
+_LOADERS = {"vectors": "SentenceTransformer", "sparse": "SparseEncoder", "tokens": "MultiVectorEncoder"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Reference:
     ) -> NDArray[np.float32]:
         """Vectors (N, D); only texts of equal length share a batch, so that no padding touches any."""
         rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
-        for group in self._equal_lengths([prompt + text for text in texts]):
+        for group in self.equal_lengths([prompt + text for text in texts]):
             batch = [texts[i] for i in group]
             vectors = self.model.encode(batch, prompt=prompt, batch_size=len(batch), show_progress_bar=False)
             for i, vector in zip(group, vectors, strict=True):
@@ -60,9 +61,11 @@ class Reference:
             advance(len(group))
         return np.stack(rows).astype(np.float32, copy=False)
 
-    def _equal_lengths(self, texts: Sequence[str]) -> list[list[int]]:
+    def equal_lengths(self, texts: Sequence[str]) -> list[list[int]]:
         """Positions of texts with as many tokens as each other, at most `_BATCH_TEXTS` together."""
-        ids = self.model.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        ids = transformer_of(self.model).tokenizer(list(texts), truncation=True, max_length=self.max_tokens)[
+            "input_ids"
+        ]
         by_length: dict[int, list[int]] = {}
         for i, row in enumerate(ids):
             by_length.setdefault(len(row), []).append(i)
@@ -88,8 +91,8 @@ def load_reference(
     notes = [*source.notes, *filter(None, (own_code.describe(source),))]
     with quiet_libraries(), _directory(source) as path:
         try:
-            if source.is_pipeline:
-                model = _load_pipeline(path, source.trusted)
+            if source.is_pipeline or source.output != "vectors":
+                model = _load_pipeline(path, source)
             else:
                 model = _load_plain(path, source, pooling, family, notes)
         except (OptionError, UnsupportedModelError):
@@ -97,15 +100,18 @@ def load_reference(
         except Exception as exc:  # transformers raises many kinds
             raise load_error(source, exc) from exc
     if source.is_pipeline and pooling is not None:
+        if source.output != "vectors":
+            raise OptionError(f"--pooling goes with models of one vector per text; {source.name} gives others")
         _replace_pooling(model, pooling, notes)
-    check_complete(source.name, model[0].model, stored)
-    _give_pad_token(model, source, notes)
+    transformer = transformer_of(model)
+    check_complete(source.name, transformer.model, stored)
+    _give_pad_token(transformer, source, notes)
     model = model.float().eval()
-    limit = limit_of(model, source, max_tokens)
-    model.max_seq_length = limit
+    limit = limit_of(transformer, source, max_tokens)
+    transformer.max_seq_length = limit
     applied = None
     if source.adapter is not None:
-        applied, note = lora.apply(source.adapter, model[0].model)
+        applied, note = lora.apply(source.adapter, transformer.model)
         notes.append(note)
     return Reference(model, source, family, limit, tuple(notes), applied)
 
@@ -148,6 +154,17 @@ def _give_pad_token(model: Any, source: ModelSource, notes: list[str]) -> None:
         notes.append(f"the tokenizer has no padding token; {tokenizer.pad_token!r} pads, which changes no vector")
 
 
+def transformer_of(model: Any) -> Any:
+    """The Transformer module of a loaded pipeline; behind a router, that of documents."""
+    first = model[0]
+    return first.sub_modules["document"][0] if hasattr(first, "sub_modules") else first
+
+
+def tokenizer_of(model: Any) -> Any:
+    """The tokenizer of a loaded pipeline, or of what stands for one."""
+    return transformer_of(model).tokenizer if hasattr(model, "__getitem__") else model.tokenizer
+
+
 @contextlib.contextmanager
 def _directory(source: ModelSource) -> Iterator[Path]:
     """What sentence-transformers loads: the model's directory, or one with a formula for code that must not run."""
@@ -162,10 +179,16 @@ def _directory(source: ModelSource) -> Iterator[Path]:
             yield source.path
 
 
-def _load_pipeline(path: Path, trusted: bool) -> Any:
-    from sentence_transformers import SentenceTransformer
+def _load_pipeline(path: Path, source: ModelSource) -> Any:
+    import sentence_transformers
 
-    return SentenceTransformer(str(path), device="cpu", model_kwargs=float32_option(), trust_remote_code=trusted)
+    loader = getattr(sentence_transformers, _LOADERS[source.output], None)
+    if loader is None:
+        raise UnsupportedModelError(
+            f"{source.name} needs sentence-transformers' {_LOADERS[source.output]}, which version "
+            f"{sentence_transformers.__version__} has not: pip install -U sentence-transformers"
+        )
+    return loader(str(path), device="cpu", model_kwargs=float32_option(), trust_remote_code=source.trusted)
 
 
 def float32_option() -> dict[str, Any]:

@@ -16,11 +16,12 @@ from embedrt_export.architectures import check_architecture, check_settings, che
 from embedrt_export.checkpoint import FORMATS, find_checkpoint
 from embedrt_export.families import own_code_of
 from embedrt_export.families.towers import find_towers, tower_configs
-from embedrt_export.hub import SMALL_FILES, open_repository, select_files
+from embedrt_export.hub import MORE_HEADS, SMALL_FILES, open_repository, select_files
 from embedrt_export.kinds import Kind, SmallFiles, check_dense, check_kind, check_towers, output_of
 from embedrt_export.lora import WEIGHTS, Adapter, read_adapter
 from embedrt_export.names import find_name
 
+_ROUTER = "router_config.json"
 _CONFIGS = ("config.json", "sentence_bert_config.json", "adapter_config.json", "tokenizer_config.json")
 
 
@@ -41,6 +42,11 @@ class ModelSource:
     base_name: str = ""  # of the model under the adapter
     notes: tuple[str, ...] = ()
     output: Kind = "vectors"  # what its own library makes of it
+
+    @property
+    def more_heads(self) -> bool:
+        """Whether BGE-M3's heads for sparse vectors and vectors of tokens lie beside the encoder."""
+        return self.output == "vectors" and all((self.path / name).is_file() for name in MORE_HEADS)
 
 
 def resolve(
@@ -74,7 +80,7 @@ def resolve(
         base = _base_of(path, files, show_progress=show_progress, trusted=trust_remote_code)
         return _with_pipeline(_adapted(base, encoder_folder(path, files.modules), name), path, files)
     _check(name or str(model), files, trust_remote_code)
-    checkpoint = find_checkpoint(encoder_folder(path, files.modules))
+    checkpoint = find_checkpoint(_root(path, files.modules))
     name = name or f"{files.config.get('model_type', 'encoder')}-{_sha256(path, checkpoint, files.modules)[:8]}"
     _check_dense(name, path, files)
     is_pipeline = files.modules is not None
@@ -172,6 +178,22 @@ def encoder_folder(path: Path, modules: Sequence[Mapping[str, Any]] | None) -> P
     return path / str(modules[0].get("path", "")) if modules else path
 
 
+def router_folders(path: Path, modules: Sequence[Mapping[str, Any]] | None) -> dict[str, Path]:
+    """Name of a router's module -> its folder; none where the first module is no router."""
+    if not modules or not str(modules[0]["type"]).endswith(".Router"):
+        return {}
+    root = encoder_folder(path, modules)
+    return {str(name): root / str(name) for name in _optional_json(root / _ROUTER).get("types", {})}
+
+
+def _root(path: Path, modules: Sequence[Mapping[str, Any]] | None) -> Path:
+    """Where the encoder keeps its files: the first Transformer behind a router, if there is one."""
+    types = _optional_json(encoder_folder(path, modules) / _ROUTER).get("types", {})
+    folders = router_folders(path, modules)
+    transformers = [folder for name, folder in folders.items() if str(types[name]).endswith("Transformer")]
+    return transformers[0] if transformers else encoder_folder(path, modules)
+
+
 def free_bytes(folder: Path) -> int:
     """Bytes that can still be written under `folder`."""
     return shutil.disk_usage(folder).free
@@ -186,8 +208,10 @@ def _download(model: str, revision: str | None, show_progress: bool, trusted: bo
             _check(model, _small_files(path, model), trusted)
         return path
     path = hub.fetch(SMALL_FILES)
-    folders = [str(module.get("path", "")) for module in read_modules(path)] if "modules.json" in hub.files else [""]
-    first = folders[0] if folders else ""
+    modules = read_modules(path) if "modules.json" in hub.files else None
+    folders = [str(module.get("path", "")) for module in modules] if modules is not None else [""]
+    folders += [folder.relative_to(path).as_posix() for folder in router_folders(path, modules).values()]
+    first = _root(path, modules).relative_to(path).as_posix().removeprefix(".")
     hub.fetch([*SMALL_FILES, *(f"{first}/{name}".lstrip("/") for name in _CONFIGS)])
     if _small_files(path, model).adapter is not None:
         weights = [f"{first}/{name}".lstrip("/") for name in WEIGHTS]
@@ -198,7 +222,7 @@ def _download(model: str, revision: str | None, show_progress: bool, trusted: bo
 
 def _small_files(path: Path, name: str) -> SmallFiles:
     modules = read_modules(path) if (path / "modules.json").is_file() else None
-    root = encoder_folder(path, modules)
+    root = _root(path, modules)
     adapter = root / "adapter_config.json"
     return SmallFiles(
         modules=modules,
@@ -208,6 +232,7 @@ def _small_files(path: Path, name: str) -> SmallFiles:
         tokenizer=_optional_json(root / "tokenizer_config.json"),
         adapter=_read_json(adapter) if adapter.is_file() else None,
         name=name,
+        router=_optional_json(encoder_folder(path, modules) / _ROUTER),
     )
 
 
@@ -242,8 +267,9 @@ def _check(name: str, files: SmallFiles, trusted: bool) -> None:
 def _sha256(path: Path, checkpoint: Sequence[Path], modules: Sequence[Mapping[str, Any]] | None) -> str:
     """Over the encoder's checkpoint and the first format of weights in each later module's folder."""
     files = set(checkpoint)
-    for module in (modules or ())[1:]:
-        folder = path / str(module.get("path", ""))
+    behind = [path / str(module.get("path", "")) for module in (modules or ())[1:]]
+    files |= {path / name for name in MORE_HEADS if (path / name).is_file()}
+    for folder in (*behind, *router_folders(path, modules).values()):
         files |= set([folder / name for name, _shards in FORMATS if (folder / name).is_file()][:1])
     digest = hashlib.sha256()
     for file in sorted(files):

@@ -57,10 +57,10 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
     from embedrt.opening import open_bundle
     from embedrt.parity.html import render_page
     from embedrt.parity.report import picture_report, render_table
-    from embedrt.parity.verify import default_embedder, verify_bundle
+    from embedrt.parity.verify import default_embedder, default_model, verify_bundle
 
     opened = open_bundle(bundle)
-    make_embedder = functools.partial(default_embedder, executor=given["executor"], isa=given["isa"])
+    engine = {"executor": given["executor"], "isa": given["isa"]}
     progress = o.step_progress(quiet)
     report = verify_bundle(
         opened,
@@ -68,7 +68,8 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         device=given["device"],
         num_threads=given["threads"],
         progress=progress,
-        make_embedder=make_embedder,
+        make_embedder=functools.partial(default_embedder, **engine),
+        make_model=functools.partial(default_model, **engine),
         **_reference(opened, {**given, "json_path": json_path, "html_path": html_path}, progress),
     )
     if html_path is not None:

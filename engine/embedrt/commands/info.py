@@ -93,9 +93,13 @@ def variant_size(bundle: Bundle, name: str) -> int:
 def parity_text(variant: Variant) -> str:
     """A variant's parity in a few words."""
     parity = variant.parity
-    if parity is None:
-        return "not measured"
-    return f"{parity.cosine_min:.7f}"
+    dense = [] if parity is None else [f"{parity.cosine_min:.7f}"]
+    others = [
+        f"{name} {found.figures['cosine_min']:.7f}"
+        for name, found in variant.outputs.items()
+        if "cosine_min" in found.figures
+    ]
+    return ", ".join(dense + others) or "not measured"
 
 
 def encoder_lines(spec: EncoderSpec) -> list[str]:

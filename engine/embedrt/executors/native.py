@@ -30,6 +30,7 @@ PORTABLE = "portable"  # plain C++: right on every machine, and slower than ONNX
 
 _CENTRE = 128  # zero point of rows of both signs
 _FIRST_ACTIVATION_ZERO = 16  # of bundles from before the recipe said it
+_WORDS = "words."  # of a head (embedrt.words)
 _COPY = ".of."  # in the name of a tensor that is another's equal
 _TRUST_CURE = "'chmod go-w' it, or take a folder of your own"
 
@@ -192,8 +193,9 @@ def _running(bundle: Bundle, variant: str, num_threads: int, available: int | No
 
 
 def _own(entries: tuple[TensorEntry, ...]) -> tuple[TensorEntry, ...]:
-    """Without the other names that graphs have for weights of repeated blocks (`Builder.product` of the exporter)."""
-    return tuple(entry for entry in entries if _COPY not in entry.name)
+    """The encoder's, without the other names that graphs have for weights of repeated blocks (`Builder.product` of the
+    exporter)."""
+    return tuple(entry for entry in entries if _COPY not in entry.name and not entry.name.startswith(_WORDS))
 
 
 class _Load(Protocol):

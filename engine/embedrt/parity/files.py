@@ -33,11 +33,41 @@ def write_parity_files(root: Path, texts: Sequence[str], vectors: NDArray[Any]) 
         The paths written, relative to `root`, for the manifest.
     """
     check_counts(len(texts), vectors)
+    write_parity_texts(root, texts)
+    np.save(root / PARITY_VECTORS, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
+    return PARITY_TEXTS, PARITY_VECTORS
+
+
+def write_parity_texts(root: Path, texts: Sequence[str]) -> None:
+    """Write a bundle's parity texts."""
     (root / PARITY_TEXTS).parent.mkdir(parents=True, exist_ok=True)
     # ASCII, so that control and directional characters are visible as escapes and survive any editor.
     (root / PARITY_TEXTS).write_text(json.dumps(list(texts), indent=0) + "\n", encoding="ascii")
-    np.save(root / PARITY_VECTORS, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
-    return PARITY_TEXTS, PARITY_VECTORS
+
+
+def read_parity_texts(bundle: Bundle) -> tuple[str, ...]:
+    """The texts that a bundle keeps.
+
+    Raises:
+        BundleIntegrityError: it lacks them.
+        BundleFormatError: they are no list of strings.
+    """
+    try:
+        texts = json.loads(bundle.path(PARITY_TEXTS).read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise _missing(bundle, exc) from exc
+    except (OSError, ValueError) as exc:
+        raise BundleFormatError(f"{bundle.root}: the parity files cannot be read: {exc}") from exc
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise BundleFormatError(f"{bundle.root}: {PARITY_TEXTS} must be a list of strings")
+    return tuple(texts)
+
+
+def _missing(bundle: Bundle, exc: FileNotFoundError) -> BundleIntegrityError:
+    return BundleIntegrityError(
+        f"{bundle.root} lacks {Path(str(exc.filename)).relative_to(bundle.root)}; export the bundle again, "
+        "or compare with the model itself: embedrt verify BUNDLE --against MODEL"
+    )
 
 
 def write_picture_vectors(root: Path, vectors: NDArray[Any]) -> None:
@@ -63,22 +93,15 @@ def read_parity_files(bundle: Bundle) -> ParityFiles:
         BundleIntegrityError: the bundle lacks them.
         BundleFormatError: they are not what they must be.
     """
-    try:
-        texts = json.loads(bundle.path(PARITY_TEXTS).read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise _missing(bundle, PARITY_TEXTS) from exc
-    except (OSError, ValueError) as exc:
-        raise BundleFormatError(f"{bundle.root}: the parity files cannot be read: {exc}") from exc
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise BundleFormatError(f"{bundle.root}: {PARITY_TEXTS} must be a list of strings")
-    return ParityFiles(tuple(texts), _read_vectors(bundle, PARITY_VECTORS, len(texts)))
+    texts = read_parity_texts(bundle)
+    return ParityFiles(texts, _read_vectors(bundle, PARITY_VECTORS, len(texts)))
 
 
 def _read_vectors(bundle: Bundle, path: str, count: int) -> NDArray[np.float32]:
     try:
         vectors = np.load(bundle.path(path), allow_pickle=False)
     except FileNotFoundError as exc:
-        raise _missing(bundle, path) from exc
+        raise _missing(bundle, exc) from exc
     except (OSError, ValueError, EOFError) as exc:
         raise BundleFormatError(f"{bundle.root}: the parity files cannot be read: {exc}") from exc
     if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32 or vectors.ndim != 2:
@@ -87,13 +110,6 @@ def _read_vectors(bundle: Bundle, path: str, count: int) -> NDArray[np.float32]:
         what = "texts" if path == PARITY_VECTORS else "pictures"
         raise BundleFormatError(f"{bundle.root}: there are {count} parity {what} and {len(vectors)} vectors")
     return vectors
-
-
-def _missing(bundle: Bundle, path: str) -> BundleIntegrityError:
-    return BundleIntegrityError(
-        f"{bundle.root} lacks {path}; export the bundle again, "
-        "or compare with the model itself: embedrt verify BUNDLE --against MODEL"
-    )
 
 
 def check_counts(count: int, vectors: NDArray[Any]) -> None:

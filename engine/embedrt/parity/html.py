@@ -84,11 +84,11 @@ def _dense(report: ParityReport) -> tuple[str, ...]:
 def _outputs(report: ParityReport) -> str:
     """Sparse vectors, vectors of tokens: a row for each figure, with the limit that it must keep."""
     limits = {
-        (f"{one.output}: {gate.metric.replace('_', ' ')}", one.variant): f" ({gate.relation} {gate.limit:g})"
+        (f"{one.output}: {gate.metric.replace('_', ' ')}", one.title): f" ({gate.relation} {gate.limit:g})"
         for one in report.outputs
         for gate in one.gates
     }
-    names = list(dict.fromkeys(one.variant for one in report.outputs))
+    names = list(dict.fromkeys(one.title for one in report.outputs))
     rows = [
         [f"<td>{escape(title)}</td>"]
         + [f"<td>{escape(cells.get(name, '-') + limits.get((title, name), ''))}</td>" for name in names]

@@ -49,6 +49,11 @@ class WorstText:
     cosine: float
 
 
+def _title(variant: str, executor: str) -> str:
+    is_native = executor.startswith("embedrt native") and variant != BF16
+    return f"{variant}, native" if is_native else variant
+
+
 @dataclass(frozen=True)
 class VariantReport:
     """One variant against the reference."""
@@ -67,8 +72,7 @@ class VariantReport:
     @property
     def title(self) -> str:
         """The variant, and "native" where that ran what ONNX Runtime runs too; a report may have both."""
-        is_native = self.executor.startswith("embedrt native") and self.variant != BF16
-        return f"{self.variant}, native" if is_native else self.variant
+        return _title(self.variant, self.executor)
 
     @property
     def passed(self) -> bool:
@@ -103,10 +107,16 @@ class OutputReport:
 
     variant: str
     output: str  # its name in `embedrt.heads.OUTPUTS`
+    executor: str  # what ran it
     num_inputs: int
     figures: dict[str, float]
     gates: tuple[Gate, ...]
     failures: tuple[str, ...]  # one sentence per gate missed
+
+    @property
+    def title(self) -> str:
+        """As of a `VariantReport`."""
+        return _title(self.variant, self.executor)
 
     def summary(self) -> OutputParity:
         """What the bundle's manifest keeps."""
@@ -140,9 +150,9 @@ class ParityReport:
     @property
     def failures(self) -> tuple[str, ...]:
         """What was missed, over all variants."""
-        texts = tuple(sentence for variant in self.variants for sentence in variant.failures)
-        texts += tuple(sentence for output in self.outputs for sentence in output.failures)
-        return texts + tuple(f"pictures, {sentence}" for variant in self.pictures for sentence in variant.failures)
+        every = [one.failures for one in self.variants] + [one.failures for one in self.outputs]
+        every += [tuple(f"pictures, {sentence}" for sentence in one.failures) for one in self.pictures]
+        return tuple(sentence for sentences in every for sentence in sentences)
 
     def output_summaries(self, variant: str) -> dict[str, OutputParity]:
         """Of a variant's other outputs, for the manifest."""
@@ -214,7 +224,7 @@ def render_table(report: ParityReport) -> Table:
     table.add_column("")
     passed = {variant.title: variant.passed for variant in report.variants}
     for output in report.outputs:
-        passed[output.variant] = passed.get(output.variant, True) and not output.failures
+        passed[output.title] = passed.get(output.title, True) and not output.failures
     for name in passed:
         table.add_column(name, justify="right", no_wrap=True)
     for title, show in _ROWS if report.variants else ():
@@ -226,30 +236,30 @@ def render_table(report: ParityReport) -> Table:
     return table
 
 
+def picture_report(report: ParityReport) -> ParityReport | None:
+    """The pictures' part as a report of its own; None where there is none."""
+    if not report.pictures:
+        return None
+    return replace(
+        report, bundle=f"{report.bundle}, pictures", variants=report.pictures, pictures=(), outputs=(), num_tokens=()
+    )
+
+
 def output_rows(report: ParityReport) -> list[tuple[str, dict[str, str]]]:
     """Figures of other outputs: a title, and by variant what stands there."""
     rows: dict[str, dict[str, str]] = {}
     for one in report.outputs:
         for figure, value in one.figures.items():
             digits = ".1f" if figure == "active_dims" else ".1e" if figure in _ERRORS else ".7f"
-            rows.setdefault(f"{one.output}: {figure.replace('_', ' ')}", {})[one.variant] = f"{value:{digits}}"
+            rows.setdefault(f"{one.output}: {figure.replace('_', ' ')}", {})[one.title] = f"{value:{digits}}"
     return list(rows.items())
-
-
-_ERRORS = ("max_abs_diff", "score_error", "alone_diff")
-
-
-def picture_report(report: ParityReport) -> ParityReport | None:
-    """The pictures' part as a report of its own; None where there is none."""
-    if not report.pictures:
-        return None
-    return replace(report, bundle=f"{report.bundle}, pictures", variants=report.pictures, pictures=(), num_tokens=())
 
 
 def _worst_invariance(variant: VariantReport) -> float | None:
     return min((invariance.cosine_min for invariance in variant.invariances), default=None)
 
 
+_ERRORS = ("max_abs_diff", "max_rel_diff", "score_error", "alone_diff")
 _TABLE_WIDTH = 72  # columns; so that the title and the notes need few lines
 # Title of a row -> what stands in a variant's column.
 _ROWS: tuple[tuple[str, Callable[[VariantReport], str]], ...] = (

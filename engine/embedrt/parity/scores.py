@@ -60,7 +60,7 @@ def verify_scores(reranker: Reranker, variant: str) -> OutputReport:
         for gate in gates
         if not RELATIONS[gate.relation](figures[gate.metric], gate.limit)
     )
-    return OutputReport(variant, "scores", len(pairs), figures, gates, missed)
+    return OutputReport(variant, "scores", reranker.executor_description, len(pairs), figures, gates, missed)
 
 
 def mean_tau(pairs: Sequence[Pair], reference: Floats, found: Floats, margin: float = 0.0) -> float:

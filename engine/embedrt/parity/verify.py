@@ -19,8 +19,15 @@ from embedrt.bundle import Bundle
 from embedrt.errors import FileFormatError, OptionError
 from embedrt.executors.native import VARIANTS as NATIVE_VARIANTS
 from embedrt.machine import available_threads, describe_machine
+from embedrt.model import Model
 from embedrt.opening import open_bundle
-from embedrt.parity.files import ParityFiles, check_counts, read_parity_files, read_parity_pictures
+from embedrt.parity.files import (
+    ParityFiles,
+    check_counts,
+    read_parity_files,
+    read_parity_pictures,
+    read_parity_texts,
+)
 from embedrt.parity.gates import find_failures, gate_set
 from embedrt.parity.html import render_page
 from embedrt.parity.invariance import INVARIANCES, check_invariances, spread_positions
@@ -35,6 +42,7 @@ from embedrt.parity.metrics import (
     mean_pairwise_cosine,
     normalized,
 )
+from embedrt.parity.outputs import bundle_counts, has_outputs, verify_outputs
 from embedrt.parity.report import (
     REPORT_FORMAT,
     BucketReport,
@@ -161,6 +169,36 @@ def default_reranker(
     )
 
 
+class MakeModel(Protocol):
+    """Makes the model of one variant, for outputs other than dense vectors."""
+
+    def __call__(self, bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> Model:
+        """Load `variant`; the hashes have been checked."""
+
+
+def default_model(
+    bundle: Bundle,
+    *,
+    variant: str,
+    device: str,
+    num_threads: int | None,
+    executor: str = "auto",
+    isa: str = "auto",
+) -> Model:
+    """An embedrt.Model, where `default_embedder` would run it."""
+    if executor == "native" and variant not in NATIVE_VARIANTS:
+        executor = "onnxruntime"
+    return Model(
+        bundle,
+        variant=variant,  # type: ignore[arg-type]  # Model checks it
+        device=device,  # type: ignore[arg-type]  # Model checks it
+        executor=executor,  # type: ignore[arg-type]  # Model checks it
+        isa=isa,
+        num_threads=num_threads,
+        verify_hashes=False,
+    )
+
+
 def verify_bundle(
     bundle: str | Path | Bundle,
     *,
@@ -173,6 +211,7 @@ def verify_bundle(
     progress: Progress | None = None,
     make_embedder: MakeEmbedder = default_embedder,
     make_reranker: MakeReranker = default_reranker,
+    make_model: MakeModel = default_model,
 ) -> ParityReport:
     """Compare a bundle's variants with the reference.
 
@@ -186,6 +225,7 @@ def verify_bundle(
         progress: told of each step.
         make_embedder: loads a variant.
         make_reranker: loads a variant that scores pairs; these are compared on the bundle's own pairs only.
+        make_model: loads a variant for sparse vectors and vectors of tokens, on the bundle's own texts only.
 
     Returns:
         ParityReport: with `.failures`; a gate missed is no exception.
@@ -203,14 +243,25 @@ def verify_bundle(
     if bundle.manifest.scores is not None:
         if texts is not None:
             raise OptionError("scores are compared on the bundle's own pairs: leave the texts and the model out")
-        outputs = []
+        scored = []
         for name in names:
             with (
                 closing(make_reranker(bundle, variant=name, device=device, num_threads=num_threads)) as reranker,
                 progress.step(f"Verify {name}"),
             ):
-                outputs.append(verify_scores(reranker, name))
-        return _report(bundle, num_threads, outputs=tuple(outputs))
+                scored.append(verify_scores(reranker, name))
+        return _report(bundle, num_threads, outputs=tuple(scored))
+    outputs: list[OutputReport] = []
+    if texts is None and has_outputs(bundle):
+        kept = read_parity_texts(bundle)
+        for name in names:
+            with (
+                closing(make_model(bundle, variant=name, device=device, num_threads=num_threads)) as model,
+                progress.step(f"Verify other outputs of {name}"),
+            ):
+                outputs += verify_outputs(model, name, kept)
+    if bundle.manifest.pipeline is None:
+        return _report(bundle, num_threads, counts=tuple(bundle_counts(bundle)), outputs=tuple(outputs))
     corpus = _corpus(bundle, texts, reference)
     described = reference_description or _describe_reference(bundle, texts is None)
     counts: tuple[int, ...] = ()
@@ -232,7 +283,9 @@ def verify_bundle(
         normalized=is_normalized(corpus.vectors),
         mean_pairwise_cosine=mean_pairwise_cosine(corpus.vectors),
     )
-    return _report(bundle, num_threads, kept_reference, counts, tuple(reports), tuple(of_pictures))
+    return _report(
+        bundle, num_threads, kept_reference, counts, tuple(reports), tuple(of_pictures), outputs=tuple(outputs)
+    )
 
 
 def _report(

@@ -1,0 +1,377 @@
+"""What `Model`, `SparseEncoder` and `MultiVectorEncoder` have in common: a bundle opened, texts to their outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import TracebackType
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.batching import BatchLimits
+from embedrt.bundle import Manifest, check_gives, outputs_of
+from embedrt.encoding import WINDOW_TEXTS
+from embedrt.errors import ExecutorError, InputError, OptionError, TokenLimitError
+from embedrt.facts import ModelFacts
+from embedrt.heads import TokenHead, TokenSide
+from embedrt.inputs import Texts, checked_texts, distinct_windows
+from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
+from embedrt.options import (
+    Kind,
+    check_choice,
+    check_known,
+    encoder_parts,
+    flag,
+    given_prompt,
+    stage_parts,
+    whole_number,
+)
+from embedrt.outputs import (
+    OUTPUT_NAMES,
+    Given,
+    Output,
+    OutputKwargs,
+    OutputOptions,
+    OutputRunner,
+    TextOutputs,
+    TokenRows,
+)
+from embedrt.pooling import Dense, Head, load_dense, load_token_head
+from embedrt.progress import progress_bar
+from embedrt.results import TruncationWarning, truncation_message, truncations
+from embedrt.settings import Settings, change, most_tokens, own_settings
+from embedrt.sparse_head import SparseRows, TableRows, load_sparse, load_table
+from embedrt.tokenization import TextTokenizer
+
+Variant: TypeAlias = Literal["auto", "fp32", "fp16", "int8", "bf16"]
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+ExecutorName: TypeAlias = Literal["auto", "native", "onnxruntime"]
+
+COMMON_OPTIONS = tuple(OutputKwargs.__annotations__)
+_ELSEWHERE = {
+    "max_length": "the limit is set once: with_options(max_tokens=...)",
+    "max_seq_length": "the limit is set once: with_options(max_tokens=...)",
+}
+_KINDS: tuple[Kind, ...] = ("encode", "query", "document")
+_NO_VECTORS = Dense(("cls",), Head((), 0, normalizes=False), include_prompt=True)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The heads of a loaded model; None where the bundle has none."""
+
+    dense: Dense | None
+    sparse: SparseRows | None
+    table: TableRows | None
+    tokens: Head | None
+
+
+class OutputModel(ModelFacts):
+    """A bundle opened for outputs of several kinds. Several threads may use one at once.
+
+    Args:
+        bundle, variant, device, executor, isa, num_threads, packed_cache, verify_hashes: as `Embedder` takes them.
+        max_tokens, prompts, default_prompt_name: as `with_options` takes them.
+
+    Raises:
+        BundleError, OptionError, DependencyError, ExecutorError: as `Embedder` says.
+    """
+
+    _wanted: ClassVar[Output | None] = None  # what the bundle must give
+
+    def __init__(
+        self,
+        bundle: Any,
+        *,
+        variant: Variant = "auto",
+        device: Device | None = "auto",
+        executor: ExecutorName = "auto",
+        isa: str = "auto",
+        num_threads: int | None = None,
+        packed_cache: bool | str | os.PathLike[str] = False,
+        verify_hashes: bool = True,
+        max_tokens: int | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+    ) -> None:
+        found = find_bundle(bundle)
+        if self._wanted is not None:
+            check_gives(found.manifest, OUTPUT_NAMES[self._wanted])
+        given = "auto" if device is None else str(device)
+        asked = LoadOptions(variant, given, executor, isa, num_threads, None, packed_cache, verify_hashes)
+        manifest = found.manifest
+        settings = change(
+            own_settings(manifest),
+            manifest,
+            max_tokens=max_tokens,
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+        )
+        model = load_model(found, asked)
+        self._hold(model, settings, _load_parts(model))
+
+    def _hold(self, model: LoadedModel, settings: Settings, parts: Parts) -> None:
+        self._loaded, self._settings, self._parts = model, settings, parts
+        self._runners = {kind: _make_runner(model, settings, parts, kind) for kind in _KINDS}
+
+    @property
+    def _model(self) -> LoadedModel:
+        return self._loaded
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What the bundle gives of a text: some of "dense", "sparse", "tokens"."""
+        there = outputs_of(self.bundle.manifest)
+        return tuple(name for name, field in OUTPUT_NAMES.items() if field in there)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a text may have, prompt and special tokens included; longer ones are cut."""
+        return self._settings.max_tokens
+
+    @property
+    def max_seq_length(self) -> int:
+        """`max_tokens`, by sentence-transformers' name."""
+        return self.max_tokens
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Name -> text put before an input; a copy."""
+        return dict(self._settings.prompts.texts)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The prompt that `encode` takes where it is given none."""
+        return self._settings.prompts.default_name
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The bundle's tokenizer."""
+        return self._runners["encode"].tokenizer
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """What one run of the executor may hold."""
+        return self._runners["encode"].limits
+
+    @property
+    def identity(self) -> str:
+        """Of what `encode` gives without options."""
+        wanted = self.outputs if self._wanted is None else (self._wanted,)
+        return self._identity(self._resolve({}, "encode", wanted))
+
+    def with_options(
+        self,
+        *,
+        max_tokens: int | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+    ) -> Self:
+        """Another one of the same loaded model, with other settings; this one stays as it is.
+
+        Args:
+            max_tokens: where texts are cut, prompt and special tokens included; up to the model's positions.
+            prompts: name -> text, beside the bundle's own and over those of the same name.
+            default_prompt_name: the prompt that `encode` takes where it is given none.
+
+        Raises:
+            OptionError: a value does not fit.
+        """
+        settings = change(
+            self._settings,
+            self.bundle.manifest,
+            max_tokens=max_tokens,
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+        )
+        other = object.__new__(type(self))
+        other._hold(self._loaded, settings, self._parts)
+        return other
+
+    def tokenize(self, texts: Texts) -> list[list[int]]:
+        """Token ids of each text, special tokens included, not cut."""
+        return self.tokenizer.ids(checked_texts(texts))
+
+    def close(self) -> None:
+        """Free the model, also for all that `with_options` made of it; calls that are under way finish."""
+        self._loaded.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._loaded.closed.is_set():
+            raise ExecutorError("it was closed, so it cannot be pickled or copied; make a new one")
+        asked = replace(self._loaded.asked, variant=self.variant)
+        return _reopen, (type(self), self.bundle.root.absolute(), asked, self._settings)
+
+    def _resolve(
+        self, given: Mapping[str, Any], kind: Kind, outputs: tuple[Output, ...], also: Sequence[str] = ()
+    ) -> OutputOptions:
+        """What a call means, checked; `also` are names of its own that the caller reads."""
+        check_known(given, (*COMMON_OPTIONS, *also), _ELSEWHERE, self.device)
+        check_choice("kind", kind)
+        overflow = given.get("on_overflow", "truncate")
+        if overflow not in ("truncate", "error"):
+            raise OptionError(f"on_overflow must be truncate or error, not {overflow!r}")
+        return OutputOptions(
+            prompt=given_prompt({**given, "task": None}, kind, self._settings.prompts),
+            on_overflow=overflow,
+            batch_size=whole_number("batch_size", given.get("batch_size")),
+            show_progress_bar=flag("show_progress_bar", given.get("show_progress_bar")),
+            kind=kind,
+            outputs=outputs,
+        )
+
+    def _run(self, inputs: Texts, options: OutputOptions) -> Given:
+        """The outputs of one text or several, each different one computed once."""
+        texts = checked_texts(inputs)
+        windows, order = distinct_windows(texts, WINDOW_TEXTS)
+        runner = self._runners[options.kind]
+        rows: list[TextOutputs] = []
+        counts: list[int] = []
+        with progress_bar("Embedding", max(order, default=-1) + 1, shown=options.show_progress_bar) as advance:
+            if self._reads_table(options):
+                for window in windows:
+                    for index, text in zip(window.indices, window.texts, strict=True):
+                        row, count = self._look_up(options.prompt + text, index, options)
+                        rows.append(row)
+                        counts.append(count)
+            else:
+                for _, done in runner.run(windows, options, advance):
+                    rows += done.rows  # type: ignore[arg-type]  # of `OutputRunner.run_group`
+                    counts += done.num_tokens
+        num_tokens = tuple(counts[k] for k in order)
+        limit = self._limit(options)
+        return Given([rows[k] for k in order], num_tokens, truncations(range(len(texts)), num_tokens, limit))
+
+    def _reads_table(self, options: OutputOptions) -> bool:
+        sparse = self.bundle.manifest.sparse
+        kind = sparse.default if sparse is not None and options.kind == "encode" else options.kind
+        return self._parts.table is not None and kind == "query" and options.outputs == ("sparse",)
+
+    def _look_up(self, text: str, index: int, options: OutputOptions) -> tuple[TextOutputs, int]:
+        """The sparse vector of a text by the table, and its tokens."""
+        assert self._parts.table is not None
+        limit = self._limit(options)
+        (ids,) = self.tokenizer.ids([text])
+        bare = self.tokenizer.without_special(ids)
+        if len(bare) > limit and options.on_overflow == "error":
+            raise TokenLimitError(f"has {len(bare)} tokens, the model's queries have {limit}", index=index)
+        known = np.array(bare[:limit], np.int32)
+        if len(known) and int(known.max()) >= len(self._parts.table.weight):
+            raise InputError(f"has token {int(known.max())}, which the model's table has no weight for", index=index)
+        return TextOutputs(sparse=self._parts.table(known).strongest(options.max_active_dims)), len(bare)
+
+    def _limit(self, options: OutputOptions) -> int:
+        sparse = self.bundle.manifest.sparse
+        if self._reads_table(options) and sparse is not None and sparse.table_tokens is not None:
+            return min(sparse.table_tokens, self.max_tokens)
+        return self._runners[options.kind].tokenizer.max_tokens
+
+    def _identity(self, options: OutputOptions) -> str:
+        """16 hex digits over everything that decides the outputs of a call."""
+        manifest = self.bundle.manifest
+        parts = encoder_parts(manifest, self.variant, self.max_tokens)
+        heads = {name: _head_parts(manifest, OUTPUT_NAMES[name]) for name in options.outputs}
+        own = [
+            options.kind,
+            options.prompt,
+            options.truncate_dim,
+            options.max_active_dims,
+            options.normalize_embeddings,
+        ]
+        whole = {**parts, "heads": heads, "own": own}
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def warn_of_cut(given: Given) -> None:
+    """Say once per call which texts were cut."""
+    if given.truncated:
+        message = truncation_message(given.truncated, len(given.num_tokens))
+        message = message.partition(' on_overflow="windows"')[0] + ' on_overflow="error" refuses.'
+        warnings.warn(message, TruncationWarning, stacklevel=4)
+
+
+def _head_parts(manifest: Manifest, field: str) -> Any:
+    """A head with the hashes of its files in place of their paths."""
+    hashes = {file.path: file.sha256 for file in manifest.files}
+    head = getattr(manifest, field)
+    parts = asdict(head)
+    if hasattr(head, "stages"):
+        parts["stages"] = stage_parts(manifest, head.stages)
+    if field == "sparse":
+        parts["table"] = hashes.get(head.table or "")
+        if head.weights is not None:
+            parts["weights"]["path"] = hashes[head.weights.path]
+    return parts
+
+
+def _load_parts(model: LoadedModel) -> Parts:
+    manifest = model.bundle.manifest
+    return Parts(
+        None if manifest.pipeline is None else load_dense(model.bundle, None),
+        None if manifest.sparse is None else load_sparse(model, manifest.sparse),
+        None if manifest.sparse is None else load_table(model.bundle, manifest.sparse),
+        None if manifest.tokens is None else load_token_head(model.bundle, manifest.tokens),
+    )
+
+
+def _make_runner(model: LoadedModel, settings: Settings, parts: Parts, kind: Kind) -> OutputRunner:
+    dense = parts.dense or _NO_VECTORS
+    tokens = model.bundle.manifest.tokens
+    side = TokenSide(None, None, ()) if tokens is None else _side(tokens, kind)
+    expansion = side.expansion
+    limit = _limit_of(side, settings, model.bundle.manifest)
+    return OutputRunner(
+        tokenizer=model.tokenizer.limited(limit),
+        executor=model.executor,
+        head=dense.head,
+        pooling=dense.pooling,
+        include_prompt=dense.include_prompt,
+        variant=model.variant,
+        limits=BatchLimits(pads=model.executor.pads),
+        sparse=parts.sparse,
+        tokens=_token_rows(parts.tokens, tokens, side),
+        expansion=expansion,
+    )
+
+
+def _limit_of(side: TokenSide, settings: Settings, manifest: Manifest) -> int:
+    """Tokens of a text of this side; a limit that the user has set is never passed."""
+    limit = settings.max_tokens
+    if side.max_tokens is not None:
+        limit = side.max_tokens if limit == manifest.max_tokens else min(side.max_tokens, limit)
+    if side.expansion is not None:
+        limit = side.expansion.length if side.expansion.cuts else max(limit, side.expansion.length)
+    return min(limit, most_tokens(manifest))
+
+
+def _side(tokens: TokenHead, kind: Kind) -> TokenSide:
+    """Texts of no kind are read like documents, but for their limit, as sentence-transformers does."""
+    if kind == "query":
+        return tokens.query
+    return tokens.document if kind == "document" else replace(tokens.document, max_tokens=None)
+
+
+def _token_rows(head: Head | None, tokens: TokenHead | None, side: TokenSide) -> TokenRows | None:
+    if head is None or tokens is None:
+        return None
+    skip: NDArray[np.int32] = np.array(side.skip, np.int32)
+    return TokenRows(head, side, tokens.skip_first, skip)
+
+
+def _reopen(kind: type[OutputModel], root: Any, asked: LoadOptions, settings: Settings) -> OutputModel:
+    model = load_model(find_bundle(root), asked)
+    made = object.__new__(kind)
+    made._hold(model, settings, _load_parts(model))
+    return made
