@@ -134,5 +134,6 @@ def save_m3(folder: Path) -> Path:
         layer = torch.nn.Linear(64, width)
         with torch.no_grad():
             layer.weight.normal_(0, 0.2)
+            layer.bias.fill_(1.0)  # most tokens have a weight, as in the trained model
         torch.save(layer.state_dict(), model / f"{name}.pt")
     return model
