@@ -18,25 +18,29 @@ namespace {
 
 constexpr int CHUNK_ROWS = 48;  // whose logits of one panel lie in the first cache
 
+int depth_of(const PackedF32& weight) { return weight.k; }
+int depth_of(const PackedBf16& weight) { return weight.depth; }
+int depth_of(const PackedI8& weight) { return weight.depth; }
+
 // One panel of a weight as a weight of its own.
 template <class Packed>
 Packed panel_of(Packed weight, int panel, int width) {
     const size_t first = static_cast<size_t>(panel) * static_cast<size_t>(width);
-    weight.data += first * static_cast<size_t>(weight.k);
+    weight.data += first * static_cast<size_t>(depth_of(weight));
     weight.bias += first;
+    if constexpr (requires { weight.scale; }) {
+        weight.scale += first;
+        if (weight.start != nullptr) weight.start += first;
+    }
     weight.n = std::min(width, weight.n - panel * width);
     return weight;
 }
 
-template <>
-PackedI8 panel_of(PackedI8 weight, int panel, int width) {
-    const size_t first = static_cast<size_t>(panel) * static_cast<size_t>(width);
-    weight.data += first * static_cast<size_t>(weight.k);
-    weight.bias += first;
-    weight.scale += first;
-    if (weight.start != nullptr) weight.start += first;
-    weight.n = std::min(width, weight.n - panel * width);
-    return weight;
+// A row of `width` numbers rounded to bfloat16; zeros behind it, up to `stride` bytes.
+void narrow_row(const Kernels& kernels, const float* row, int width, char* out, size_t stride) {
+    const size_t bytes = static_cast<size_t>(width) * sizeof(uint16_t);
+    kernels.narrow_row(row, width, reinterpret_cast<uint16_t*>(out));
+    std::memset(out + bytes, 0, stride - bytes);
 }
 
 float saturated(float logit, WordPooling pooling) {
@@ -143,8 +147,7 @@ void Words::transform(const Call& call, int part, int parts) const {
     if (transform_.kind == Kind::bfloat16) {
         char* narrow = call.narrow.data() + first * product.row_stride;
         for (size_t r = 0; r < static_cast<size_t>(to - from); r++)
-            kernels_.narrow_row(hidden + r * width, transform_.k(),
-                                reinterpret_cast<uint16_t*>(narrow + r * product.row_stride));
+            narrow_row(kernels_, hidden + r * width, transform_.k(), narrow + r * product.row_stride, product.row_stride);
         product.rows = narrow;
         kernels_.product_bf16(transform_.bf16, product);
     } else {
@@ -158,7 +161,7 @@ void Words::transform(const Call& call, int part, int parts) const {
         if (norm_) norm_(kernels_, row, row);
         switch (decoder_.kind) {
             case Kind::int8: kernels_.quantize(row, decoder_.k(), CENTRE, read, call.scale.data() + r); break;
-            case Kind::bfloat16: kernels_.narrow_row(row, decoder_.k(), reinterpret_cast<uint16_t*>(read)); break;
+            case Kind::bfloat16: narrow_row(kernels_, row, decoder_.k(), read, stride); break;
             case Kind::float32: std::memcpy(read, row, stride); break;
         }
     }
