@@ -22,7 +22,7 @@ int depth_of(const PackedF32& weight) { return weight.k; }
 int depth_of(const PackedBf16& weight) { return weight.depth; }
 int depth_of(const PackedI8& weight) { return weight.depth; }
 
-// One panel of a weight as a weight of its own.
+// One panel of a weight as a weight of its own, with the columns that do not exist.
 template <class Packed>
 Packed panel_of(Packed weight, int panel, int width) {
     const size_t first = static_cast<size_t>(panel) * static_cast<size_t>(width);
@@ -32,7 +32,7 @@ Packed panel_of(Packed weight, int panel, int width) {
         weight.scale += first;
         if (weight.start != nullptr) weight.start += first;
     }
-    weight.n = std::min(width, weight.n - panel * width);
+    weight.n = width;
     return weight;
 }
 
@@ -183,7 +183,7 @@ void Words::pool_panel(const Call& call, int panel, float* buffer) const {
         product.row_scale = call.scale.data() + from;
         product.out = buffer;
         product.out_stride = static_cast<size_t>(width);
-        product.main = columns;
+        product.main = width;
         switch (decoder_.kind) {
             case Kind::int8: kernels_.product_i8(panel_of(decoder_.i8, panel, width), product); break;
             case Kind::bfloat16: kernels_.product_bf16(panel_of(decoder_.bf16, panel, width), product); break;
