@@ -24,7 +24,11 @@ COMMANDS = [(page, arguments) for page in PAGES for arguments in commands_of(pag
 
 @pytest.fixture(scope="module")
 def folder(
-    make_bundle: Callable[..., Path], clip_bundle: Path, rerankers: Rerankers, tmp_path_factory: pytest.TempPathFactory
+    make_bundle: Callable[..., Path],
+    export_outputs: Callable[..., tuple[Path, Path]],
+    clip_bundle: Path,
+    rerankers: Rerankers,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A folder with the bundles and files that the pages speak of."""
     variants = ("fp32", "int8")
@@ -37,6 +41,8 @@ def folder(
     store.mkdir(parents=True)
     (store / "intfloat--multilingual-e5-small").symlink_to(plain)
     (folder / "clip").symlink_to(clip_bundle)
+    for kind in ("splade", "colbert", "m3"):
+        (folder / kind).symlink_to(export_outputs(kind)[1])
     (folder / "reranker").symlink_to(rerankers.bundle("bert"))
     (folder / "photos").mkdir()
     for i, pixels in enumerate(generated_pictures(3, seed=0)):
