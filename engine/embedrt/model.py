@@ -77,11 +77,21 @@ class Model(OutputModel):
             OptionError: an option is unknown or does not fit, or the bundle does not give an output.
             NonFiniteError: hidden states came out with NaN or infinity.
         """
-        given: dict[str, Any] = dict(options)
-        chosen = self.resolve(outputs, **given)
-        done = self._run(inputs, chosen)
+        done, chosen = self._given(inputs, outputs, dict(options))
         warn_of_cut(done)
         return self.finish(done, chosen)
+
+    def encode_detailed(
+        self, inputs: Texts, *, outputs: Sequence[Output] | None = None, **options: Unpack[ModelKwargs]
+    ) -> Outputs:
+        """As `encode`, without a warning of texts that are cut: `truncated` has them."""
+        return self.finish(*self._given(inputs, outputs, dict(options)))
+
+    def _given(
+        self, inputs: Texts, outputs: Sequence[Output] | None, given: dict[str, Any]
+    ) -> tuple[Given, OutputOptions]:
+        chosen = self.resolve(outputs, **given)
+        return self._run(inputs, chosen), chosen
 
     def encode_query(self, inputs: Texts, **options: Any) -> Outputs:
         """As `encode` with kind="query"."""

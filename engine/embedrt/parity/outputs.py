@@ -99,14 +99,14 @@ def _check_sparse(model: Model, variant: str, texts: Sequence[str]) -> OutputRep
     if len(reference) != len(texts):
         raise BundleFormatError(f"{model.bundle.root}: {SPARSE_FILE} is of {len(reference)} texts, not {len(texts)}")
     given = {"kind": "document", "outputs": ("sparse",)}
-    found = model.encode(texts, **given).sparse  # type: ignore[arg-type]  # as `encode` has them
+    found = model.encode_detailed(texts, **given).sparse  # type: ignore[arg-type]  # as `encode` has them
     assert found is not None
     lengths = norms(reference)
     # The direction of a text that has hardly any weight is made of last bits; the largest difference covers it.
     told = lengths >= _WORTH * np.median(lengths[lengths > 0]) if lengths.any() else lengths == 0
     cosines = np.array([_cosine(a, b) for a, b in zip(reference, found, strict=True)])[told]
     overlaps = [_overlap(a, b) for a, b in zip(reference, found, strict=True)]
-    alone = [model.encode([texts[i]], **given).sparse for i in token_texts(texts)]  # type: ignore[arg-type]
+    alone = [model.encode_detailed([texts[i]], **given).sparse for i in token_texts(texts)]  # type: ignore[arg-type]
     same = [_cosine(one[0], found[i]) for one, i in zip(alone, token_texts(texts), strict=True) if one is not None]
     largest = max(_difference(a, b) for a, b in zip(reference, found, strict=True))
     figures = {
@@ -124,7 +124,7 @@ def _check_tokens(model: Model, variant: str, texts: Sequence[str]) -> OutputRep
     some = [texts[i] for i in token_texts(texts)]
     found = {}
     for kind in ("query", "document"):
-        outputs = model.encode(some, outputs=("tokens",), kind=kind)
+        outputs = model.encode_detailed(some, outputs=("tokens",), kind=kind)
         found[kind] = outputs.tokens or []
     expected = _read_tokens(model.bundle)
     cosines: list[NDArray[np.float64]] = []
@@ -136,7 +136,7 @@ def _check_tokens(model: Model, variant: str, texts: Sequence[str]) -> OutputRep
             )
         cosines += [_row_cosines(a, b) for a, b in zip(rows, found[kind], strict=True) if len(a)]
     scores = [maxsim(side["query"], side["document"], mean=True) for side in (expected, found)]
-    alone = [model.encode([text], outputs=("tokens",), kind="document").tokens or [] for text in some]
+    alone = [model.encode_detailed([text], outputs=("tokens",), kind="document").tokens or [] for text in some]
     same = [_row_cosines(one[0], row).min() for one, row in zip(alone, found["document"], strict=True) if len(row)]
     figures = {
         **_spread(np.concatenate(cosines)),
