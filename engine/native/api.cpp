@@ -68,6 +68,14 @@ int32_t embedrt_isa_available(int32_t i) {
     return kernels != nullptr && machine_has(*kernels) ? 1 : 0;
 }
 
+const char* embedrt_isa_fault(int32_t i) {
+    const Kernels* kernels = at(i);
+    if (kernels == nullptr || !machine_has(*kernels)) return nullptr;
+    static thread_local std::string fault;
+    fault = fault_of(*kernels);
+    return fault.empty() ? nullptr : fault.c_str();
+}
+
 const char* embedrt_isa_chosen(const char* isa) {
     try {
         return choose_kernels(isa).name;

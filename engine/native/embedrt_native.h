@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 10
+#define EMBEDRT_ABI 11
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
@@ -94,9 +94,11 @@ typedef struct embedrt_encoder embedrt_encoder;
 
 int32_t embedrt_abi(void);
 
-/* Name of the i-th instruction set of this build, best first, or NULL; whether this machine has it. */
+/* Name of the i-th instruction set of this build, best first, or NULL; whether this machine has it; and the kernel that it
+ * computes wrongly here, compared with the portable one, to be freed by nobody, or NULL: it is then not taken. */
 const char* embedrt_isa_name(int32_t i);
 int32_t embedrt_isa_available(int32_t i);
+const char* embedrt_isa_fault(int32_t i);
 
 /* Packs the weights for the instruction set; or, if `packed` is not NULL, uses what `embedrt_packed` gave for the same
  * tensors, config, instruction set and build. It must begin at a multiple of 64 bytes and is kept as long as the encoder
@@ -158,6 +160,9 @@ int32_t embedrt_words_run(embedrt_words* words, const float* hidden, const int32
 void embedrt_words_destroy(embedrt_words* words);
 
 /* Parts by themselves, for tests. */
+
+/* As if one kernel of an instruction set did nothing; before anything else is called in the process. */
+int32_t embedrt_probe_break(const char* isa, const char* kernel, char* error, size_t error_size);
 
 /* A pool: `calls` calls of `barriers` barriers each, counted from `first` on; *count: how often a thread came to one. */
 int32_t embedrt_probe_pool(int32_t threads, uint32_t first, int32_t calls, int32_t barriers, int64_t* count, char* error,

@@ -1,8 +1,11 @@
 #include "isa.h"
 
 #include <cstring>
+#include <map>
+#include <mutex>
 
 #include "refusal.h"
+#include "self_check.h"
 
 #if defined(EMBEDRT_X86)
 #include <cpuid.h>
@@ -116,14 +119,47 @@ bool machine_has(const Kernels& kernels) {
     return &kernels == &portable_kernels;
 }
 
+namespace {
+
+struct Checks {
+    std::mutex mutex;
+    std::map<const Kernels*, std::string> faults, broken;
+};
+
+Checks& checks() {
+    static Checks all;
+    return all;
+}
+
+}  // namespace
+
+std::string fault_of(const Kernels& kernels) {
+    if (&kernels == &portable_kernels) return "";
+    Checks& all = checks();
+    const std::lock_guard<std::mutex> lock(all.mutex);
+    const auto [found, fresh] = all.faults.try_emplace(&kernels);
+    if (fresh) {
+        const auto broken = all.broken.find(&kernels);
+        found->second = differing_kernel(broken == all.broken.end() ? kernels : without_kernel(kernels, broken->second));
+    }
+    return found->second;
+}
+
+void break_kernel(const Kernels& kernels, const std::string& name) {
+    const std::lock_guard<std::mutex> lock(checks().mutex);
+    checks().broken[&kernels] = name;
+}
+
 const Kernels& choose_kernels(const std::string& name) {
     std::string known = "auto";
     for (const Kernels* one : built_kernels()) {
         // emulated instructions are for tests, by name
         const bool slow = EMBEDRT_EMULATED && std::strcmp(one->name, "avx512vnni") == 0;
-        if (name == "auto" ? machine_has(*one) && !slow : name == one->name) {
-            if (machine_has(*one)) return *one;
-            throw Refusal("this processor or system has no " + name);
+        if (name == "auto" ? machine_has(*one) && !slow && fault_of(*one).empty() : name == one->name) {
+            if (!machine_has(*one)) throw Refusal("this processor or system has no " + name);
+            const std::string fault = fault_of(*one);
+            if (fault.empty()) return *one;
+            throw Refusal(name + " computes " + fault + " wrongly on this machine; take another instruction set, or auto");
         }
         known += std::string(", ") + one->name;
     }

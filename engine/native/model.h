@@ -145,6 +145,6 @@ Model load_model(const embedrt_config& config, const embedrt_tensor* tensors, si
 // One weight packed for `kernels`: int8 if `scale` is given, else float32. `storage` holds what the matrix points to.
 // `paired`: the first half of its columns is the gate of the other.
 Matrix pack_matrix(const Kernels& kernels, int k, int n, int zero, const void* weight, const float* scale,
-                   const float* bias, bool paired, Array<char>& storage);
+                   const float* bias, bool paired, Array<char>& storage, Kind float_kind = Kind::float32);
 
 }  // namespace embedrt

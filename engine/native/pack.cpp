@@ -186,7 +186,7 @@ void Packer::place(const char* base) {
 }
 
 Matrix pack_matrix(const Kernels& kernels, int k, int n, int zero, const void* weight, const float* scale,
-                   const float* bias, bool paired, Array<char>& storage) {
+                   const float* bias, bool paired, Array<char>& storage, Kind float_kind) {
     Matrix matrix;
     Packer packer(kernels);
     std::vector<Source> sources = {Source{weight, scale, bias, n, 1.0f}}, gates;
@@ -201,7 +201,7 @@ Matrix pack_matrix(const Kernels& kernels, int k, int n, int zero, const void* w
         gates = {part(0)};
         sources = {part(half)};
     }
-    packer.matrix(matrix, k, std::move(sources), zero, Kind::float32, std::move(gates));
+    packer.matrix(matrix, k, std::move(sources), zero, float_kind, std::move(gates));
     Pool alone(1);
     storage = packer.finish(alone);
     return matrix;

@@ -7,9 +7,21 @@
 
 #include "embedrt_native.h"
 #include "guarded.h"
+#include "isa.h"
 #include "lanes.h"
+#include "self_check.h"
 
 using namespace embedrt;
+
+int32_t embedrt_probe_break(const char* isa, const char* kernel, char* error, size_t error_size) {
+    return guarded(error, error_size, [&] {
+        for (const Kernels* one : built_kernels()) {
+            if (one->name != std::string(isa)) continue;
+            without_kernel(*one, kernel);  // throws if there is none
+            break_kernel(*one, kernel);
+        }
+    });
+}
 
 int32_t embedrt_probe_pool(int32_t threads, uint32_t first, int32_t calls, int32_t barriers, int64_t* count, char* error,
                            size_t error_size) {

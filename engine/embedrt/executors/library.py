@@ -20,7 +20,7 @@ from embedrt.executors.structs import Running, as_config, as_tensors, patch_widt
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_ABI = 10
+_ABI = 11
 _OK, _UNSUPPORTED = 0, 1
 ERROR_BYTES = 512
 _WANTS: dict[Want, int] = {"all": 0, "first": 1, "last": 2}
@@ -50,6 +50,7 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
         )
     library.embedrt_isa_name.restype = ctypes.c_char_p
     library.embedrt_isa_of.restype = ctypes.c_char_p
+    library.embedrt_isa_fault.restype = ctypes.c_char_p
     library.embedrt_isa_chosen.restype = ctypes.c_char_p
     library.embedrt_packed.restype = ctypes.c_void_p
     return library
@@ -70,6 +71,15 @@ def available_isas(library: ctypes.CDLL) -> dict[str, bool]:
     found: dict[str, bool] = {}
     while (name := library.embedrt_isa_name(len(found))) is not None:
         found[name.decode()] = bool(library.embedrt_isa_available(len(found)))
+    return found
+
+
+def faulty_isas(library: ctypes.CDLL) -> dict[str, str]:
+    """Instruction sets that this machine has and that fail their check here, and the kernel that was wrong."""
+    found: dict[str, str] = {}
+    for i, name in enumerate(available_isas(library)):
+        if (kernel := library.embedrt_isa_fault(i)) is not None:
+            found[name] = kernel.decode()
     return found
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from embedrt.bundle import BF16, Bundle, TensorEntry
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import ExecutorError, OptionError, UnsupportedByNativeError
 from embedrt.executors import Batch, Want
-from embedrt.executors.library import NativeEncoder, available_isas, load_library
+from embedrt.executors.library import NativeEncoder, available_isas, faulty_isas, load_library
 from embedrt.executors.mapped import Mapped, map_tensors
 from embedrt.executors.packed import PackedFile, data_size, packed_file
 from embedrt.executors.structs import Running
@@ -33,6 +34,18 @@ _FIRST_ACTIVATION_ZERO = 16  # of bundles from before the recipe said it
 _WORDS = "words."  # of a head (embedrt.words)
 _COPY = ".of."  # in the name of a tensor that is another's equal
 _TRUST_CURE = "'chmod go-w' it, or take a folder of your own"
+
+
+@cache
+def _warn_of_faults(library: ctypes.CDLL) -> None:
+    """Say in the log, once per process, which instruction sets failed their check; the next one is taken."""
+    for isa, kernel in faulty_isas(library).items():
+        logging.getLogger("embedrt").warning(
+            "the instruction set %s is not used: on this machine its kernel %s does not compute what the portable one does; "
+            "please report this with the output of 'embedrt info'",
+            isa,
+            kernel,
+        )
 
 
 class NativeExecutor:
@@ -67,6 +80,7 @@ class NativeExecutor:
         """
         spec, running = encoder_of(bundle, variant), _running(bundle, variant, num_threads, available, isa)
         self._library = load_library()
+        _warn_of_faults(self._library)
         self._variant = variant
         self._num_threads = num_threads
         self.packed_reason = "packed at every load"
