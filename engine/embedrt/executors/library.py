@@ -74,12 +74,18 @@ def available_isas(library: ctypes.CDLL) -> dict[str, bool]:
     return found
 
 
-def faulty_isas(library: ctypes.CDLL) -> dict[str, str]:
-    """Instruction sets that this machine has and that fail their check here, and the kernel that was wrong."""
+def faulty_isas(library: ctypes.CDLL, *, every: bool = False) -> dict[str, str]:
+    """Instruction sets that this machine has and that fail their check here, and the kernel that was wrong.
+
+    Args:
+        every: also those that are not as good as the best that passes, which need not be checked.
+    """
     found: dict[str, str] = {}
-    for i, name in enumerate(available_isas(library)):
+    for i, (name, available) in enumerate(available_isas(library).items()):
         if (kernel := library.embedrt_isa_fault(i)) is not None:
             found[name] = kernel.decode()
+        elif available and not every:
+            break
     return found
 
 

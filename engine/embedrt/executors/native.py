@@ -41,8 +41,8 @@ def _warn_of_faults(library: ctypes.CDLL) -> None:
     """Say in the log, once per process, which instruction sets failed their check; the next one is taken."""
     for isa, kernel in faulty_isas(library).items():
         logging.getLogger("embedrt").warning(
-            "the instruction set %s is not used: on this machine its kernel %s does not compute what the portable one does; "
-            "please report this with the output of 'embedrt info'",
+            "the instruction set %s is not used: on this machine its kernel %s does not compute what the portable one "
+            "does; please report this with the output of 'embedrt info'",
             isa,
             kernel,
         )
