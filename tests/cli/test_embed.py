@@ -23,7 +23,6 @@ def test_every_input_gives_one_row_per_text_and_blank_ones_count(cli, lookup_bun
     ("source", "out", "code", "said"),
     [
         ("none.txt", "new.npy", 1, "none.txt is not there"),
-        (".", "new.npy", 1, "is a directory; a file with texts is expected"),
         ("in.txt", "old.npy", 1, "old.npy exists; replace it with --force"),
         ("in.txt", "none/new.npy", 2, "none is not there; mkdir -p"),
         ("in.txt", "new.txt", 2, "must end in .npy, .parquet, .jsonl"),

@@ -55,7 +55,8 @@ def test_export_passes_its_options_on_and_shows_the_parity(cli, exporter, tmp_pa
         {
             "model": "some/model", "out": tmp_path / "out", "variants": ("int8", "fp32"), "pooling": "cls",
             "max_tokens": 64, "revision": "main", "prompts": tmp_path / "p.json", "calibration": None,
-            "int8_recipe": "default", "name": "n", "force": True,
+            "int8_recipe": "default", "name": "n", "force": True, "pictures_from": None, "adapter": None,
+            "keep_languages": (), "keep_tokens": None, "keep_texts": None, "trust_remote_code": False,
         }
     ]  # fmt: skip
     assert "Parity" in result.stdout
