@@ -83,14 +83,14 @@ def test_nothing_but_bad_records(cli, lookup_bundle, tmp_path, suffix):
         ("a.pdf", "x\n", [], "unknown suffix '.pdf'"),
         ("a.parquet", "x\n", [], "cannot be read as parquet"),
         (None, "", [], "is not there"),
-        (".", "", ["--input-format", "txt"], "embeds texts only"),
+        (".", "", ["--input-format", "txt"], "is a folder of pictures"),
     ],
 )
 def test_unusable_inputs_say_why(cli, lookup_bundle, tmp_path, name, content, options, message):
     source = tmp_path / (name or "missing.txt")
     if name not in (None, "."):
         source.write_bytes(content.encode("latin1"))
-    code = 2 if name == "." else 1  # a folder is one of pictures, which another kind of bundle embeds
+    code = 2 if name == "." else 1  # a wrong use of options
     error = cli.fails("embed", lookup_bundle, source, "-o", tmp_path / "out.npy", *options, code=code)
     assert message in error
     assert not (tmp_path / "out.npy").exists()
