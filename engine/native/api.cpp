@@ -71,8 +71,7 @@ int32_t embedrt_isa_available(int32_t i) {
 const char* embedrt_isa_fault(int32_t i) {
     const Kernels* kernels = at(i);
     if (kernels == nullptr || !machine_has(*kernels)) return nullptr;
-    static thread_local std::string fault;
-    fault = fault_of(*kernels);
+    const std::string& fault = fault_of(*kernels);
     return fault.empty() ? nullptr : fault.c_str();
 }
 

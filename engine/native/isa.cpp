@@ -133,8 +133,9 @@ Checks& checks() {
 
 }  // namespace
 
-std::string fault_of(const Kernels& kernels) {
-    if (&kernels == &portable_kernels) return "";
+const std::string& fault_of(const Kernels& kernels) {
+    static const std::string none;
+    if (&kernels == &portable_kernels) return none;
     Checks& all = checks();
     const std::lock_guard<std::mutex> lock(all.mutex);
     const auto [found, fresh] = all.faults.try_emplace(&kernels);
@@ -157,7 +158,7 @@ const Kernels& choose_kernels(const std::string& name) {
         const bool slow = EMBEDRT_EMULATED && std::strcmp(one->name, "avx512vnni") == 0;
         if (name == "auto" ? machine_has(*one) && !slow && fault_of(*one).empty() : name == one->name) {
             if (!machine_has(*one)) throw Refusal("this processor or system has no " + name);
-            const std::string fault = fault_of(*one);
+            const std::string& fault = fault_of(*one);
             if (fault.empty()) return *one;
             throw Refusal(name + " computes " + fault + " wrongly on this machine; take another instruction set, or auto");
         }

@@ -15,8 +15,8 @@ std::vector<const Kernels*> built_kernels();
 bool machine_has(const Kernels& kernels);
 
 // The kernel of a table, which this machine has, that computes here what the portable one does not (self_check.h), or
-// nothing. Found out once in a process.
-std::string fault_of(const Kernels& kernels);
+// nothing. Found out once in a process, which keeps the text.
+const std::string& fault_of(const Kernels& kernels);
 
 // For tests, before that: as if one kernel did nothing.
 void break_kernel(const Kernels& kernels, const std::string& name);

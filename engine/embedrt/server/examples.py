@@ -29,7 +29,7 @@ _IDS = "the server refuses token ids unless --token-ids says whose they are"
 
 FIELDS: dict[str, dict[str, str]] = {
     "EmbeddingsRequest": {
-        "input": f"a text, texts, or token ids; {_IDS}",
+        "input": f"a text, texts, token ids, or pictures as data URIs; {_IDS}",
         "model": _MODEL,
         "encoding_format": "float (default): numbers that give the same float32 back; base64: float32, little-endian",
         "dimensions": _DIMENSIONS,
@@ -37,6 +37,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "input_type": "query, document or passage: the prompt that goes before each text, as NAME:query does",
         "task": "fills {task} of the query prompt",
         "truncate": _TRUNCATE,
+        "modality": "text or image; where it is not given, data URIs of pictures are pictures if the model takes them",
     },
     "EmbedRequest": {
         "inputs": f"a text, texts, or token ids; {_IDS}",
