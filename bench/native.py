@@ -3,7 +3,8 @@
     python -m bench.native [--threads 2] [--isa auto] [--shapes large,mini] [--rounds 9] [--families all]
 
 Weights are seeded (only their sizes matter for speed). Kernels are compared with their numpy twins before they are
-timed. Shares are of the machine's own peak for exact int8 products on as many threads, measured in the same run.
+timed. Shares are of the peak of the instruction set itself for exact int8 products on as many threads, measured in the
+same run.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def main() -> None:
         isa = next(name for name, available in available_isas(load_library()).items() if available)
     cpus = sorted(os.sched_getaffinity(0))
     # twice, because whatever else runs makes a peak too low and a share too high
-    one, all_threads = (higher(measure_peaks(some), measure_peaks(some)) for some in (cpus[:1], cpus[: given.threads]))
+    one, all_threads = (
+        higher(measure_peaks(some, isa), measure_peaks(some, isa)) for some in (cpus[:1], cpus[: given.threads])
+    )
     if given.families:
         print(f"{isa}, {given.threads} threads; share of time per part")
         for name in FAMILIES if given.families == "all" else given.families.split(","):

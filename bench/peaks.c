@@ -1,6 +1,7 @@
 /* The machine's own peaks: multiply-accumulate loops that live in registers, and a sum over more memory than the
  * caches hold. One thread per processor. Prints one JSON object, in GFLOP/s (int8: GOP/s) and GB/s of all threads.
- * cc -O2 -pthread peaks.c -o peaks && ./peaks 2 [vectors: without AMX's tiles] */
+ * cc -O2 -pthread peaks.c -o peaks && ./peaks 2 [amx | avx512 | avxvnni | avx2: with no instructions but these and what
+ * comes after them] */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -21,6 +22,7 @@ static double now(void) {
 }
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 
 /* 12 accumulators: more than latency times throughput of any x86 so far. The empty asm keeps them in registers. */
@@ -84,6 +86,20 @@ __attribute__((target("avx2,fma"))) static double fp32_avx2(long n) {
     return 12.0 * 16 * n;
 }
 
+/* VNNI of 32 bytes. In assembly, which compilers without -mavxvnni take as well. */
+__attribute__((target("avx2"))) static double int8_avxvnni(long n) {
+#define ZERO(i) __m256i c##i = _mm256_setzero_si256();
+    __m256i a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(1);
+    TWELVE(ZERO)
+    for (long k = 0; k < n; k++) {
+#define STEP(i) __asm__ volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(c##i) : "x"(a), "x"(b));
+        TWELVE(STEP)
+#undef STEP
+    }
+#undef ZERO
+    return 12.0 * 64 * n;
+}
+
 /* Without VNNI: pairs of 8-bit products in 16 bits, pairs of those in 32, and a sum. */
 __attribute__((target("avx2"))) static double int8_avx2(long n) {
 #define ZERO(i) __m256i c##i = _mm256_setzero_si256();
@@ -99,8 +115,12 @@ __attribute__((target("avx2"))) static double int8_avx2(long n) {
     return 12.0 * 64 * n;
 }
 
+static int has_avxvnni(void) {
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
 #if defined(__linux__) && __has_include(<amxtileintrin.h>)
-#include <cpuid.h>
 #include <sys/syscall.h>
 
 /* Linux wants to be asked for the tiles' state. */
@@ -140,21 +160,23 @@ static double bf16_amx(long n) { return 0 * n; }
 #endif
 
 typedef double (*kernel)(long);
-static int with_tiles;
+static int with_tiles, with_avx512, with_vnni; /* of 32 bytes */
 static kernel pick(const char *kind, const char **isa) {
-    if (with_tiles && !strcmp(kind, "int8")) { *isa = "amx-int8"; return int8_amx; }
-    if (with_tiles && !strcmp(kind, "bf16")) { *isa = "amx-bf16"; return bf16_amx; }
-    int f = __builtin_cpu_supports("avx512f");
-    if (!strcmp(kind, "int8") && f && __builtin_cpu_supports("avx512vnni")) { *isa = "avx512-vnni"; return int8_avx512vnni; }
-    if (!strcmp(kind, "int8") && __builtin_cpu_supports("avx2")) { *isa = "avx2-pmaddubsw"; return int8_avx2; }
-    if (!strcmp(kind, "bf16") && f && __builtin_cpu_supports("avx512bf16")) { *isa = "avx512-bf16"; return bf16_avx512bf16; }
-    if (!strcmp(kind, "fp32") && f) { *isa = "avx512"; return fp32_avx512; }
-    if (!strcmp(kind, "fp32") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) { *isa = "avx2-fma"; return fp32_avx2; }
+    int int8 = !strcmp(kind, "int8"), bf16 = !strcmp(kind, "bf16"), fp32 = !strcmp(kind, "fp32");
+    int f = with_avx512 && __builtin_cpu_supports("avx512f"), avx2 = __builtin_cpu_supports("avx2");
+    if (with_tiles && int8) { *isa = "amx-int8"; return int8_amx; }
+    if (with_tiles && bf16) { *isa = "amx-bf16"; return bf16_amx; }
+    if (int8 && f && __builtin_cpu_supports("avx512vnni")) { *isa = "avx512-vnni"; return int8_avx512vnni; }
+    if (int8 && with_vnni && has_avxvnni()) { *isa = "avx-vnni"; return int8_avxvnni; }
+    if (int8 && avx2) { *isa = "avx2-pmaddubsw"; return int8_avx2; }
+    if (bf16 && f && __builtin_cpu_supports("avx512bf16")) { *isa = "avx512-bf16"; return bf16_avx512bf16; }
+    if (fp32 && f) { *isa = "avx512"; return fp32_avx512; }
+    if (fp32 && avx2 && __builtin_cpu_supports("fma")) { *isa = "avx2-fma"; return fp32_avx2; }
     return NULL;
 }
 #else
 typedef double (*kernel)(long);
-static int with_tiles;
+static int with_tiles, with_avx512, with_vnni;
 static int tiles(void) { return 0; }
 static kernel pick(const char *kind, const char **isa) { (void)kind; (void)isa; return NULL; }
 #endif
@@ -215,8 +237,13 @@ static double best(void *(*body)(void *), int threads, int rounds) {
 int main(int argc, char **argv) {
     int threads = argc > 1 ? atoi(argv[1]) : 1;
     const char *kinds[] = {"int8", "bf16", "fp32"};
-    if (threads < 1 || threads > 256) return 2;
-    with_tiles = !(argc > 2 && !strcmp(argv[2], "vectors")) && tiles();
+    const char *sets[] = {"amx", "avx512", "avxvnni", "avx2"};
+    int first = 0;
+    while (argc > 2 && first < 4 && strcmp(argv[2], sets[first])) first++;
+    if (threads < 1 || threads > 256 || first == 4) return 2;
+    with_tiles = first == 0 && tiles();
+    with_avx512 = first <= 1;
+    with_vnni = first <= 2;
     pthread_barrier_init(&gate, NULL, threads + 1);
     printf("{");
     for (int k = 0; k < 3; k++) {

@@ -17,6 +17,8 @@ from bench.models import ModelFacts
 from bench.paths import cache_dir
 
 SOURCE = Path(__file__).with_name("peaks.c")
+# What peaks.c may take for an instruction set of the native executor; others have no peak of their own there.
+_WIDEST = {"amx": "amx", "avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avxvnni", "avx2": "avx2"}
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,24 @@ class Peaks:
         return max(arithmetic, facts.linear_parameters * weight_bytes / (self.memory.value * 1e9))
 
 
-def measure_peaks(cpus: Sequence[int], *, tiles: bool = True) -> Peaks:
+def measure_peaks(cpus: Sequence[int], isa: str = "") -> Peaks:
     """Measured on exactly these processors: with C where there is a compiler, else with numpy, labelled so.
 
     Args:
-        tiles: with those of AMX, where there are any.
+        isa: an instruction set of the native executor, so that nothing is a share of instructions that it has not;
+            the machine's best if empty. Of a set without a peak of its own, ARM's or portable, only memory is measured.
     """
     binary = _compiled()
     if binary is not None:
         pin = lambda: os.sched_setaffinity(0, cpus)  # noqa: E731
-        command = [str(binary), str(len(cpus)), *([] if tiles else ["vectors"])]
+        command = [str(binary), str(len(cpus)), *([_WIDEST[isa]] if isa in _WIDEST else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=pin)
         found = json.loads(done.stdout)
         kinds = {k: Peak(found[k]["gops"], found[k]["how"]) if k in found else None for k in ("int8", "bf16", "fp32")}
         memory = Peak(found["memory"]["gb_per_s"], found["memory"]["how"])
         peaks = Peaks(**kinds, memory=memory)
+        if isa and isa not in _WIDEST:
+            return Peaks(None, None, None, memory)
     else:
         peaks = Peaks(None, None, None, _numpy_memory())
     return peaks if peaks.fp32 else Peaks(peaks.int8, peaks.bf16, _numpy_matmul(), peaks.memory)
