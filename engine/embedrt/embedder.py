@@ -316,6 +316,12 @@ class Embedder(LongTexts, SentenceTransformersNames):
         """As `embed_tokens`, of pictures that `prepare_picture` prepared."""
         return self._pictures.run_group(patches, options)
 
+    def join_windows(
+        self, rows: Sequence[NDArray[np.float32]], weights: Sequence[int], options: EncodeOptions
+    ) -> NDArray[np.float32]:
+        """One row (D,) of those of a text's windows (`embedrt.overflow`), as `on_overflow="windows"` makes it."""
+        return self._encoding.runner.join(rows, weights, options)
+
     def finish(self, rows: Sequence[NDArray[np.float32]], options: EncodeOptions) -> Any:
         """Rows of `embed_tokens` to what `encode` returns for a sequence; each row by itself."""
         return self._encoding.shape(rows, options, single=False)

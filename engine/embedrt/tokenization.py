@@ -72,7 +72,7 @@ class WholeText:
     head: NDArray[np.int32]  # special tokens, and the prompt's
     ids: NDArray[np.int32]  # (n,) the text's own
     tail: NDArray[np.int32]  # special tokens
-    ends: list[int]  # (n,) for each the character behind it, never falling
+    ends: list[int]  # (n,) for each the character behind it, never falling; none where only ids were known
 
     def room(self, max_tokens: int) -> int:
         """Tokens of the text that fit into `max_tokens`."""
@@ -335,6 +335,11 @@ class TextTokenizer:
         return [
             self._whole(encoding, len(prompt)) for encoding in self._tokenizer.encode_batch([prompt + t for t in texts])
         ]
+
+    def whole_ids(self, ids: NDArray[np.int32]) -> WholeText:
+        """Ids of a text without prompt, special tokens included, as `whole` has them but for the ends."""
+        begin, stop = len(self._prefix), len(ids) - len(self._suffix)
+        return WholeText(ids[:begin], ids[begin:stop], ids[stop:], [])
 
     def _whole(self, encoding: Any, skip: int) -> WholeText:
         """`skip` characters are the prompt's."""

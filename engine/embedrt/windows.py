@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
-from embedrt.errors import InputError, NonFiniteError, OptionError, TokenLimitError
+from embedrt.errors import InputError, NonFiniteError, TokenLimitError
 from embedrt.executors import Executor, TokenBatch, Want
 from embedrt.options import EncodeOptions
-from embedrt.pooling import Head, l2_normalize, pool
+from embedrt.overflow import joined, parts_of
+from embedrt.pooling import Head, pool
 from embedrt.threads import one_ahead
-from embedrt.tokenization import TextTokenizer, TokenizedTexts, spread
+from embedrt.tokenization import TextTokenizer, TokenizedTexts
 
 _NOT_FINITE = (
     "its vector holds NaN or infinity; this variant ({variant}) does not hold this model's values, use fp32, "
@@ -146,7 +147,8 @@ class WindowRunner:
         whole: list[NDArray[Any]] = [np.empty(0)] * len(window.texts)
         for text, those in groupby(zip(parts, rows, strict=True), key=lambda pair: pair[0].text):
             if text not in failed:
-                whole[text] = self._joined(list(those), options)
+                mine = list(those)
+                whole[text] = self.join([row for _, row in mine], [part.weight for part, _ in mine], options)
         token_ids = tokenized.token_ids
         if options.on_overflow != "windows":
             token_ids = tuple(map(self.tokenizer.shaped, token_ids))
@@ -156,30 +158,20 @@ class WindowRunner:
         self, window: Window, tokenized: TokenizedTexts, options: EncodeOptions, failed: Mapping[int, str]
     ) -> list[_Part]:
         """What is run, text by text; those that failed already take no part."""
-        limit, prompt = self.tokenizer.max_tokens, options.prompt
         parts: list[_Part] = []
         for i, ids in enumerate(tokenized.token_ids):
             if i in failed:
                 continue
-            if options.on_overflow != "windows" or len(ids) <= limit:
+            if options.on_overflow == "windows":
+                found = parts_of(self.tokenizer, ids, window.texts[i], options.prompt)
+                parts += [_Part(i, part, weight) for part, weight in zip(*found, strict=True)]
+            else:
                 parts.append(_Part(i, ids, len(ids)))
-                continue
-            (text,) = self.tokenizer.whole([window.texts[i]], prompt)
-            if (room := text.room(limit)) < 1:
-                fills = len(text.head) + len(text.tail)
-                raise OptionError(
-                    f"the prompt and special tokens fill the {limit} tokens that a window may have ({fills})"
-                )
-            parts += [_Part(i, text.part(a, b), b - a) for a, b in spread(len(text.ids), room)]
         return parts
 
-    def _joined(self, parts: Sequence[tuple[_Part, NDArray[Any]]], options: EncodeOptions) -> NDArray[Any]:
-        """A text's row: the mean of its parts', each with the weight of its own tokens, normalized if they are."""
-        if len(parts) == 1:
-            return parts[0][1]
-        weights = np.array([part.weight for part, _ in parts], dtype=np.float32)
-        mean = np.add.reduce(np.stack([row for _, row in parts]) * (weights / weights.sum())[:, None], axis=0)
-        return l2_normalize(mean) if self.head.normalizes and not options.unnormalized else mean
+    def join(self, rows: Sequence[NDArray[Any]], weights: Sequence[int], options: EncodeOptions) -> NDArray[Any]:
+        """A text's row out of those of its parts (see `overflow`), normalized if they are."""
+        return joined(rows, weights, normalize=self.head.normalizes and not options.unnormalized)
 
     def groups(
         self,

@@ -99,6 +99,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"variant": "int4"}, "must be one of auto, fp32, fp16, int8, bf16, not 'int4'"),
     ({"port": "70000"}, "at most 65535"),
     ({"ssl_certfile": "x"}, "go together"),
+    ({"long": "pieces"}, "long must be one of cut, windows, not 'pieces'"),
+    ({"long": "windows", "truncate": False}, "truncate=false refuses long texts and long=windows reads them"),
     ({"bundles": ()}, "embedrt serve BUNDLE"),
 ]
 

@@ -111,6 +111,8 @@ def _check_together(settings: Settings) -> None:
         raise OptionError("no bundle to serve; name one: embedrt serve BUNDLE")
     if bool(settings.ssl_certfile) != bool(settings.ssl_keyfile):
         raise OptionError("ssl_certfile and ssl_keyfile go together")
+    if settings.long == "windows" and not settings.truncate:
+        raise OptionError("truncate=false refuses long texts and long=windows reads them: choose one")
     for name in ("port", "metrics_port"):
         if getattr(settings, name) > 65535:
             raise OptionError(f"{name} must be at most 65535, not {getattr(settings, name)}")

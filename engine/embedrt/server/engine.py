@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,15 +48,10 @@ class Answer:
 
     rows: list[NDArray[np.float32]]
     row_of: list[int]
-    num_tokens: list[int]  # per input, before cutting
+    used_tokens: int  # that the model saw, windows with what they share, equal texts counted each time
     truncated: tuple[Truncation, ...]
     identity: str
     phases: Phases
-
-    @property
-    def used_tokens(self) -> int:
-        """Tokens that the model saw, equal texts counted each time."""
-        return sum(self.num_tokens) - sum(cut.num_tokens - cut.limit for cut in self.truncated)
 
 
 _LOOK_EVERY_S = 1.0  # at the files of an idle model
@@ -189,17 +185,26 @@ class ModelEngine:
             ServeError: there is no room (429), or the executor failed (500).
         """
         pending = await self._wait(prepared, work, time.monotonic())
-        limit = self.embedder.max_tokens
+        rows, limit = pending.rows, self.embedder.max_tokens
+        if prepared.weights is not None and len(rows) > len(prepared.weights):
+            rows = await self._pool.run(work.client, self._join, rows, prepared.weights, work.options)
         return Answer(
-            rows=pending.rows,
+            rows=rows,
             row_of=prepared.row_of,
-            num_tokens=prepared.num_tokens,
+            used_tokens=sum(prepared.num_tokens) if work.max_pixels else prepared.used_tokens(limit),
             truncated=()
-            if work.max_pixels
+            if work.max_pixels or prepared.weights is not None
             else tuple(Truncation(i, n, limit) for i, n in enumerate(prepared.num_tokens) if n > limit),
             identity=self.embedder.identity_for(work.options),
             phases=Phases(prepared.seconds, pending.first_run - pending.added, pending.last_run - pending.first_run),
         )
+
+    def _join(
+        self, rows: list[NDArray[np.float32]], weights: list[list[int]], options: EncodeOptions
+    ) -> list[NDArray[np.float32]]:
+        """A row per text out of those of its windows, which lie one behind the other."""
+        rest = iter(rows)
+        return [self.embedder.join_windows(list(islice(rest, len(those))), those, options) for those in weights]
 
     async def _wait(self, prepared: Prepared, work: Work, now: float) -> _Pending:
         loop = asyncio.get_running_loop()

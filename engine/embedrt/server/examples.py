@@ -19,6 +19,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
 """By path; each is answered by a server with default settings (/decode: with --token-ids own)."""
 
 _TRUNCATE = "cut texts over the model's limit (true) or refuse them (false); the server's setting where it is not given"
+_ON_OVERFLOW = (
+    "texts over the model's limit: truncate cuts them, error refuses them, windows reads all of a text in windows and "
+    "gives the mean of their vectors, which has another identity; the server's setting (--long) where it is not given"
+)
 _MODEL = (
     "NAME, NAME:query or NAME:document (with the model's prompt before each text), or an alias; the first if absent"
 )
@@ -37,12 +41,14 @@ FIELDS: dict[str, dict[str, str]] = {
         "input_type": "query, document or passage: the prompt that goes before each text, as NAME:query does",
         "task": "fills {task} of the query prompt",
         "truncate": _TRUNCATE,
+        "on_overflow": _ON_OVERFLOW,
         "modality": "text or image; where it is not given, data URIs of pictures are pictures if the model takes them",
     },
     "EmbedRequest": {
         "inputs": f"a text, texts, or token ids; {_IDS}",
         "normalize": "false: the vector before the L2 norm at the end of the model's pipeline",
         "truncate": _TRUNCATE,
+        "on_overflow": _ON_OVERFLOW,
         "truncation_direction": _DIRECTION,
         "prompt_name": _PROMPT_NAME,
         "dimensions": _DIMENSIONS,
@@ -58,6 +64,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "SimilarityInput": {"source_sentence": "what is compared", "sentences": "with each of these"},
     "SimilarityParameters": {
         "truncate": _TRUNCATE,
+        "on_overflow": _ON_OVERFLOW,
         "truncation_direction": _DIRECTION,
         "prompt_name": _PROMPT_NAME,
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +15,7 @@ from embedrt.server.call import call_of
 from embedrt.server.errors import ServeError
 from embedrt.server.inputs import Inputs, pictures_of
 from embedrt.server.prepare import Work
-from embedrt.server.service import Service, json_response, resolve
+from embedrt.server.service import Overflow, Service, json_response, resolve
 from embedrt.server.sizes import BASE64_BYTES, FLOAT_BYTES
 
 # Base URLs without /v1, and those of Azure, where the model is called a deployment.
@@ -26,8 +27,8 @@ OTHER_PATHS = {
 
 
 class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Texts, token ids, or pictures as data URIs to embed. `input_type`, `task`, `truncate` and `modality`, infinity's,
-    are additions to OpenAI's fields."""
+    """Texts, token ids, or pictures as data URIs to embed. `input_type`, `task`, `truncate`, `on_overflow` and
+    `modality`, infinity's, are additions to OpenAI's fields."""
 
     input: Inputs
     model: str | None = None
@@ -37,6 +38,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     input_type: Literal["query", "document", "passage"] | None = None
     task: str | None = None  # fills the query prompt's {task}
     truncate: bool | None = None
+    on_overflow: Overflow | None = None
     modality: Literal["text", "image"] | None = None  # without it, data URIs of pictures are pictures
 
 
@@ -70,13 +72,17 @@ class OpenAIApi:
                 raise ServeError("unfit", f"model says {kind} and input_type says {asked}", param="input_type")
             kind = asked
         dimensions = service.check_dimensions(engine, body.dimensions)
-        options = resolve(engine, kind=kind, task=body.task, truncate_dim=dimensions)
+        overflow = service.overflow(body.on_overflow, body.truncate)
+        options = resolve(engine, kind=kind, task=body.task, truncate_dim=dimensions, on_overflow=overflow)
         deadline, pictures = service.deadline(request), pictures_of(body.input, body.modality, engine)
         if pictures is not None:
+            if body.on_overflow is not None:
+                raise ServeError("unfit", "on_overflow goes with texts, not with pictures", param="on_overflow")
+            options = replace(options, on_overflow="truncate")
             work = Work(pictures, options, deadline=deadline, max_pixels=service.max_pixels)
         else:
             inputs = await service.sized(request, lambda: service.inputs.openai(body.input, engine, options.prompt))
-            work = Work(inputs, options, truncate=service.truncate(body.truncate), deadline=deadline)
+            work = Work(inputs, options, truncate=overflow != "error", deadline=deadline)
         as_base64 = body.encoding_format == "base64"
         answer = await service.embed(request, engine, work, BASE64_BYTES if as_base64 else FLOAT_BYTES)
 
@@ -114,7 +120,7 @@ class OpenAIApi:
             "object": "model",
             "created": self._service.models.created,
             "owned_by": embedder.bundle.manifest.source.model,
-            "identity": embedder.identity_for(embedder.resolve(kind=kind)),
+            "identity": embedder.identify(kind=kind, on_overflow=self._service.default_overflow),
             "variant": embedder.variant,
             "dimension": embedder.dimension,
             "max_tokens": embedder.max_tokens,

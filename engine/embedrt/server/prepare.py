@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,16 @@ from numpy.typing import NDArray
 from embedrt.embedder import Embedder
 from embedrt.errors import PictureError, TokenLimitError
 from embedrt.options import EncodeOptions
+from embedrt.overflow import Parts, parts_of
 from embedrt.server.errors import ServeError
 from embedrt.server.pool import Pool
+from embedrt.server.sizes import too_many_tokens
 from embedrt.tokenization import TextTokenizer, UnbrokenTextError, check_text
 
 _SLICE_TEXTS = 256  # texts tokenized at once: a few milliseconds
 _SLICE_CHARACTERS = 65_536  # the same of longer texts
 UNBROKEN_CHARACTERS = 262_144  # of a text without a place to cut it, or the size of the parts if that is more
+WINDOWS_CHARACTERS = 262_144  # of a text that is read in windows, since all of it is tokenized at once
 _HASHED_CHARACTERS = 1024
 _NO_IDS = np.empty(0, np.int32)
 _HASHED_ON_LOOP = 65_536  # characters or ids, in a fraction of a millisecond
@@ -39,16 +43,26 @@ class Work:
     deadline: float = math.inf  # time.monotonic()
     client: str = ""  # who asks
     max_pixels: int = 0  # of each input, where these are pictures as data URIs; 0: they are texts
+    most_tokens: int | None = None  # that may come of it, windows included; None: whoever asks has seen to it
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Token ids of the different inputs, or patches of pictures; `row_of[i]` is the place of input i among them."""
+    """What is run for the different inputs; `row_of[i]` is the place of input i among them."""
 
-    token_ids: list[NDArray[Any]]
+    token_ids: list[NDArray[Any]]  # or patches of pictures
     row_of: list[int]
     num_tokens: list[int]  # per input, before cutting
     seconds: float  # that it took
+    weights: list[list[int]] | None = None  # of each one's windows, which lie in `token_ids` in turn; None: one each
+
+    def used_tokens(self, limit: int) -> int:
+        """Tokens that the model sees: cut at `limit`, or windows with what they share; equal inputs count each time."""
+        if self.weights is None:
+            return sum([min(count, limit) for count in self.num_tokens])
+        rest = map(len, self.token_ids)
+        read = [sum(islice(rest, len(those))) for those in self.weights]
+        return sum([read[row] for row in self.row_of])
 
 
 async def prepare(tokenizer: TextTokenizer, pool: Pool, work: Work) -> Prepared:
@@ -65,6 +79,8 @@ async def prepare(tokenizer: TextTokenizer, pool: Pool, work: Work) -> Prepared:
         first, row_of = _different(work.inputs)
     else:
         first, row_of = await pool.run(work.client, _different, work.inputs)
+    if work.options.on_overflow == "windows":
+        return await _prepare_windows(tokenizer, pool, work, first, row_of, started)
     token_ids: list[NDArray[np.int32]] = []
     counts: list[int] = []
     for part in _slices(work.inputs, first, tokenizer.part_characters):
@@ -75,6 +91,39 @@ async def prepare(tokenizer: TextTokenizer, pool: Pool, work: Work) -> Prepared:
         token_ids += ids
         counts += lengths
     return Prepared(token_ids, row_of, [counts[row] for row in row_of], time.monotonic() - started)
+
+
+async def _prepare_windows(
+    tokenizer: TextTokenizer, pool: Pool, work: Work, first: list[int], row_of: list[int], started: float
+) -> Prepared:
+    """The same, where texts over the limit are read in windows; no more is tokenized than the request may have."""
+    check_lengths(work.inputs)
+    token_ids: list[NDArray[np.int32]] = []
+    weights: list[list[int]] = []
+    counts: list[int] = []
+    total = 0
+    for part in _slices(work.inputs, first, WINDOWS_CHARACTERS):
+        found, lengths = await pool.run(work.client, _tokenize_windows, tokenizer, work, part)
+        for one in found:
+            token_ids += one.ids
+            weights.append(one.weights)
+            total += sum(map(len, one.ids))
+        counts += lengths
+        if work.most_tokens is not None and total > work.most_tokens:
+            raise too_many_tokens(f"{total} or more, windows included", work.most_tokens)
+    return Prepared(token_ids, row_of, [counts[row] for row in row_of], time.monotonic() - started, weights)
+
+
+def check_lengths(inputs: Sequence[str | list[int]]) -> None:
+    """Refuse texts that are too long to be read in windows: ServeError, 413."""
+    for i, given in enumerate(inputs):
+        if isinstance(given, str) and len(given) > WINDOWS_CHARACTERS:
+            raise ServeError(
+                "too_large",
+                f"text {i}: has {len(given)} characters, and a text that is read in windows may have "
+                f"{WINDOWS_CHARACTERS} (windows_characters); split it, or have it cut (on_overflow: truncate)",
+                param=f"input[{i}]",
+            )
 
 
 async def prepare_pictures(embedder: Embedder, pool: Pool, work: Work) -> Prepared:
@@ -170,6 +219,24 @@ def _tokenize(
             raise TokenLimitError(f"has {many} tokens, the model takes {tokenizer.max_tokens}", index=i)
         tokenizer.check(rows[k], i)  # here, so that no other request shares a batch with what cannot be run
     return rows, counts
+
+
+def _tokenize_windows(tokenizer: TextTokenizer, work: Work, indices: Sequence[int]) -> tuple[list[Parts], list[int]]:
+    """What is run for the inputs at `indices`, as the library has it, and their tokens."""
+    prompt = work.options.prompt
+    found: list[Parts] = []
+    counts: list[int] = []
+    for i in indices:
+        given = work.inputs[i]
+        if isinstance(given, str):
+            text = check_text(given, i)
+            (ids,) = tokenizer([prompt + text], cut=False).token_ids
+        else:
+            text, ids = "", np.array(tokenizer.with_special(given), np.int32)
+        tokenizer.check(ids, i)
+        found.append(parts_of(tokenizer, ids, text, prompt))
+        counts.append(len(ids))
+    return found, counts
 
 
 def unbroken(index: int, characters: int, limit: int) -> ServeError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +34,7 @@ from embedrt.server.traces import Traces
 from embedrt.server.wire import Wire
 
 T = TypeVar("T")
+Overflow = Literal["truncate", "error", "windows"]
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Service:
             self._admit_pictures(request, engine, len(work.inputs))
         else:
             call.num_characters += sum(map(len, work.inputs))
-        work = replace(work, client=call.client)
+        work = replace(work, client=call.client, most_tokens=self.settings.request_tokens)
 
         async def embedded() -> Answer:
             prepared = await engine.prepare(work)
@@ -140,6 +141,30 @@ class Service:
     def truncate(self, wanted: bool | None) -> bool:
         """Whether long inputs are cut: as the request says, else as the settings do."""
         return self.settings.truncate if wanted is None else wanted
+
+    @property
+    def default_overflow(self) -> Overflow:
+        """What becomes of texts over the limit where the request does not say."""
+        if self.settings.long == "windows":
+            return "windows"
+        return "truncate" if self.settings.truncate else "error"
+
+    def overflow(self, asked: Overflow | None, truncate: bool | None) -> Overflow:
+        """What becomes of texts over the limit: as the request says by either field, else as the settings do.
+
+        Raises:
+            ServeError: the two fields say different things.
+        """
+        if truncate is None:
+            return asked or self.default_overflow
+        said: Overflow = "truncate" if truncate else "error"
+        if asked not in (None, said):
+            raise ServeError(
+                "unfit",
+                f"truncate={str(truncate).lower()} and on_overflow={asked} ask for different things; leave one out",
+                param="on_overflow",
+            )
+        return said
 
     def check_count(self, inputs: Sequence[object]) -> None:
         """Refuse more inputs than a request may have: ServeError, 413."""

@@ -9,6 +9,7 @@ VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8", "bf16")
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
 EXECUTOR_CHOICES = ("auto", "native", "onnxruntime")
 TOKEN_IDS = ("refuse", "own", "cl100k_base")
+LONG = ("cut", "windows")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SECRET = frozenset({"api_keys"})
 
@@ -74,6 +75,11 @@ class Settings:
     grace_s: float = _setting(30.0, "after SIGTERM, time to finish what is in flight", minimum=0.0)
     drain_s: float = _setting(0.0, "after SIGTERM, time not ready but still accepting, for load balancers", minimum=0.0)
     truncate: bool = _setting(True, "cut texts over the model's limit where the request does not say")
+    long: str = _setting(
+        "cut",
+        "texts over the model's limit where the request does not say: cut (see truncate), or read in windows",
+        choices=LONG,
+    )
     matryoshka: tuple[str, ...] = _setting((), "models whose vectors may be shortened by 'dimensions'; * for all")
     token_ids: str = _setting(
         "refuse", "what token ids of clients mean: the model's own, or OpenAI's, which become texts", choices=TOKEN_IDS

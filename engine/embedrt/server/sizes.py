@@ -35,10 +35,7 @@ class SizeLimits:
     def check(self, size: Size) -> None:
         """Refuse what is too much: ServeError, 413."""
         if size.tokens > self.tokens:
-            raise ServeError(
-                "too_large",
-                f"a request may have {self.tokens} tokens, this has {size.tokens}; split it, or raise request_tokens",
-            )
+            raise too_many_tokens(str(size.tokens), self.tokens)
         if size.answer > self.answer:
             raise ServeError(
                 "too_large",
@@ -47,11 +44,18 @@ class SizeLimits:
             )
 
 
+def too_many_tokens(count: str, limit: int) -> ServeError:
+    """The error for a request of more tokens than it may have."""
+    return ServeError(
+        "too_large", f"a request may have {limit} tokens, this has {count}; split it, or raise request_tokens"
+    )
+
+
 def size_of_rows(lengths: Sequence[int], row_of: Sequence[int], width: int, *, written: int, each: float) -> Size:
     """Of a request that gets a vector per input.
 
     Args:
-        lengths: tokens of each different input, cut.
+        lengths: tokens of each different input, cut, or of each window of them.
         row_of: for each input its place among the different ones.
         width: numbers of a vector as the model gives it.
         written: numbers of a vector as it is answered.

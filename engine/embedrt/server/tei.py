@@ -19,7 +19,7 @@ from embedrt.server.engine import ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.inputs import Inputs
 from embedrt.server.prepare import Work
-from embedrt.server.service import Service, json_response, resolve
+from embedrt.server.service import Overflow, Service, json_response, resolve
 from embedrt.version import __version__
 
 Direction = Literal["left", "right", "Left", "Right"]
@@ -27,11 +27,12 @@ Dimensions = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class EmbedRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Inputs of /embed. `model` is an addition: the first bundle's is the default."""
+    """Inputs of /embed. `model` and `on_overflow` are additions: the first bundle's is the default."""
 
     inputs: Inputs
     normalize: bool | None = True
     truncate: bool | None = None
+    on_overflow: Overflow | None = None
     truncation_direction: Direction | None = None
     prompt_name: str | None = None
     dimensions: Dimensions | None = None
@@ -59,6 +60,7 @@ class SimilarityParameters(msgspec.Struct, forbid_unknown_fields=True):
     """How the texts are embedded."""
 
     truncate: bool | None = None
+    on_overflow: Overflow | None = None
     truncation_direction: Direction | None = None
     prompt_name: str | None = None
 
@@ -101,28 +103,55 @@ class TeiApi:
         body = await self._service.read(request, EmbedRequest)
         engine, kind = self._service.models.find(body.model)
         dimensions = self._service.check_dimensions(engine, body.dimensions)
+        overflow = self._overflow(body)
         wanted = {"normalize_embeddings": body.normalize is not False and not _normalizes(engine)}
-        options = resolve(engine, kind=kind, prompt_name=body.prompt_name, truncate_dim=dimensions, **wanted)
+        options = resolve(
+            engine,
+            kind=kind,
+            prompt_name=body.prompt_name,
+            truncate_dim=dimensions,
+            on_overflow=overflow,
+            **wanted,
+        )
         # What is pooled, as TEI gives it; it has an identity of its own.
         options = replace(options, unnormalized=body.normalize is False)
-        return await self._embed(request, engine, options, body)
+        return await self._embed(request, engine, options, body, truncate=overflow != "error")
+
+    def _overflow(self, asked: EmbedRequest | SimilarityParameters) -> Overflow:
+        """What becomes of texts over the limit; ServeError where the fields about it do not go together."""
+        overflow = self._service.overflow(asked.on_overflow, asked.truncate)
+        if overflow == "windows" and asked.truncation_direction is not None:
+            raise ServeError(
+                "unfit",
+                "truncation_direction says which end is cut, and windows cut nothing; leave it out, or have texts cut "
+                "(on_overflow: truncate)",
+                param="truncation_direction",
+            )
+        return overflow
 
     async def embed_all(self, request: Request) -> Response:
         """A vector per token."""
         body = await self._service.read(request, EmbedAllRequest)
         engine, kind = self._service.models.find(body.model)
         options = resolve(engine, kind=kind, prompt_name=body.prompt_name, output_value="token_embeddings")
-        return await self._embed(request, engine, options, body)
+        truncate = self._service.truncate(body.truncate)
+        return await self._embed(request, engine, options, body, truncate=truncate)
 
     async def _embed(
-        self, request: Request, engine: ModelEngine, options: EncodeOptions, body: EmbedRequest | EmbedAllRequest
+        self,
+        request: Request,
+        engine: ModelEngine,
+        options: EncodeOptions,
+        body: EmbedRequest | EmbedAllRequest,
+        *,
+        truncate: bool,
     ) -> Response:
         reader = self._service.inputs
         inputs = await self._service.sized(request, lambda: reader.tei(body.inputs, engine, options.prompt))
         work = Work(
             inputs,
             options,
-            truncate=self._service.truncate(body.truncate),
+            truncate=truncate,
             keep_end=_keeps_end(body.truncation_direction),
             deadline=self._service.deadline(request),
         )
@@ -137,11 +166,12 @@ class TeiApi:
         body = await self._service.read(request, SimilarityRequest)
         engine, kind = self._service.models.find(body.model)
         given = body.parameters or SimilarityParameters()
-        options = resolve(engine, kind=kind, prompt_name=given.prompt_name)
+        overflow = self._overflow(given)
+        options = resolve(engine, kind=kind, prompt_name=given.prompt_name, on_overflow=overflow)
         work = Work(
             [body.inputs.source_sentence, *body.inputs.sentences],
             options,
-            truncate=self._service.truncate(given.truncate),
+            truncate=overflow != "error",
             keep_end=_keeps_end(given.truncation_direction),
             deadline=self._service.deadline(request),
         )
@@ -172,13 +202,14 @@ class TeiApi:
                 "max_batch_tokens": settings.batch_tokens,
                 "max_batch_requests": None,
                 "max_client_batch_size": settings.request_texts,
-                "auto_truncate": settings.truncate,
+                "auto_truncate": settings.truncate and settings.long == "cut",
+                "on_overflow": self._service.default_overflow,
                 "tokenization_workers": self._service.pool.workers,
                 "version": __version__,
                 "sha": None,
                 "docker_label": None,
                 "name": engine.name,
-                "identity": embedder.identity,
+                "identity": embedder.identify(on_overflow=self._service.default_overflow),
                 "dimension": embedder.dimension,
                 "prompts": manifest.prompts.texts,
                 "default_prompt": manifest.prompts.default_name,

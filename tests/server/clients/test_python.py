@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from embedrt import Embedder
 from tests.server.clients.harness import Client, install_python, run
 from tests.server.serving import Served
 
@@ -133,6 +135,16 @@ def test_a_client_gets_the_librarys_vectors(
     python = install_python(tmp_path, client.packages)
     (tmp_path / "program.py").write_text(HEAD + client.program, encoding="utf-8")
     checked(client, run([python, "program.py"], tmp_path, server.url, **extra))
+
+
+@pytest.mark.slow
+def test_openais_client_asks_for_windows_by_extra_body(with_key: Served, library: Embedder, tmp_path: Path):
+    python = install_python(tmp_path, ["openai==3.57.0"])
+    program = OPENAI.replace("input=TEXTS", 'input=TEXTS, extra_body={"on_overflow": "windows"}')
+    text = "a house of bread and paper " * 60
+    (tmp_path / "program.py").write_text(HEAD + f"TEXTS = [{text!r}]\n" + program, encoding="utf-8")
+    found = run([python, "program.py"], tmp_path, with_key.url, **QUIET)["documents"]
+    np.testing.assert_array_equal(np.array(found, np.float32), library.encode([text], on_overflow="windows"))
 
 
 @pytest.mark.slow
