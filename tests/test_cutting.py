@@ -11,34 +11,35 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from embedrt import cutting, tokenization
 from embedrt.cutting import Cuts, prove
 from embedrt.tokenization import TextTokenizer, UnbrokenTextError
 from tests import tiny
+from tests.training import learn_merges, numbered, words_of
 
 
 def _bpe(pre_tokenizer: pre_tokenizers.PreTokenizer) -> str:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizer
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, initial_alphabet=alphabet, special_tokens=["<s>", "</s>"], show_progress=False
-    )
-    tokenizer.train_from_iterator(tiny.CORPUS * 3, trainer)
+    special, alphabet = ["<s>", "</s>"], sorted(pre_tokenizers.ByteLevel.alphabet())
+    symbols, merges = learn_merges(words_of(tokenizer, tiny.CORPUS), 500)
+    tokenizer.model = models.BPE(numbered([*special, *alphabet, *symbols]), merges)
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", None, [("<s>", 0), ("</s>", 1)])
     return str(tokenizer.to_str())
 
 
 def _unparted_bpe() -> str:
     """As Llama's: words begin with "▁", and nothing parts them before the model."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     words = [word for text in tiny.CORPUS for word in text.split()]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<unk>"], show_progress=False)
-    tokenizer.train_from_iterator(words * 2, trainer)
+    symbols, merges = learn_merges(words_of(tokenizer, words), 399)
+    tokenizer.model = models.BPE(numbered(["<unk>", *symbols]), merges, unk_token="<unk>")
+    tokenizer.add_special_tokens(["<unk>"])
     return str(tokenizer.to_str())
 
 

@@ -13,7 +13,9 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from tests.training import learn_merges, learn_pieces, numbered, words_of
 
 CORPUS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -30,11 +32,13 @@ CORPUS = (
 @cache
 def wordpiece_json() -> str:
     """A lower-casing WordPiece tokenizer of BERT's kind: [CLS] text [SEP]."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece({}))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special))
+    symbols, _ = learn_merges(words_of(tokenizer, CORPUS), 395, inside="##")
+    tokenizer.model = models.WordPiece(numbered([*special, *symbols]), unk_token="[UNK]")
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.BertProcessing(
         ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
     )
@@ -47,10 +51,10 @@ def unigram_json() -> str:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    trainer = trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"], unk_token="<unk>"
-    )
-    tokenizer.train_from_iterator(CORPUS * 4, trainer)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = learn_pieces(words_of(tokenizer, CORPUS), 120)
+    tokenizer.model = models.Unigram([*((token, 0.0) for token in special), *pieces], unk_id=3)
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests import tiny
+from tests.training import learn_merges, numbered, words_of
 
 _SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
 CLASSES: dict[str, Any] = {
@@ -59,10 +60,10 @@ def qwen_tokenizer(chat_template: str | None = None) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=380, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(tiny.CORPUS, trainer)
+    symbols, merges = learn_merges(words_of(tokenizer, tiny.CORPUS), 220)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.model = models.BPE(numbered([*special, *alphabet, *symbols]), merges)
+    tokenizer.add_special_tokens(special)
     tokenizer.add_tokens(["yes", "no"])
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>", padding_side="left",

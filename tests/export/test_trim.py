@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from embedrt import Embedder, OptionError
 from embedrt_export.trim import Kept, trimmed
@@ -18,6 +18,7 @@ from embedrt_export.trim.scripts import COMMON, script_of, scripts_of
 from embedrt_export.trim.tokenizer import read_vocabulary, trim, with_parts
 from tests import tiny
 from tests.export.exporting import export
+from tests.training import learn_merges, numbered, words_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 KOREAN = ["서울은 대한민국의 수도이다.", "오늘 날씨가 좋다.", "오늘 서울"]
@@ -28,8 +29,8 @@ def byte_level_json() -> str:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(tiny.CORPUS * 3, trainers.BpeTrainer(vocab_size=390, initial_alphabet=alphabet))
+    symbols, merges = learn_merges(words_of(tokenizer, tiny.CORPUS), 230)
+    tokenizer.model = models.BPE(numbered([*sorted(pre_tokenizers.ByteLevel.alphabet()), *symbols]), merges)
     tokenizer.add_special_tokens(["<end>"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A <end>", special_tokens=[("<end>", tokenizer.token_to_id("<end>"))]
