@@ -29,7 +29,7 @@ def byte_level_json() -> str:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    symbols, merges = learn_merges(words_of(tokenizer, tiny.CORPUS), 230)
+    symbols, merges = learn_merges(words_of(tokenizer, tiny.CORPUS), 500)
     tokenizer.model = models.BPE(numbered([*sorted(pre_tokenizers.ByteLevel.alphabet()), *symbols]), merges)
     tokenizer.add_special_tokens(["<end>"])
     tokenizer.post_processor = processors.TemplateProcessing(
