@@ -101,6 +101,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ssl_certfile": "x"}, "go together"),
     ({"long": "pieces"}, "long must be one of cut, windows, not 'pieces'"),
     ({"long": "windows", "truncate": False}, "truncate=false refuses long texts and long=windows reads them"),
+    ({"uds": "/run/x", "port": "80"}, "uds and port exclude each other"),
     ({"bundles": ()}, "embedrt serve BUNDLE"),
 ]
 

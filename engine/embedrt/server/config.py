@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedrt.errors import FileFormatError, OptionError
-from embedrt.server.settings import NAMES, SECRET, Settings
+from embedrt.server.settings import DEFAULTS, NAMES, SECRET, Settings
 
 PREFIX = "EMBEDRT_"
 _FIELDS = {entry.name: entry for entry in fields(Settings)}
@@ -116,7 +116,9 @@ def _check_together(settings: Settings) -> None:
     for name in ("port", "metrics_port"):
         if getattr(settings, name) > 65535:
             raise OptionError(f"{name} must be at most 65535, not {getattr(settings, name)}")
-    if settings.metrics_port and settings.metrics_port == settings.port:
+    if settings.uds and settings.port != DEFAULTS.port:
+        raise OptionError(f"uds and port exclude each other: {settings.uds!r} and {settings.port}; leave one out")
+    if settings.metrics_port and settings.metrics_port == settings.port and not settings.uds:
         raise OptionError("metrics_port must be another port than port")
 
 

@@ -23,8 +23,10 @@ class Guard:
         self._metrics_port = settings.metrics_port
         self._hosts = frozenset(name.lower() for name in settings.allowed_hosts)
         # Without a key, who reaches the loopback may use the server, and a browser does so for any page that it shows:
-        # a name of the page's own that resolves to 127.0.0.1 makes this server the page's own origin.
-        self._check_host = settings.host in LOOPBACK and not keys.wanted and "*" not in self._hosts
+        # a name of the page's own that resolves to 127.0.0.1 makes this server the page's own origin. No browser opens
+        # a Unix socket.
+        reached_by_pages = settings.host in LOOPBACK and not settings.uds
+        self._check_host = reached_by_pages and not keys.wanted and "*" not in self._hosts
 
     def check(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         """Let the request pass, and tell the name of the key that it shows; "" where it needs none.

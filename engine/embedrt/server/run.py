@@ -12,7 +12,7 @@ from typing import cast
 
 import uvicorn
 
-from embedrt.errors import EmbedrtError, OptionError
+from embedrt.errors import EmbedrtError
 from embedrt.server.app import make_app, make_service
 from embedrt.server.door import Door
 from embedrt.server.files import allow_files, room_for_connections
@@ -21,12 +21,11 @@ from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
 from embedrt.server.notify import Notifier
 from embedrt.server.protocol import HttpProtocol
 from embedrt.server.service import Service
-from embedrt.server.settings import LOOPBACK, Settings
+from embedrt.server.settings import Settings
+from embedrt.server.sockets import BACKLOG, announce, listen, listening
 from embedrt.server.tls import bound_handshakes, check_certificate
 from embedrt.server.wire import Wire, WireLimits
 from embedrt.server.workers import Supervisor
-
-_BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
@@ -36,39 +35,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """uvicorn would end the process by the signal itself; we exit with 0."""
         yield
-
-
-def listen(settings: Settings, port: int, *, shared: bool = False) -> socket.socket:
-    """A socket to serve at; `shared` by several processes that open it each for itself.
-
-    Raises:
-        OptionError: the address cannot be used.
-    """
-    try:
-        family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((settings.host, port))
-        listener.listen(_BACKLOG)
-    except OSError as exc:
-        raise OptionError(f"cannot listen at {settings.host}:{port}: {exc.strerror or exc}") from exc
-    listener.set_inheritable(True)
-    return listener
-
-
-def address_of(settings: Settings, listener: socket.socket) -> str:
-    """Where clients reach the server."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{'https' if settings.ssl_certfile else 'http'}://{host}:{listener.getsockname()[1]}"
-
-
-def announce(settings: Settings, listener: socket.socket) -> None:
-    """Say where the server is, and warn when everybody may use it."""
-    log("listening", address=address_of(settings, listener), workers=settings.workers)
-    if settings.host not in LOOPBACK and not (settings.api_keys or settings.api_key_file):
-        log("open to the network without API keys: set api_key_file, or host 127.0.0.1", level=30, host=settings.host)
 
 
 def bounded_protocol(service: Service) -> type[asyncio.Protocol]:
@@ -121,7 +87,7 @@ def serve_here(
         log_config=None,
         access_log=False,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.grace_s)),
         ssl_certfile=settings.ssl_certfile or None,
@@ -196,7 +162,7 @@ def serve(settings: Settings, notifier: Notifier | None = None) -> int:
     bundles = open_bundles(settings.bundles)
     parse_aliases(settings.alias, bundles)  # what is wrong with them is said before anything is loaded
     check_certificate(settings)
-    with listen(settings, settings.port) as listener:
+    with listening(settings) as listener:
         announce(settings, listener)
         if settings.workers > 1:
             return Supervisor(settings, listener, notifier).run()

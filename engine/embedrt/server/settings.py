@@ -26,6 +26,7 @@ class Settings:
     alias: tuple[str, ...] = _setting((), "other names of models, ALIAS=NAME, for clients that know only their own")
     host: str = _setting("127.0.0.1", "address to listen at; 0.0.0.0 for all")
     port: int = _setting(8080, "port to listen at; 0 takes a free one", minimum=0)
+    uds: str = _setting("", "path of a Unix socket to listen at, instead of a port")
     metrics_port: int = _setting(0, "another port for /metrics and health only, without keys; 0: none", minimum=0)
     workers: int = _setting(1, "processes behind the port, each with the models", minimum=1)
     variant: str = _setting("auto", "precision of the models", choices=VARIANT_CHOICES)
