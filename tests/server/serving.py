@@ -62,6 +62,7 @@ def serving(*bundles: Path | str, ready: bool = True, **settings: Any) -> Iterat
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)

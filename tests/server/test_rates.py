@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import httpx
 import pytest
 
 from embedrt.errors import OptionError
 from embedrt.server.errors import ServeError
 from embedrt.server.rates import Meters, Rate, parse_rates
+from tests.server.test_lifecycle import process
 
 
 def asks(meters: Meters, client: str, unit: str = "requests", amount: int = 1, now: float = 0.0) -> int:
@@ -77,3 +81,14 @@ def test_clients_that_have_all_of_their_rate_again_are_forgotten():
     for k in range(10_000):
         asks(meters, f"client {k}", now=float(k))
     assert len(meters._buckets) < 5000
+
+
+def test_a_client_cannot_say_that_it_is_somebody_else(tmp_path: Path, lookup_bundle: Path):
+    with process(tmp_path, lookup_bundle, "--variant", "fp32", "--rates", "*=3 requests/day") as server:
+        statuses = [
+            httpx.post(
+                f"{server.url}/embed", json={"inputs": "water"}, headers={"X-Forwarded-For": f"10.0.0.{k}"}
+            ).status_code
+            for k in range(4)
+        ]
+    assert statuses == [200, 200, 200, 429]

@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as arrays
 
 from embedrt import Embedder
 from embedrt.server import answers
-from embedrt.server.answers import to_base64, to_json
+from embedrt.server.answers import to_json
+from embedrt.server.openai import base64_entry, numbers_entry
 from embedrt.server.sizes import BASE64_BYTES, FLOAT_BYTES, size_of_rows, size_of_tokens
 from tests.server.serving import Gate, Served, serving, wait_until
 
@@ -31,14 +32,11 @@ class Holder:
 def test_no_answer_is_larger_than_reckoned(rows: np.ndarray):
     size = size_of_rows([4, 4, 4], [0, 1, 2], 7, written=7, each=FLOAT_BYTES)
     assert len(to_json(rows)) <= size.answer
-    fields = [{"object": "embedding", "index": 2047, "embedding": row} for row in rows]
-    assert len(to_json(fields)) <= size.answer
+    assert sum(len(numbers_entry(2047, row)) + 1 for row in rows) <= size.answer
     tokens = size_of_tokens([3], [0], 7)
     assert len(to_json(rows[None])) <= tokens.answer + 2
     packed = size_of_rows([4, 4, 4], [0, 1, 2], 7, written=7, each=BASE64_BYTES)
-    assert len(to_json([{"object": "embedding", "index": 2047, "embedding": to_base64(row)} for row in rows])) <= (
-        packed.answer + 3 * 2  # base64's padding
-    )
+    assert sum(len(base64_entry(2047, row)) + 1 for row in rows) <= packed.answer + 3 * 2  # base64's padding
 
 
 def test_requests_of_too_many_tokens_or_bytes_are_refused_before_they_run(lookup_bundle: Path):

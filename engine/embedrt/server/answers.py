@@ -6,8 +6,10 @@ Long answers are written in slices, with the event loop let in between.
 from __future__ import annotations
 
 import asyncio
-import base64
+import binascii
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -30,23 +32,42 @@ def to_json(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def to_base64(vector: NDArray[Any]) -> str:
+def to_base64(vector: NDArray[Any]) -> bytes:
     """A vector's float32 values, little-endian, in base64."""
-    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode("ascii")
+    return binascii.b2a_base64(np.ascontiguousarray(vector, "<f4").data, newline=False)
 
 
-async def write_rows(
-    answer: Answer, embedder: Embedder, options: EncodeOptions, shape: Callable[[int, Any], object]
-) -> AsyncIterator[bytes]:
-    """The answer's rows as JSON, comma-separated, in pieces; `shape(i, vector)` says what stands for input i."""
-    width = max(1, max((row.size for row in answer.rows), default=1))
-    step = max(1, _SLICE_NUMBERS // width)
-    for k in range(0, len(answer.row_of), step):
-        if k:
-            await asyncio.sleep(0)
-            yield b","
-        rows = embedder.finish([answer.rows[row] for row in answer.row_of[k : k + step]], options)
-        yield to_json([shape(k + i, vector) for i, vector in enumerate(rows)])[1:-1]
+Shape = Callable[[int, NDArray[Any]], bytes]  # what stands for input i in the answer, by its finished vector
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An answer's rows on their way to JSON, comma-separated."""
+
+    answer: Answer
+    embedder: Embedder
+    options: EncodeOptions
+    shape: Shape
+
+    @property
+    def step(self) -> int:
+        """Rows that are written in one go."""
+        width = max((row.size for row in self.answer.rows), default=1)
+        return max(1, _SLICE_NUMBERS // max(1, width))
+
+    def part(self, begin: int, end: int) -> bytes:
+        """Those of some inputs."""
+        rows = [self.answer.rows[row] for row in self.answer.row_of[begin:end]]
+        return b",".join(map(self.shape, count(begin), self.embedder.finish(rows, self.options)))
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """All of them, in pieces."""
+        step = self.step
+        for k in range(0, len(self.answer.row_of), step):
+            if k:
+                await asyncio.sleep(0)
+                yield b","
+            yield self.part(k, k + step)
 
 
 async def write_tokens(answer: Answer) -> AsyncIterator[bytes]:
@@ -90,6 +111,14 @@ class PiecesResponse(Response):
         async for piece in self._rest:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def respond_rows(request: Request, head: bytes, rows: Rows, tail: bytes) -> Response:
+    """An answer of rows between `head` and `tail`; a short one without what pieces need."""
+    size = len(rows.answer.row_of)
+    if size <= rows.step:
+        return Response(head + rows.part(0, size) + tail, media_type="application/json")
+    return await respond(request, between(head, rows.parts(), tail))
 
 
 async def respond(request: Request, pieces: AsyncIterator[bytes]) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from starlette.types import Scope
 
@@ -42,24 +43,13 @@ class Guard:
             if path != METRICS:
                 raise ServeError("not_found", f"this port answers {METRICS} and {', '.join(sorted(PROBES))}")
             return ""
-        if self._check_host and not self._is_ours(headers.get(b"host", b"").decode("latin-1")):
+        if self._check_host and not is_ours(headers.get(b"host", b"").decode("latin-1"), self._hosts):
             raise ServeError(
                 "wrong_host",
                 "without API keys this server answers to localhost and to IP addresses only, so that no web page can "
                 "reach it by a name of its own; serve with --allowed-hosts NAME, or with --api-key-file",
             )
         return self._check_key(scope, headers)
-
-    def _is_ours(self, host: str) -> bool:
-        """Whether the Host header is an address, a name of the loopback, or one that was allowed."""
-        name = host_name(host)
-        if not host or name == "localhost" or name.endswith(".localhost") or name in self._hosts:
-            return True
-        try:
-            ipaddress.ip_address(name.strip("[]"))
-        except ValueError:
-            return False
-        return True
 
     def _check_key(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         path = scope["path"]
@@ -75,6 +65,19 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return name
+
+
+@lru_cache(256)  # clients send the same again and again
+def is_ours(host: str, allowed: frozenset[str]) -> bool:
+    """Whether a Host header is an address, a name of the loopback, or one that was allowed."""
+    name = host_name(host)
+    if not host or name == "localhost" or name.endswith(".localhost") or name in allowed:
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def host_name(host: str) -> str:

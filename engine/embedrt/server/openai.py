@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from embedrt.server.answers import between, respond, to_base64, to_json, truncation_field, write_rows
+from embedrt.server.answers import Rows, respond_rows, to_base64, to_json, truncation_field
 from embedrt.server.call import call_of
 from embedrt.server.errors import ServeError
 from embedrt.server.inputs import Inputs, pictures_of
@@ -40,6 +41,16 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     truncate: bool | None = None
     on_overflow: Overflow | None = None
     modality: Literal["text", "image"] | None = None  # without it, data URIs of pictures are pictures
+
+
+def base64_entry(index: int, vector: NDArray[Any]) -> bytes:
+    """What stands for an input in an answer in base64."""
+    return b'{"object":"embedding","index":%d,"embedding":"%b"}' % (index, to_base64(vector))
+
+
+def numbers_entry(index: int, vector: NDArray[Any]) -> bytes:
+    """The same in numbers."""
+    return b'{"object":"embedding","index":%d,"embedding":%b}' % (index, to_json(vector))
 
 
 class OpenAIApi:
@@ -86,10 +97,6 @@ class OpenAIApi:
         as_base64 = body.encoding_format == "base64"
         answer = await service.embed(request, engine, work, BASE64_BYTES if as_base64 else FLOAT_BYTES)
 
-        def shape(index: int, vector: Any) -> object:
-            embedding = to_base64(vector) if as_base64 else vector
-            return {"object": "embedding", "index": index, "embedding": embedding}
-
         with call.timed("write"):
             usage = {"prompt_tokens": answer.used_tokens, "total_tokens": answer.used_tokens}
             tail = {
@@ -98,8 +105,8 @@ class OpenAIApi:
                 "identity": answer.identity,
                 "truncated": truncation_field(answer),
             }
-            rows = write_rows(answer, engine.embedder, options, shape)
-            return await respond(request, between(b'{"object":"list","data":[', rows, b"]," + to_json(tail)[1:]))
+            rows = Rows(answer, engine.embedder, options, base64_entry if as_base64 else numbers_entry)
+            return await respond_rows(request, b'{"object":"list","data":[', rows, b"]," + to_json(tail)[1:])
 
     async def models(self, request: Request) -> Response:
         """The names that `model` may have."""

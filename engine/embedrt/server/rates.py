@@ -93,6 +93,8 @@ class Meters:
         Raises:
             ServeError: 429, with the seconds after which it may ask again; nothing is counted then.
         """
+        if not self._rates:
+            return
         rates = [rate for rate in self._rates.get(name, self._rates.get(EVERYBODY, ())) if rate.unit == unit]
         buckets = [self._bucket(client, rate, now) for rate in rates]
         waits = [bucket.wait(rate, amount) for bucket, rate in zip(buckets, rates, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ from embedrt.server.sockets import BACKLOG, announce, listen, listening
 from embedrt.server.tls import bound_handshakes, check_certificate
 from embedrt.server.wire import Wire, WireLimits
 from embedrt.server.workers import Supervisor
+
+_GC_ALLOCATIONS = (
+    10_000  # of more objects than were freed, until young ones are looked at; Python's 700 are ten requests
+)
 
 
 class _Server(uvicorn.Server):
@@ -86,6 +91,7 @@ def serve_here(
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # uvicorn would believe anybody on this machine who says that he is somebody else
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=75,
@@ -132,6 +138,8 @@ def serve_here(
         ):
             if hasattr(signal, name):  # Windows has the first two
                 _on_signal(loop, getattr(signal, name), act)
+        gc.set_threshold(_GC_ALLOCATIONS, *gc.get_threshold()[1:])
+        service.health.told.append(_leave_to_stay)
         if beat is not None:
             service.health.beats.append(beat)
         if notifier is not None:
@@ -145,6 +153,13 @@ def serve_here(
         runner.run(main())
     log("stopped", longest_stall_ms=round(service.health.longest_stall_s * 1e3, 1))
     return 1 if failures else 0
+
+
+def _leave_to_stay(reason: str | None) -> None:
+    """Once all is loaded, spare the garbage collector what will stay: it would look at all of it again and again."""
+    if reason is None and not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, number: int, act: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Where the server listens: at a port, or at a Unix socket, which is a file that only programs of this machine can reach."""
+"""Where the server listens: at a port, or at a Unix socket, a file that only programs of this machine can reach."""
 
 from __future__ import annotations
 

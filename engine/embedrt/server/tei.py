@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from embedrt.bundle import pipeline_of
 from embedrt.options import EncodeOptions
-from embedrt.server.answers import as_matrix, between, respond, write_rows, write_tokens
+from embedrt.server.answers import Rows, as_matrix, between, respond, respond_rows, to_json, write_tokens
 from embedrt.server.call import call_of
 from embedrt.server.engine import ModelEngine
 from embedrt.server.errors import ServeError
@@ -73,8 +74,8 @@ class SimilarityRequest(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
-def _vector(_: int, row: Any) -> object:
-    return row
+def _vector(_: int, row: NDArray[Any]) -> bytes:
+    return to_json(row)
 
 
 OTHER_MODELS = {"/embed_sparse": "a sparse model"}
@@ -158,8 +159,9 @@ class TeiApi:
         answer = await self._service.embed(request, engine, work)
         with call_of(request).timed("write"):
             tokens = options.output_value == "token_embeddings"
-            rows = write_tokens(answer) if tokens else write_rows(answer, engine.embedder, options, _vector)
-            return await respond(request, between(b"[", rows, b"]"))
+            if tokens:
+                return await respond(request, between(b"[", write_tokens(answer), b"]"))
+            return await respond_rows(request, b"[", Rows(answer, engine.embedder, options, _vector), b"]")
 
     async def similarity(self, request: Request) -> Response:
         """Similarity of one text with each of several, by the model's own function."""
