@@ -25,6 +25,7 @@ from embedrt.errors import EmbedrtError, NonFiniteError
 from embedrt.options import EncodeOptions
 from embedrt.results import Truncation
 from embedrt.server.background import Background
+from embedrt.server.cache import RowCache
 from embedrt.server.errors import ServeError, overloaded, translate
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
 from embedrt.server.pool import Pool
@@ -67,6 +68,9 @@ class BatchListener(Protocol):
     def on_proof(self, model: str, *, same: bool) -> None:
         """A parity text was embedded again."""
 
+    def on_cache(self, model: str, hits: int, misses: int) -> None:
+        """Texts of a request were looked up (in the loop's thread)."""
+
 
 @dataclass
 class _Pending:
@@ -95,6 +99,7 @@ class ModelEngine:
         listener: told of batches.
         background: keeps the thread that runs batches alive.
         proof: whether the model still is what it was; looked at before each batch, and where nothing waits.
+        cache: remembers rows of texts.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class ModelEngine:
         listener: BatchListener | None = None,
         background: Background | None = None,
         proof: Proof | None = None,
+        cache: RowCache | None = None,
     ) -> None:
         self.name = name
         self.embedder = embedder
@@ -126,6 +132,7 @@ class ModelEngine:
         self._include_prompt = pipeline is None or pipeline.include_prompt
         self.what_is_wrong: str | None = None  # why nothing is computed anymore
         self._proof = proof
+        self.cache = cache
         self._looked = 0.0
         self._background = background if background is not None else Background()
         self._worker = self._background.thread(f"batches of {name}", self._work, self._start_over)
@@ -184,8 +191,20 @@ class ModelEngine:
         Raises:
             ServeError: there is no room (429), or the executor failed (500).
         """
-        pending = await self._wait(prepared, work, time.monotonic())
-        rows, limit = pending.rows, self.embedder.max_tokens
+        pending: _Pending | None = None
+
+        async def compute(token_ids: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+            nonlocal pending
+            pending = await self._wait(token_ids, work, time.monotonic())
+            return pending.rows
+
+        cache = self._cache_for(work)
+        if cache is None:
+            rows = await compute(prepared.token_ids)
+        else:
+            rows = await cache.rows(prepared.token_ids, (self._lane(work.options), work.owner), compute)
+            self._count_cached(len(rows), 0 if pending is None else len(pending.token_ids))
+        limit = self.embedder.max_tokens
         if prepared.weights is not None and len(rows) > len(prepared.weights):
             rows = await self._pool.run(work.client, self._join, rows, prepared.weights, work.options)
         return Answer(
@@ -196,8 +215,17 @@ class ModelEngine:
             if work.max_pixels or prepared.weights is not None
             else tuple(Truncation(i, n, limit) for i, n in enumerate(prepared.num_tokens) if n > limit),
             identity=self.embedder.identity_for(work.options),
-            phases=Phases(prepared.seconds, pending.first_run - pending.added, pending.last_run - pending.first_run),
+            phases=_phases(prepared, pending),
         )
+
+    def _cache_for(self, work: Work) -> RowCache | None:
+        """Where rows of this work may be remembered: vectors of texts, of a model that is what it was."""
+        is_kept = not work.max_pixels and work.options.output_value == "sentence_embedding"
+        return self.cache if is_kept and self.what_is_wrong is None else None
+
+    def _count_cached(self, total: int, computed: int) -> None:
+        if self._listener is not None:
+            self._listener.on_cache(self.name, total - computed, computed)
 
     def _join(
         self, rows: list[NDArray[np.float32]], weights: list[list[int]], options: EncodeOptions
@@ -206,10 +234,10 @@ class ModelEngine:
         rest = iter(rows)
         return [self.embedder.join_windows(list(islice(rest, len(those))), those, options) for those in weights]
 
-    async def _wait(self, prepared: Prepared, work: Work, now: float) -> _Pending:
+    async def _wait(self, token_ids: list[NDArray[Any]], work: Work, now: float) -> _Pending:
         loop = asyncio.get_running_loop()
-        count = len(prepared.token_ids)
-        pending = _Pending(prepared.token_ids, work.options, loop, loop.create_future(), now)
+        count = len(token_ids)
+        pending = _Pending(token_ids, work.options, loop, loop.create_future(), now)
         pending.rows = [np.empty(0, np.float32)] * count
         pending.left = count
         number = next(self._numbers)
@@ -217,7 +245,7 @@ class ModelEngine:
             try:
                 self._queue.add(
                     number,
-                    [len(ids) for ids in prepared.token_ids],
+                    [len(ids) for ids in token_ids],
                     now=now,
                     deadline=work.deadline,
                     lane=(work.max_pixels > 0, self._lane(work.options)),
@@ -354,6 +382,13 @@ class ModelEngine:
 
     def _fail(self, owner: _Pending, error: ServeError) -> None:
         _call(owner, lambda done: done.set_exception(error))
+
+
+def _phases(prepared: Prepared, pending: _Pending | None) -> Phases:
+    """`pending` is None where nothing was run."""
+    if pending is None:
+        return Phases(prepared.seconds, 0.0, 0.0)
+    return Phases(prepared.seconds, pending.first_run - pending.added, pending.last_run - pending.first_run)
 
 
 def _as_served(exc: Exception) -> ServeError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import re
 import secrets
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -22,6 +24,7 @@ from embedrt.server.door import client_of
 from embedrt.server.errors import ServeError, described
 from embedrt.server.guard import METRICS, PROBES, Guard
 from embedrt.server.logs import LOGGER, log
+from embedrt.server.packing import Packed, choose
 from embedrt.server.service import Service, json_response
 
 _SLASHES = re.compile("/{2,}")
@@ -49,6 +52,7 @@ class Front:
         address = (scope.get("client") or ("",))[0]
         call = scope["embedrt.call"] = Call(_request_id(headers), client=client_of(address))
         began = counted = False
+        send_packed = self._packed(send, call, headers)
 
         async def send_on(message: Message) -> None:
             nonlocal began
@@ -58,7 +62,7 @@ class Front:
                 message["headers"] = [*message["headers"], *call.headers()]
                 if self._service.health.draining:
                     message["headers"].append((b"connection", b"close"))
-            await send(message)
+            await send_packed(message)
 
         try:
             call.key = self._guard.check(scope, headers)
@@ -86,6 +90,14 @@ class Front:
             if counted:
                 self._service.requests.give(call.client, 1)
             self._report(scope, call, headers)
+
+    def _packed(self, send: Send, call: Call, headers: dict[bytes, bytes]) -> Send:
+        """What sends answers, packed where the settings and the client want it."""
+        least = self._service.settings.compress_kb * 1e3
+        if not least:
+            return send
+        encoding = choose(headers.get(b"accept-encoding", b"").decode("latin-1"))
+        return Packed(send, encoding, math.ceil(least), partial(self._service.pool.run, call.client))
 
     def _enter(self, call: Call) -> bool:
         """Count a request among those in work: ServeError, 429, where its client has its share, or its rate."""

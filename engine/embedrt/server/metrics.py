@@ -93,6 +93,9 @@ class Metrics:
         self._duration = histogram("request_seconds", "Time of a request.", _SECONDS, "route")
         self._proofs = counter("proofs", "Parity texts embedded again, and whether their vector was the same.",
                                "model", "same")  # fmt: skip
+        self._hits = counter("cache_hits", "Texts of which the vector was kept (cache_mb).", "model")
+        self._misses = counter("cache_misses", "Texts that were looked up and had to be run.", "model")
+        self._cached = gauge("cache_bytes", "Vectors that are kept for texts that come again.", "model")
         self._phase = histogram("phase_seconds", "Time of a request's phases.", _SECONDS, "phase")
         self._batch_tokens = histogram("batch_tokens", "Tokens of a batch, without padding.", _TOKENS, "model")
         self._batch_seconds = histogram("batch_seconds", "Time of a batch.", _SECONDS, "model")
@@ -130,6 +133,11 @@ class Metrics:
     def on_proof(self, model: str, *, same: bool) -> None:
         """A parity text was embedded again (told by the engine, in its thread)."""
         self._proofs.labels(model, "yes" if same else "no").inc()
+
+    def on_cache(self, model: str, hits: int, misses: int) -> None:
+        """Texts of a request were looked up (told by the engine, in the loop's thread)."""
+        self._of(self._hits, model).inc(hits)
+        self._of(self._misses, model).inc(misses)
 
     def on_crash(self, name: str) -> None:
         """One of the server's own threads or tasks raised (told by Background, in its thread)."""
@@ -172,6 +180,8 @@ class Metrics:
             self._waiting.labels(engine.name).set(engine.waiting_tokens)
             self._waiting_requests.labels(engine.name).set(engine.waiting_requests)
             self._running.labels(engine.name).set(engine.running_for())
+            if engine.cache is not None:
+                self._cached.labels(engine.name).set(engine.cache.held_bytes)
             self._unfit.labels(engine.name).set(engine.what_is_wrong is not None)
         found = ((self._resident, resident_bytes()), (self._threads, num_threads()), (self._files, open_files()))
         for gauge, value in found:

@@ -20,6 +20,7 @@ from embedrt.options import Kind
 from embedrt.parity.files import read_parity_files
 from embedrt.reranker import Reranker
 from embedrt.server.background import Background
+from embedrt.server.cache import RowCache
 from embedrt.server.engine import BatchListener, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
@@ -178,6 +179,8 @@ class Models:
             turn = FairLock()
         elif len(bundles) > 1:
             threads = max(1, threads // len(bundles))
+        embedders = sum(named.bundle.manifest.scores is None for named in bundles)
+        cache_bytes = int(settings.cache_mb * 1e6 / settings.workers / max(1, embedders))
         for named in bundles:
             if named.bundle.manifest.scores is not None:
                 self._pairs[named.name] = _load_pairs(
@@ -211,6 +214,7 @@ class Models:
                 listener=listener,
                 background=background,
                 proof=proof,
+                cache=RowCache(cache_bytes) if cache_bytes else None,
             )
         self.loaded = True
 

@@ -42,6 +42,7 @@ class Work:
     keep_end: bool = False  # of texts that are cut
     deadline: float = math.inf  # time.monotonic()
     client: str = ""  # who asks
+    owner: str = ""  # name of the key that was shown: others learn nothing of what its texts left behind
     max_pixels: int = 0  # of each input, where these are pictures as data URIs; 0: they are texts
     most_tokens: int | None = None  # that may come of it, windows included; None: whoever asks has seen to it
 

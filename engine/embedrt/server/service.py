@@ -97,7 +97,7 @@ class Service:
             self._admit_pictures(request, engine, len(work.inputs))
         else:
             call.num_characters += sum(map(len, work.inputs))
-        work = replace(work, client=call.client, most_tokens=self.settings.request_tokens)
+        work = replace(work, client=call.client, owner=call.key, most_tokens=self.settings.request_tokens)
 
         async def embedded() -> Answer:
             prepared = await engine.prepare(work)

@@ -39,6 +39,12 @@ class Settings:
     packed_dir: str = _setting("", "folder for those files instead, where bundles are read-only")
     verify_hashes: bool = _setting(True, "compare the bundles' files with their hashes when loading")
     batch_tokens: int = _setting(256, "padded tokens of one batch", minimum=1)
+    cache_mb: float = _setting(
+        0.0, "MB of vectors to keep for texts that come again, over all workers and models; 0: none", minimum=0.0
+    )
+    compress_kb: float = _setting(
+        0.0, "JSON answers of so many KB are sent in zstd or gzip to clients that take it; 0: none", minimum=0.0
+    )
     queue_tokens: int = _setting(1_000_000, "tokens that may wait per model; beyond them requests get 429", minimum=1)
     request_texts: int = _setting(2048, "texts of one request; more get 413", minimum=1)
     request_tokens: int = _setting(
