@@ -59,6 +59,7 @@ ATTACKS = {
     "one text of 31 MB": Attack("/embed", lambda: _field("inputs", json.dumps("the water " * 3_100_000))),
     "31 MB without a blank": Attack("/embed", lambda: _field("inputs", json.dumps("water" * 6_200_000))),
     "31 MB of punctuation": Attack("/embed", lambda: _field("inputs", json.dumps(". " * 15_500_000))),
+    "31 MB that is no JSON": Attack("/embed", lambda: _field("inputs", '"' + "\\u6c34 " * 4_400_000)),
     "31 MB of escapes": Attack("/embed", lambda: _field("inputs", '"' + "\\u6c34 " * 4_400_000 + '"')),
     "four texts of 4 MB": Attack("/embed", lambda: _field("inputs", json.dumps(["the water " * 400_000] * 4))),
     "four other texts of 4 MB": Attack(

@@ -194,3 +194,12 @@ def test_node_sees_413(lookup_bundle: Path):
         command = ["node", "--input-type=module", "-e", program, f"{server.url}/embed"]
         shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=os.environ)
         assert shown.stdout == "413 Validation\n"
+
+
+@pytest.mark.parametrize("before", [0, 65_520, 65_530, 65_536, 200_000])
+@pytest.mark.parametrize("half", ["\\ud83d", "\\ude00"])
+def test_half_a_pair_is_found_wherever_it_stands(before: int, half: str):
+    body = b'{"input":"' + b"\\ud83d\\ude00" * (before // 12) + b"a" * (before % 12) + half.encode() + b' b"}'
+    with pytest.raises(ServeError, match=rf"half a surrogate pair \(byte {10 + before}\)"):
+        parse(body, EmbeddingsRequest)
+    parse(body.replace(half.encode() + b" ", b"\\ud83d\\ude00"), EmbeddingsRequest)

@@ -37,15 +37,16 @@ def test_nothing_is_missed_wherever_the_slices_end(value: Any, ascii_only: bool,
         counted = count_json(body)
     strings, brackets, values = real(value)
     assert (counted.strings, counted.brackets) == (strings, brackets)
+    assert counted.plain == (body.isascii() and b"\\u" not in body)
     assert values <= counted.values <= values + brackets + 1  # an empty list counts as one with a value
 
 
 def test_examples():
-    assert count_json(b'{"inputs": ["a", "b\\"", "c\\\\"]}') == Counted(4, 2, 5)
-    assert count_json(b'{"input": [[1], [2, 3]]}') == Counted(1, 4, 7)
-    assert count_json(b'"[[[,,,"') == Counted(1, 0, 1)
+    assert count_json(b'{"inputs": ["a", "b\\"", "c\\\\"]}') == Counted(4, 2, 5, plain=True)
+    assert count_json(b'{"input": [[1], [2, 3]]}') == Counted(1, 4, 7, plain=True)
+    assert count_json(b'"[[[,,,"') == Counted(1, 0, 1, plain=True)
     assert count_json(b"\\" * 500_000).strings == 0
-    assert count_json(b"") == Counted(0, 0, 1)
+    assert count_json(b"") == Counted(0, 0, 1, plain=True)
 
 
 def test_a_body_of_more_texts_or_lists_than_a_request_may_have_is_refused_unread(lookup_bundle: Path):

@@ -16,17 +16,26 @@ class Counted:
     strings: int  # texts, names of fields and words among the values
     brackets: int  # lists and objects
     values: int  # strings, numbers, lists, objects and words together
+    plain: bool  # ASCII without escapes of other characters
 
 
-def count_json(body: bytes | bytearray) -> Counted:
+def is_plain(body: bytes) -> bool:
+    """Whether it is ASCII without escapes of other characters."""
+    return body.isascii() and b"\\u" not in body
+
+
+def count_json(body: bytes | bytearray | memoryview) -> Counted:
     """Count in slices of the body, each of which lets other threads in."""
     quotes = brackets = commas = 0
     inside = False  # a string
+    plain = True
     begin = 0
     while begin < len(body):
         end = _end_of_slice(body, begin)
         # A run of backslashes begins where an escape begins: pairs stand for one, what is left makes a quote a letter.
-        part = bytes(body[begin:end]).replace(b"\\\\", b"__").replace(b'\\"', b"__")
+        raw = bytes(body[begin:end])
+        plain = plain and is_plain(raw)
+        part = raw.replace(b"\\\\", b"__").replace(b'\\"', b"__")
         codes = np.frombuffer(part, np.uint8)
         is_quote = codes == ord('"')
         # Counted by bytes: whether it is odd survives the overflow, and larger arrays would be new pages each time.
@@ -36,10 +45,10 @@ def count_json(body: bytes | bytearray) -> Counted:
         brackets += int(np.count_nonzero(((codes == ord("[")) | (codes == ord("{"))) & ~within))
         commas += int(np.count_nonzero((codes == ord(",")) & ~within))
         begin = end
-    return Counted((quotes + 1) // 2, brackets, commas + brackets + 1)
+    return Counted((quotes + 1) // 2, brackets, commas + brackets + 1, plain)
 
 
-def _end_of_slice(body: bytes | bytearray, begin: int) -> int:
+def _end_of_slice(body: bytes | bytearray | memoryview, begin: int) -> int:
     """About a slice further, and never between a backslash and what it belongs to."""
     end = min(len(body), begin + _SLICE_BYTES)
     part = bytes(body[begin:end])

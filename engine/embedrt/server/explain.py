@@ -22,6 +22,8 @@ _ENUM = "Invalid enum value "
 _HALF_A_PAIR = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
+_PAIR_BYTES = 12
+_SEARCHED_BYTES = 64 * 1024
 _OTHER_ENCODINGS = (  # what a body begins with that is not UTF-8; longer marks first
     ((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-32 (it begins with a byte order mark)"),
     ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-16 (it begins with a byte order mark)"),
@@ -29,15 +31,13 @@ _OTHER_ENCODINGS = (  # what a body begins with that is not UTF-8; longer marks 
 )
 
 
-def parse(body: bytes | bytearray, shape: type[S]) -> S:
+def parse(body: bytes | bytearray | memoryview, shape: type[S]) -> S:
     """The body as `shape`. A UTF-8 byte order mark is passed over, and so are fields that nobody knows and are null.
 
     Raises:
         ServeError: the body is empty or no JSON ("malformed"), or not of that shape ("invalid").
     """
-    if not body or body.isspace():
-        raise ServeError("malformed", f"the body is empty; send JSON with the fields: {_names(shape)}")
-    if body.startswith(codecs.BOM_UTF8):
+    if bytes(body[: len(codecs.BOM_UTF8)]) == codecs.BOM_UTF8:
         body = body[len(codecs.BOM_UTF8) :]
     try:
         return msgspec.json.decode(body, type=shape)
@@ -46,6 +46,9 @@ def parse(body: bytes | bytearray, shape: type[S]) -> S:
         if cleaned is None:
             raise _invalid(str(exc), shape) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        if not body or (len(body) <= _SEARCHED_BYTES and bytes(body).isspace()):
+            empty = f"the body is empty; send JSON with the fields: {_names(shape)}"
+            raise ServeError("malformed", empty) from exc
         raise ServeError("malformed", f"the body is not JSON: {_what_it_is(body, exc)}") from exc
     try:
         return msgspec.json.decode(cleaned, type=shape)
@@ -53,26 +56,35 @@ def parse(body: bytes | bytearray, shape: type[S]) -> S:
         raise _invalid(str(exc), shape) from exc
 
 
-def _without_null_extras(body: bytes | bytearray, shape: type[msgspec.Struct]) -> bytes | None:
+def _without_null_extras(body: bytes | bytearray | memoryview, shape: type[msgspec.Struct]) -> bytes | None:
     """The body without the fields that `shape` does not have and that are null; None if it has no such field."""
     found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     kept = {name: raw for name, raw in found.items() if name in shape.__struct_fields__ or bytes(raw) != b"null"}
     return msgspec.json.encode(kept) if len(kept) < len(found) else None
 
 
-def _what_it_is(body: bytes | bytearray, exc: Exception) -> str:
+def _what_it_is(body: bytes | bytearray | memoryview, exc: Exception) -> str:
     for marks, name in _OTHER_ENCODINGS:
-        if body.startswith(marks):
+        if bytes(body[:4]).startswith(marks):
             return f"it is {name}; send UTF-8"
     if isinstance(exc, UnicodeDecodeError):
         return f"a text is not UTF-8: {exc.reason} 0x{exc.object[exc.start]:02x}"
-    half = _HALF_A_PAIR.search(body)
+    half = _half_a_pair(body)
     if half is not None:
         return (
-            f"a text has half a surrogate pair (byte {half.start()}), which no Unicode text can hold; it was cut "
-            "within a character"
+            f"a text has half a surrogate pair (byte {half}), which no Unicode text can hold; it was cut within a "
+            "character"
         )
     return str(exc)
+
+
+def _half_a_pair(body: bytes | bytearray | memoryview) -> int | None:
+    """Where half a surrogate pair stands, searched in slices: other threads get no turn during one."""
+    for begin in range(0, len(body), _SEARCHED_BYTES):
+        found = _HALF_A_PAIR.search(body, begin, begin + _SEARCHED_BYTES + _PAIR_BYTES)
+        if found is not None and found.start() < begin + _SEARCHED_BYTES:
+            return found.start()
+    return None
 
 
 def _invalid(message: str, shape: type[msgspec.Struct]) -> ServeError:
