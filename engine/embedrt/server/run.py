@@ -139,7 +139,7 @@ def serve_here(
             if hasattr(signal, name):  # Windows has the first two
                 _on_signal(loop, getattr(signal, name), act)
         gc.set_threshold(_GC_ALLOCATIONS, *gc.get_threshold()[1:])
-        service.health.told.append(_leave_to_stay)
+        service.health.told.append(_sparing())
         if beat is not None:
             service.health.beats.append(beat)
         if notifier is not None:
@@ -155,11 +155,21 @@ def serve_here(
     return 1 if failures else 0
 
 
-def _leave_to_stay(reason: str | None) -> None:
-    """Once all is loaded, spare the garbage collector what will stay: it would look at all of it again and again."""
-    if reason is None and not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
+def _sparing() -> Callable[[str | None], None]:
+    """What spares the garbage collector all that was loaded, once it is told that nothing is missing anymore.
+
+    The collector would look at all of it again and again.
+    """
+    done = False
+
+    def spare(reason: str | None) -> None:
+        nonlocal done
+        if reason is None and not done:
+            done = True
+            gc.collect()
+            gc.freeze()
+
+    return spare
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, number: int, act: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from embedrt.server.logs import log
 
 _READ_BYTES = 64 * 1024
 _SLICE_BYTES = 64 * 1024  # parsed at once: all of a read, so that a body comes in as few pieces as it can
+_LARGE_PIECE = 16 * 1024
 _SAY_EVERY_S = 5.0
 _DRAIN_PAUSE_S = 0.02
 _DRAINED_AT_ONCE = 4
@@ -273,6 +274,8 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
             super().on_body(body)
             return
         self.cycle.body = body  # type: ignore[assignment]  # uvicorn would copy it twice: into an array, and out of it
+        if len(body) > _LARGE_PIECE:  # the next one waits until this one is taken, or both would be copied into one
+            self.flow.pause_reading()
         super().on_body(b"")
 
     def on_message_complete(self) -> None:
