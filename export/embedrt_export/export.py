@@ -34,9 +34,10 @@ from embedrt.machine import available_threads
 from embedrt.model import Model
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.gates import find_failures
+from embedrt.parity.loading import default_embedder, default_model
 from embedrt.parity.report import ParityReport, VariantReport
 from embedrt.parity.texts import builtin_texts
-from embedrt.parity.verify import default_embedder, default_model, save_report, verify_bundle
+from embedrt.parity.verify import save_report, verify_bundle
 from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer

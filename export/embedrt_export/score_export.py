@@ -11,9 +11,10 @@ from pathlib import Path
 from embedrt.bundle import Bundle, format_for
 from embedrt.errors import OptionError, ParityError
 from embedrt.pairs import PairTokenizer
+from embedrt.parity.loading import default_reranker
 from embedrt.parity.pairs import builtin_pairs, write_pairs
 from embedrt.parity.report import ParityReport
-from embedrt.parity.verify import default_reranker, save_report, verify_bundle
+from embedrt.parity.verify import save_report, verify_bundle
 from embedrt.progress import Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer

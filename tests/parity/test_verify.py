@@ -21,13 +21,14 @@ from embedrt.errors import (
 )
 from embedrt.opening import open_bundle
 from embedrt.parity.files import read_parity_files, write_parity_files
+from embedrt.parity.loading import Make, ParityEmbedder
 from embedrt.parity.report import ParityReport
-from embedrt.parity.verify import MakeEmbedder, save_report, verify_bundle
+from embedrt.parity.verify import save_report, verify_bundle
 from tests.parity.conftest import TEXTS, MakeBundle
 from tests.parity.fakes import NOISE, BatchDependentEmbedder, FakeEmbedder, make_fake, vectors_of
 
 
-def making(cls: type[FakeEmbedder], **options: float) -> MakeEmbedder:
+def making(cls: type[FakeEmbedder], **options: float) -> Make[ParityEmbedder]:
     def make(bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> FakeEmbedder:
         return cls(variant, bundle.manifest.max_tokens, **options)
 

@@ -56,8 +56,9 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         raise click.UsageError("--trust-remote-code needs --against MODEL: without it no code of a model's is run")
     from embedrt.opening import open_bundle
     from embedrt.parity.html import render_page
+    from embedrt.parity.loading import default_embedder, default_model
     from embedrt.parity.report import picture_report, render_table
-    from embedrt.parity.verify import default_embedder, default_model, verify_bundle
+    from embedrt.parity.verify import verify_bundle
 
     opened = open_bundle(bundle)
     engine = {"executor": given["executor"], "isa": given["isa"]}

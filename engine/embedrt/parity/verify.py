@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle
 from embedrt.errors import FileFormatError, OptionError
-from embedrt.executors.native import VARIANTS as NATIVE_VARIANTS
 from embedrt.machine import available_threads, describe_machine
 from embedrt.model import Model
 from embedrt.opening import open_bundle
@@ -31,6 +30,7 @@ from embedrt.parity.files import (
 from embedrt.parity.gates import find_failures, gate_set
 from embedrt.parity.html import render_page
 from embedrt.parity.invariance import INVARIANCES, check_invariances, spread_positions
+from embedrt.parity.loading import Make, ParityEmbedder, default_embedder, default_model, default_reranker
 from embedrt.parity.metrics import (
     Bucket,
     Floats,
@@ -64,24 +64,6 @@ _WORST_TEXTS = 10
 _TOOLS = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers")
 
 
-class ParityEmbedder(Protocol):
-    """What verification needs of an embedder; embedrt.Embedder has it."""
-
-    @property
-    def executor_description(self) -> str:
-        """What runs the encoder."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens that a text may have."""
-
-    def encode_detailed(self, inputs: Sequence[str], /) -> EncodeResult:
-        """Vectors (N, D) with the bundle's default prompt, and tokens per text."""
-
-    def close(self) -> None:
-        """Free the model."""
-
-
 @dataclass(frozen=True)
 class _OfPictures:
     """An embedder that is given the paths of pictures within its bundle."""
@@ -107,98 +89,6 @@ class _OfPictures:
         self.embedder.close()
 
 
-class MakeEmbedder(Protocol):
-    """Makes the embedder of one variant."""
-
-    def __call__(self, bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> ParityEmbedder:
-        """Load `variant`; the hashes have been checked."""
-
-
-def default_embedder(
-    bundle: Bundle,
-    *,
-    variant: str,
-    device: str,
-    num_threads: int | None,
-    executor: str = "auto",
-    isa: str = "auto",
-) -> ParityEmbedder:
-    """An embedrt.Embedder. Variants that only ONNX Runtime runs are loaded there when "native" is asked for."""
-    from embedrt.embedder import Embedder
-
-    if executor == "native" and variant not in NATIVE_VARIANTS:
-        executor = "onnxruntime"
-    return Embedder(
-        bundle,
-        variant=variant,  # type: ignore[arg-type]  # Embedder checks it
-        device=device,  # type: ignore[arg-type]  # Embedder checks it
-        executor=executor,  # type: ignore[arg-type]  # Embedder checks it
-        isa=isa,
-        num_threads=num_threads,
-        verify_hashes=False,
-    )
-
-
-class MakeReranker(Protocol):
-    """Makes the reranker of one variant."""
-
-    def __call__(self, bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> Reranker:
-        """Load `variant`; the hashes have been checked."""
-
-
-def default_reranker(
-    bundle: Bundle,
-    *,
-    variant: str,
-    device: str,
-    num_threads: int | None,
-    executor: str = "auto",
-    isa: str = "auto",
-) -> Reranker:
-    """An embedrt.Reranker, where `default_embedder` would run it."""
-    if executor == "native" and variant not in NATIVE_VARIANTS:
-        executor = "onnxruntime"
-    return Reranker(
-        bundle,
-        variant=variant,
-        device=device,
-        executor=executor,
-        isa=isa,
-        num_threads=num_threads,
-        verify_hashes=False,
-    )
-
-
-class MakeModel(Protocol):
-    """Makes the model of one variant, for outputs other than dense vectors."""
-
-    def __call__(self, bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> Model:
-        """Load `variant`; the hashes have been checked."""
-
-
-def default_model(
-    bundle: Bundle,
-    *,
-    variant: str,
-    device: str,
-    num_threads: int | None,
-    executor: str = "auto",
-    isa: str = "auto",
-) -> Model:
-    """An embedrt.Model, where `default_embedder` would run it."""
-    if executor == "native" and variant not in NATIVE_VARIANTS:
-        executor = "onnxruntime"
-    return Model(
-        bundle,
-        variant=variant,  # type: ignore[arg-type]  # Model checks it
-        device=device,  # type: ignore[arg-type]  # Model checks it
-        executor=executor,  # type: ignore[arg-type]  # Model checks it
-        isa=isa,
-        num_threads=num_threads,
-        verify_hashes=False,
-    )
-
-
 def verify_bundle(
     bundle: str | Path | Bundle,
     *,
@@ -209,9 +99,9 @@ def verify_bundle(
     device: str = "auto",
     num_threads: int | None = None,
     progress: Progress | None = None,
-    make_embedder: MakeEmbedder = default_embedder,
-    make_reranker: MakeReranker = default_reranker,
-    make_model: MakeModel = default_model,
+    make_embedder: Make[ParityEmbedder] = default_embedder,
+    make_reranker: Make[Reranker] = default_reranker,
+    make_model: Make[Model] = default_model,
 ) -> ParityReport:
     """Compare a bundle's variants with the reference.
 
@@ -270,7 +160,7 @@ def verify_bundle(
     pictures = read_parity_pictures(bundle) if bundle.pictures is not None and texts is None else None
     for name in names:
         with (
-            _closing(make_embedder(bundle, variant=name, device=device, num_threads=num_threads)) as embedder,
+            closing(make_embedder(bundle, variant=name, device=device, num_threads=num_threads)) as embedder,
             progress.step(f"Verify {name}", _total(len(corpus.texts))) as advance,
         ):
             report, counts = _verify_variant(name, embedder, corpus, advance)
@@ -424,11 +314,3 @@ def _tool_versions() -> dict[str, str]:
 def _total(count: int) -> int:
     """Texts embedded for one variant, repetitions included."""
     return count + len(INVARIANCES) * min(count, MAX_INVARIANCE_TEXTS)
-
-
-@contextmanager
-def _closing(embedder: ParityEmbedder) -> Iterator[ParityEmbedder]:
-    try:
-        yield embedder
-    finally:
-        embedder.close()
