@@ -33,3 +33,9 @@ def test_what_is_wrong_is_said_in_a_line(cli, rerankers: Rerankers, tiny_bundle:
 def test_info_and_verify(cli, rerankers: Rerankers) -> None:
     assert "scores of pairs of texts (Reranker)" in cli.ok("info", rerankers.bundle("labels")).stdout
     assert "kendall apart" in cli.ok("verify", rerankers.bundle("labels")).stdout
+
+
+def test_verify_runs_on_the_executor_that_is_asked_for(cli, rerankers: Rerankers) -> None:
+    told = json.loads(cli.ok("verify", rerankers.bundle("bert"), "--executor", "onnxruntime", "--json", "-").stdout)
+    assert {one["executor"].partition(" ")[0] for one in told["outputs"]} == {"onnxruntime"}
+    assert "isa must be one of" in cli.fails("verify", rerankers.bundle("bert"), "--isa", "mmx", code=2)

@@ -56,7 +56,7 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         raise click.UsageError("--trust-remote-code needs --against MODEL: without it no code of a model's is run")
     from embedrt.opening import open_bundle
     from embedrt.parity.html import render_page
-    from embedrt.parity.loading import default_embedder, default_model
+    from embedrt.parity.loading import default_embedder, default_model, default_reranker
     from embedrt.parity.report import picture_report, render_table
     from embedrt.parity.verify import verify_bundle
 
@@ -70,6 +70,7 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         num_threads=given["threads"],
         progress=progress,
         make_embedder=functools.partial(default_embedder, **engine),
+        make_reranker=functools.partial(default_reranker, **engine),
         make_model=functools.partial(default_model, **engine),
         **_reference(opened, {**given, "json_path": json_path, "html_path": html_path}, progress),
     )
