@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, overload
 
 import numpy as np
@@ -346,19 +345,6 @@ class Embedder(LongTexts, SentenceTransformersNames):
         if found is None:
             raise OptionError(TEXTS_ONLY.format(name=self.bundle.manifest.name))
         return found
-
-    def close(self) -> None:
-        """Free the model, also for all that `with_options` made of it.
-
-        Calls that are under way in other threads finish, and the last of them frees it; later ones raise ExecutorError.
-        """
-        self._encoding.model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def __copy__(self) -> Self:
         return self.with_options()

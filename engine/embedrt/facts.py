@@ -6,18 +6,15 @@ from pathlib import Path
 
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
+from embedrt.closing import Closing
 from embedrt.encoding import Encoding
 from embedrt.executors import Executor
 from embedrt.loading import LoadedModel
 from embedrt.tokenization import TextTokenizer
 
 
-class ModelFacts:
+class ModelFacts(Closing):
     """What was loaded."""
-
-    @property
-    def _model(self) -> LoadedModel:
-        raise NotImplementedError
 
     @property
     def bundle(self) -> Bundle:

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
@@ -197,16 +196,6 @@ class OutputModel(ModelFacts):
     def tokenize(self, texts: Texts) -> list[list[int]]:
         """Token ids of each text, special tokens included, not cut."""
         return self.tokenizer.ids(checked_texts(texts))
-
-    def close(self) -> None:
-        """Free the model, also for all that `with_options` made of it; calls that are under way finish."""
-        self._loaded.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._loaded.closed.is_set():

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self, Unpack
 
 import numpy as np
@@ -246,16 +245,6 @@ class Reranker(ModelFacts):
     def identity_for(self, options: ScoreOptions) -> str:
         """The identity of scores made with `options`."""
         return self._scoring.identity(options)
-
-    def close(self) -> None:
-        """Free the model. Calls that are under way finish; later ones raise ExecutorError."""
-        self._model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def __copy__(self) -> Self:
         made: Self = _made(type(self), self._scoring, vars(self))
