@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
@@ -13,7 +11,7 @@ from embedrt.encoding import Encoding
 from embedrt.errors import InputError, NonFiniteError, OptionError
 from embedrt.inputs import Texts, checked_texts
 from embedrt.late import Split, late_vectors
-from embedrt.options import CommonKwargs, EncodeOptions, Kind
+from embedrt.options import CommonKwargs, EncodeOptions, Kind, short_hash
 from embedrt.pieces import (
     DEFAULT_OVERLAP,
     DEFAULT_TOKENS,
@@ -118,8 +116,7 @@ class LongTexts:
         if rule.context == "none":
             return identity
         name = f"{rule.sentences.__module__}.{getattr(rule.sentences, '__qualname__', '')}"
-        parts = [identity, rule.context, rule.tokens, rule.overlap, name]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return short_hash([identity, rule.context, rule.tokens, rule.overlap, name])
 
 
 def _split(encoding: Encoding, text: str, prompt: str, rule: PieceRule) -> Split:

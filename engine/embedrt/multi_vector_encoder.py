@@ -16,6 +16,7 @@ from embedrt.maxsim import MEAN_MAXSIM, maxsim, maxsim_pairwise
 from embedrt.options import Kind, flag, whole_number
 from embedrt.output_model import OutputModel, warn_of_cut
 from embedrt.outputs import Output, OutputKwargs, OutputOptions
+from embedrt.precision import signs
 from embedrt.shaping import apart
 from embedrt.tensors import as_tensor, torch_if_imported
 
@@ -207,10 +208,9 @@ class MultiVectorEncoder(OutputModel):
 
 
 def _shaped(rows: Floats, precision: str) -> NDArray[Any]:
-    """In another precision; bits as `embedrt.precision` packs them."""
+    """In another precision."""
     if precision == "float32":
         return rows
     if precision == "float16":
         return rows.astype(np.float16)
-    packed = np.packbits(rows > 0, axis=-1)
-    return packed if precision == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
+    return signs(rows, precision)

@@ -176,7 +176,17 @@ def identity_of(parts: Mapping[str, Any], options: EncodeOptions) -> str:
         whole["stages"] = parts["stages"][:-1]
     if options.on_overflow == "windows":
         whole["overflow"] = "windows"
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(whole)
+
+
+def hash_of(parts: object) -> str:
+    """Hex sha256 over what JSON can say, keys in any order."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def short_hash(parts: object) -> str:
+    """16 hex digits of `hash_of`: an identity."""
+    return hash_of(parts)[:16]
 
 
 def whole_number(name: str, value: object) -> int | None:

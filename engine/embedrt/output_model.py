@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,6 +26,7 @@ from embedrt.options import (
     encoder_parts,
     flag,
     given_prompt,
+    short_hash,
     stage_parts,
     whole_number,
 )
@@ -280,7 +279,7 @@ class OutputModel(ModelFacts):
             options.normalize_embeddings,
         ]
         whole = {**parts, "heads": heads, "own": own}
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+        return short_hash(whole)
 
 
 def warn_of_cut(given: Given) -> None:

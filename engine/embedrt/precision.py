@@ -22,11 +22,16 @@ def quantize(vectors: NDArray[np.float32], precision: str, reference: NDArray[np
     if precision == "float32":
         return vectors
     if precision in ("binary", "ubinary"):
-        packed = np.packbits(vectors > 0, axis=-1)
-        return packed if precision == "ubinary" else np.asarray(packed.astype(np.int16) - 128, dtype=np.int8)
+        return signs(vectors, precision)
     if precision not in PRECISIONS:
         raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     low, high = reference.min(axis=0), reference.max(axis=0)
     step = np.maximum((high - low) / 255, np.finfo(np.float32).tiny)
     codes = np.clip(np.rint((vectors - low) / step), 0, 255)
     return np.asarray(codes, np.uint8) if precision == "uint8" else np.asarray(codes - 128, np.int8)
+
+
+def signs(vectors: NDArray[np.float32], precision: str) -> NDArray[Any]:
+    """Vectors (N, D) as bits (N, ceil(D / 8)), 1 for what is above 0: "ubinary" in uint8, "binary" less 128 in int8."""
+    packed = np.packbits(vectors > 0, axis=-1)
+    return packed if precision == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from embedrt.bundle import PARITY_VECTORS
 from embedrt.encoding import Encoding, make_encoding
 from embedrt.errors import BundleIntegrityError, ExecutorError
 from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
-from embedrt.options import identity_parts
+from embedrt.options import hash_of, identity_parts
 from embedrt.pooling import load_dense
 from embedrt.settings import Settings
 
@@ -88,8 +86,3 @@ def fingerprint(model: LoadedModel, pooling: tuple[str, ...]) -> str:
     ranges = [file.sha256 for file in manifest.files if file.path == PARITY_VECTORS]
     parts = identity_parts(manifest, model.variant, pooling, manifest.max_tokens)
     return hash_of([parts, asdict(manifest.prompts), manifest.similarity, ranges])
-
-
-def hash_of(parts: object) -> str:
-    """Hex sha256 over what JSON can say."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

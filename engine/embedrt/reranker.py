@@ -16,9 +16,9 @@ from embedrt.errors import BundleIntegrityError, InputError, OptionError
 from embedrt.facts import ModelFacts
 from embedrt.inputs import several_texts
 from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
-from embedrt.options import whole_number
+from embedrt.options import hash_of, whole_number
 from embedrt.pairs import Pair, PairIds, PairTokenizer
-from embedrt.reopening import Recipe, hash_of, recipe_for
+from embedrt.reopening import Recipe, recipe_for
 from embedrt.results import TruncationWarning
 from embedrt.scoring import Floats, ScoreKwargs, ScoreOptions, Scoring, make_scoring, read_head
 from embedrt.settings import change, own_settings

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
@@ -18,7 +16,7 @@ from embedrt.errors import NonFiniteError, OptionError, TokenLimitError
 from embedrt.executors import Executor, TokenBatch, Want
 from embedrt.heads import SCORE_ACTIVATIONS, ScoreHead
 from embedrt.loading import LoadedModel
-from embedrt.options import check_known, encoder_parts, flag, parse_container, stage_parts, whole_number
+from embedrt.options import check_known, encoder_parts, flag, parse_container, short_hash, stage_parts, whole_number
 from embedrt.pairs import Pair, PairIds, PairTokenizer
 from embedrt.pooling import ACTIVATIONS, Head, load_head, pool
 from embedrt.progress import progress_bar
@@ -203,7 +201,7 @@ class Scoring:
         fn = options.activation
         called = fn if isinstance(fn, str) else f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', fn)}"
         whole = {**self.parts(), "output": [called, options.softmax], "prompt": options.prompt}
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+        return short_hash(whole)
 
     def parts(self) -> dict[str, Any]:
         """What decides every score, whatever a call asks for."""

@@ -10,7 +10,6 @@ and file are used only where nobody but this user and root may write them (`embe
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
 import struct
@@ -22,6 +21,7 @@ from pathlib import Path
 from embedrt import locks
 from embedrt.bundle import Bundle, sha256_of
 from embedrt.executors.trust import UntrustedFolderError, create_new, open_or_create, open_trusted, trusted_folder
+from embedrt.options import hash_of
 
 FOLDER = ".packed"  # in the bundle, unless another is named
 
@@ -115,7 +115,7 @@ def packed_file(bundle: Bundle, variant: str, isa: str, library: Path, folder: P
     encoder = bundle.manifest.encoder
     said = asdict(bundle.manifest.architecture), None if encoder is None else asdict(encoder)
     parts = (sha256_of(library), isa, *said, asdict(entry))
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    key = hash_of(parts)
     if folder is None:
         name = "-".join([*entry.graph.split("/")[:-2], variant])  # "pictures-int8" of the other tower
         return PackedFile(bundle.root / FOLDER / f"{name}-{isa}.bin", key)
