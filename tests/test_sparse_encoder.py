@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,16 @@ import pytest
 import sentence_transformers
 
 import embedrt
-from embedrt import InputError, OptionError, SparseEncoder, SparseVector, TokenLimitError, TruncationWarning
+from embedrt import (
+    BundleIntegrityError,
+    ExecutorError,
+    InputError,
+    OptionError,
+    SparseEncoder,
+    SparseVector,
+    TokenLimitError,
+    TruncationWarning,
+)
 from tests import tiny, tiny_outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse .*:UserWarning")  # torch of its own tensors
@@ -137,6 +148,31 @@ def test_one_text_several_and_none(splade: tuple[Path, Path]) -> None:
             np.testing.assert_array_equal(other.encode("fox").values, one.values)
         assert encoder.identity == pickle.loads(pickle.dumps(encoder)).identity
         assert encoder.identity != encoder.identify(max_active_dims=3)
+
+
+class Tagged(SparseEncoder):
+    tag = "none"
+
+
+def test_a_pickle_is_of_the_bundle_as_it_was(splade: tuple[Path, Path], tmp_path: Path) -> None:
+    root = Path(shutil.copytree(splade[1], tmp_path / "bundle"))
+    with Tagged(root, variant="int8", num_threads=1, max_tokens=20) as encoder:
+        encoder.tag = "mine"
+        data = pickle.dumps(encoder)
+        for other in (pickle.loads(data), copy.copy(encoder), encoder.with_options()):
+            assert (type(other), other.tag, other.variant, other.max_tokens) == (Tagged, "mine", "int8", 20)
+        assert copy.copy(encoder)._model is encoder._model  # loaded once
+    with pytest.raises(ExecutorError, match="the model was closed, so it cannot be pickled or copied"):
+        pickle.dumps(encoder)
+    manifest = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").write_text(json.dumps(manifest | {"name": "renamed"}))
+    pickle.loads(data).close()  # what no vector depends on may change
+    prompts = {**manifest["prompts"], "texts": {"query": "ask: "}}
+    sparse = {**manifest["sparse"], "max_active_dims": 3}
+    for change in ({"max_tokens": 32}, {"prompts": prompts}, {"sparse": sparse}):
+        (root / "manifest.json").write_text(json.dumps(manifest | change))
+        with pytest.raises(BundleIntegrityError, match="is not the bundle that the pickled model was made of"):
+            pickle.loads(data)
 
 
 def test_bad_input_gets_one_line(splade: tuple[Path, Path], router: tuple[Path, Path], tiny_bundle: Path) -> None:

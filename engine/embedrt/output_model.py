@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Manifest, check_gives, outputs_of
 from embedrt.encoding import WINDOW_TEXTS
-from embedrt.errors import ExecutorError, InputError, OptionError, TokenLimitError
+from embedrt.errors import InputError, OptionError, TokenLimitError
 from embedrt.facts import ModelFacts
 from embedrt.heads import TokenHead, TokenSide
 from embedrt.inputs import Texts, checked_texts, distinct_windows
@@ -26,6 +26,7 @@ from embedrt.options import (
     encoder_parts,
     flag,
     given_prompt,
+    hash_of,
     short_hash,
     stage_parts,
     whole_number,
@@ -42,6 +43,7 @@ from embedrt.outputs import (
 )
 from embedrt.pooling import Dense, Head, load_dense, load_token_head
 from embedrt.progress import progress_bar
+from embedrt.reopening import Recipe, recipe_for
 from embedrt.results import TruncationWarning, truncation_message, truncations
 from embedrt.settings import Settings, change, most_tokens, own_settings
 from embedrt.sparse_head import SparseRows, TableRows, load_sparse, load_table
@@ -51,11 +53,14 @@ Variant: TypeAlias = Literal["auto", "fp32", "fp16", "int8", "bf16"]
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 ExecutorName: TypeAlias = Literal["auto", "native", "onnxruntime"]
 
+T = TypeVar("T", bound="OutputModel")
+
 COMMON_OPTIONS = tuple(OutputKwargs.__annotations__)
 _ELSEWHERE = {
     "max_length": "the limit is set once: with_options(max_tokens=...)",
     "max_seq_length": "the limit is set once: with_options(max_tokens=...)",
 }
+_HELD = ("_loaded", "_settings", "_parts", "_runners")
 _KINDS: tuple[Kind, ...] = ("encode", "query", "document")
 _NO_VECTORS = Dense(("cls",), Head((), 0, normalizes=False), include_prompt=True)
 
@@ -188,19 +193,26 @@ class OutputModel(ModelFacts):
             prompts=prompts,
             default_prompt_name=default_prompt_name,
         )
-        other = object.__new__(type(self))
-        other._hold(self._loaded, settings, self._parts)
-        return other
+        return _made(type(self), self._loaded, settings, self._parts, self._own)
 
     def tokenize(self, texts: Texts) -> list[list[int]]:
         """Token ids of each text, special tokens included, not cut."""
         return self.tokenizer.ids(checked_texts(texts))
 
+    def __copy__(self) -> Self:
+        return self.with_options()
+
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._loaded.closed.is_set():
-            raise ExecutorError("it was closed, so it cannot be pickled or copied; make a new one")
-        asked = replace(self._loaded.asked, variant=self.variant)
-        return _reopen, (type(self), self.bundle.root.absolute(), asked, self._settings)
+        return _reopen, (
+            type(self),
+            recipe_for("model", self._loaded, self._settings, _fingerprint(self._loaded)),
+            self._own,
+        )
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """Attributes that a subclass has added."""
+        return {name: value for name, value in vars(self).items() if name not in _HELD}
 
     def _resolve(
         self, given: Mapping[str, Any], kind: Kind, outputs: tuple[Output, ...], also: Sequence[str] = ()
@@ -358,8 +370,28 @@ def _token_rows(head: Head | None, tokens: TokenHead | None, side: TokenSide) ->
     return TokenRows(head, side, tokens.skip_first, skip)
 
 
-def _reopen(kind: type[OutputModel], root: Any, asked: LoadOptions, settings: Settings) -> OutputModel:
-    model = load_model(find_bundle(root), asked)
+def _fingerprint(model: LoadedModel) -> str:
+    """Hash over all of the bundle that a call may depend on."""
+    manifest = model.bundle.manifest
+    heads = {field: _head_parts(manifest, field) for field in outputs_of(manifest)}
+    parts = encoder_parts(manifest, model.variant, manifest.max_tokens)
+    return hash_of([parts, heads, asdict(manifest.prompts), manifest.similarity])
+
+
+def _made(kind: type[T], model: LoadedModel, settings: Settings, parts: Parts, own: Mapping[str, Any]) -> T:
+    """One of class `kind`, past its `__init__`."""
     made = object.__new__(kind)
-    made._hold(model, settings, _load_parts(model))
+    vars(made).update(own)
+    made._hold(model, settings, parts)
     return made
+
+
+def _reopen(kind: type[T], recipe: Recipe, own: Mapping[str, Any]) -> T:
+    """One of class `kind` as `recipe` says.
+
+    Raises:
+        BundleIntegrityError: there is another bundle in that place now.
+    """
+    model = load_model(find_bundle(recipe.root), recipe.asked)
+    recipe.check(model, _fingerprint(model))
+    return _made(kind, model, recipe.settings, _load_parts(model), own)

@@ -1,4 +1,4 @@
-"""Embedders in other processes: what is pickled is what opens the same bundle again, never the loaded model."""
+"""Models in other processes: what is pickled is what opens the same bundle again, never the loaded model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,26 @@ E = TypeVar("E")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make the same embedder again."""
+    """How to make the same object again."""
 
+    what: str  # it was: "embedder", "reranker" or "model"
     root: Path  # absolute
     fingerprint: str  # of the bundle as it was
     asked: LoadOptions
     settings: Settings
+
+    def check(self, model: LoadedModel, printed: str) -> None:
+        """Refuse, and close, a `model` for which what its calls depend on has another hash.
+
+        Raises:
+            BundleIntegrityError: there is another bundle in that place now.
+        """
+        if printed != self.fingerprint:
+            model.close()
+            raise BundleIntegrityError(
+                f"{self.root} is not the bundle that the pickled {self.what} was made of: it was exported or changed "
+                f"since; make the {self.what} again"
+            )
 
 
 def recipe_of(encoding: Encoding) -> Recipe:
@@ -35,10 +49,10 @@ def recipe_of(encoding: Encoding) -> Recipe:
         ExecutorError: it was closed.
     """
     model = encoding.model
-    return recipe_for(model, encoding.settings, fingerprint(model, encoding.dense.pooling))
+    return recipe_for("embedder", model, encoding.settings, fingerprint(model, encoding.dense.pooling))
 
 
-def recipe_for(model: LoadedModel, settings: Settings, printed: str) -> Recipe:
+def recipe_for(what: str, model: LoadedModel, settings: Settings, printed: str) -> Recipe:
     """How to load `model` again, whatever is asked of it; `printed` is over all that its calls depend on.
 
     The variant is the one that ran, not "auto": another machine might choose another. Where it runs and on how many
@@ -48,11 +62,11 @@ def recipe_for(model: LoadedModel, settings: Settings, printed: str) -> Recipe:
         ExecutorError: it was closed.
     """
     if model.closed.is_set():
-        raise ExecutorError("the embedder was closed, so it cannot be pickled or copied; make a new one")
+        raise ExecutorError(f"the {what} was closed, so it cannot be pickled or copied; make a new one")
     cache = model.asked.packed_cache
     folder = cache if isinstance(cache, bool) else Path(cache).absolute()
     asked = replace(model.asked, variant=model.variant, packed_cache=folder)
-    return Recipe(model.bundle.root.absolute(), printed, asked, settings)
+    return Recipe(what, model.bundle.root.absolute(), printed, asked, settings)
 
 
 def reopen(kind: type[E], recipe: Recipe, own: Mapping[str, Any]) -> E:
@@ -64,12 +78,7 @@ def reopen(kind: type[E], recipe: Recipe, own: Mapping[str, Any]) -> E:
     bundle = find_bundle(recipe.root)
     dense = load_dense(bundle, recipe.asked.pooling)
     model = load_model(bundle, recipe.asked)
-    if fingerprint(model, dense.pooling) != recipe.fingerprint:
-        model.close()
-        raise BundleIntegrityError(
-            f"{recipe.root} is not the bundle that the pickled embedder was made of: it was exported or changed since; "
-            "make the embedder again"
-        )
+    recipe.check(model, fingerprint(model, dense.pooling))
     return made(kind, make_encoding(model, dense, recipe.settings), own)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
-from embedrt.errors import BundleIntegrityError, InputError, OptionError
+from embedrt.errors import InputError, OptionError
 from embedrt.facts import ModelFacts
 from embedrt.inputs import several_texts
 from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
@@ -252,7 +252,7 @@ class Reranker(ModelFacts):
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = {name: value for name, value in vars(self).items() if name != "_scoring"}
-        recipe = recipe_for(self._model, self._scoring.settings, hash_of(self._scoring.parts()))
+        recipe = recipe_for("reranker", self._model, self._scoring.settings, hash_of(self._scoring.parts()))
         return _reopen, (type(self), recipe, own)
 
     @property
@@ -322,11 +322,6 @@ def _reopen(kind: type[Reranker], recipe: Recipe, own: dict[str, Any]) -> Rerank
     """
     bundle = find_bundle(recipe.root)
     scoring = make_scoring(load_model(bundle, recipe.asked), read_head(bundle), recipe.settings)
-    if hash_of(scoring.parts()) != recipe.fingerprint:
-        scoring.model.close()
-        raise BundleIntegrityError(
-            f"{recipe.root} is not the bundle that the pickled reranker was made of: it was exported or changed since; "
-            "make the reranker again"
-        )
+    recipe.check(scoring.model, hash_of(scoring.parts()))
     reranker: Reranker = _made(kind, scoring, own)
     return reranker
