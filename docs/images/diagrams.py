@@ -42,6 +42,10 @@ class Drawing:
         """One line of text, its baseline at y."""
         self.parts.append(f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>')
 
+    def rule(self, x1: int, y: int, x2: int) -> None:
+        """A line from left to right."""
+        self.parts.append(f'<line x1="{x1}" y1="{y}" x2="{x2}" y2="{y}" stroke="#b8c4d2"/>')
+
     def arrow(self, x1: int, y1: int, x2: int, y2: int, label: str = "") -> None:
         """An arrow, with words beside its middle."""
         self.parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" marker-end="url(#head)"/>')

@@ -69,6 +69,11 @@ def test_words_of_a_single_text_are_no_key_words_of_a_larger_group():
     assert key_words(texts) == {0: ("bread",), 1: ("water",)}
 
 
+def test_words_of_a_single_text_come_before_those_that_all_groups_have():
+    texts = {0: ["the bread", "the oven", "the dough", "the salt"], 1: ["the sea", "the river", "the rain", "the ice"]}
+    assert key_words(texts) == {0: ("bread", "dough", "oven", "salt"), 1: ("ice", "rain", "river", "sea")}
+
+
 def test_of_sequences_that_lie_in_each_other_one_is_shown():
     texts = {0: ["人工知能の研究"] * 4, 1: ["天気予報です"] * 4}
     found = key_words(texts)

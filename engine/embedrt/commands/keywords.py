@@ -47,7 +47,7 @@ def key_words(groups: Mapping[int, Sequence[str]], count: int = 8) -> dict[int, 
     A word scores tf * log(1 + A / f): tf its share of the group's words, f how often all groups have it, A the mean
     number of words in a group (equation 1 of the paper). Words that are as frequent among the others' words of the
     same script are left out, which takes the place of lists of stop words, if others remain; so are those of a single
-    text, where a group has more than three.
+    text, where a group has more than three texts and other words are left.
 
     Args:
         groups: the texts of each group.
@@ -61,14 +61,12 @@ def key_words(groups: Mapping[int, Sequence[str]], count: int = 8) -> dict[int, 
     mean = total.scripts.total() / max(len(groups), 1)
     chosen = {}
     for group, own in counts.items():
-        size, least = own.scripts.total(), 2 if len(groups[group]) > 3 else 1
-        scores = {
-            word: times / size * log(1 + mean / total.words[word])
-            for word, times in own.words.items()
-            if own.spread[word] >= least
-        }
+        size = own.scripts.total()
+        scores = {word: times / size * log(1 + mean / total.words[word]) for word, times in own.words.items()}
         telling = {word: score for word, score in scores.items() if _is_telling(word, own, total)}
-        chosen[group] = tuple(_best(telling or scores, own.words, count))
+        shared = {word: score for word, score in telling.items() if own.spread[word] > 1}
+        larger = len(groups[group]) > 3
+        chosen[group] = tuple(_best((larger and shared) or telling or scores, own.words, count))
     return chosen
 
 
