@@ -3,8 +3,10 @@
     python -m bench.callers BUNDLE [--callers 2] [--rounds 40] [--texts 64]
 
 Each round times one caller, then all of them at once, then one again, each for the same texts and with
-`num_threads=1`; the share is of the medians. How much of the time callers waited stands beside it: where other programs
-take the cores, one alone waits as well, and then the share says nothing.
+`num_threads=1`; the share is of the medians. Time in which a caller could have run and another program had the core is
+left out of it, as the kernel counts it (/proc/PID/task/TID/schedstat): the wall's share, which has it in, stands beside
+it and says something on an idle machine only. What is left besides computing is waiting for each other: for the GIL,
+and in the executor.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import argparse
 import statistics
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from bench.server_shares import short_texts
@@ -21,30 +23,49 @@ from embedrt import Embedder
 
 
 @dataclass(frozen=True)
+class Run:
+    """Some callers' texts."""
+
+    wall: float  # texts per second
+    given: float  # texts per second of the time in which the callers had a core or waited for each other
+    waited: float  # share of that time in which they did not compute
+
+
+@dataclass(frozen=True)
 class Callers:
     """Medians over the rounds."""
 
-    one: float  # texts per second of one caller
-    several: float  # of all at once
-    waited: float  # share of the callers' wall time, when all run, in which they did not compute
-    waited_alone: float  # the same of one caller
+    one: Run
+    several: Run
 
     def share(self, callers: int) -> float:
-        """Of `callers` times one."""
-        return self.several / (callers * self.one)
+        """What several do, of so many times one, in the time that they were given."""
+        return self.several.given / (callers * self.one.given)
+
+    def wall_share(self, callers: int) -> float:
+        """The same by the clock on the wall."""
+        return self.several.wall / (callers * self.one.wall)
 
 
-def run_at_once(embedder: Embedder, texts: list[str], callers: int) -> tuple[float, float]:
-    """Texts per second of so many threads that each embed all texts one by one, and the share of time they waited."""
-    computed = [0.0] * callers
+def scheduled() -> tuple[float, float]:
+    """Seconds that this thread has run, and that it waited for a core."""
+    ran, waited, _ = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
+
+
+def run_at_once(embedder: Embedder, texts: list[str], callers: int) -> Run:
+    """So many threads that each embed all texts one by one."""
+    given, computed = [0.0] * callers, [0.0] * callers
     barrier = threading.Barrier(callers + 1)
 
     def call(k: int) -> None:
         barrier.wait()
-        begin = time.thread_time()
+        begin, (ran, waited) = time.perf_counter(), scheduled()
         for text in texts:
             embedder.encode(text)
-        computed[k] = time.thread_time() - begin
+        end, (ran_then, waited_then) = time.perf_counter(), scheduled()
+        given[k] = end - begin - (waited_then - waited)
+        computed[k] = ran_then - ran
 
     threads = [threading.Thread(target=call, args=(k,)) for k in range(callers)]
     for thread in threads:
@@ -54,7 +75,13 @@ def run_at_once(embedder: Embedder, texts: list[str], callers: int) -> tuple[flo
     for thread in threads:
         thread.join()
     wall = time.perf_counter() - begin
-    return callers * len(texts) / wall, 1 - sum(computed) / (callers * wall)
+    rate = sum(len(texts) / seconds for seconds in given)
+    return Run(callers * len(texts) / wall, rate, 1 - sum(computed) / sum(given))
+
+
+def middle(runs: list[Run]) -> Run:
+    """Medians."""
+    return Run(*(statistics.median(getattr(run, field.name) for run in runs) for field in fields(Run)))
 
 
 def measure(embedder: Embedder, callers: int, rounds: int, num_texts: int) -> Callers:
@@ -66,8 +93,7 @@ def measure(embedder: Embedder, callers: int, rounds: int, num_texts: int) -> Ca
         one.append(run_at_once(embedder, texts, 1))
         several.append(run_at_once(embedder, texts, callers))
         one.append(run_at_once(embedder, texts, 1))
-    middle = [statistics.median(row[k] for row in rows) for rows in (one, several) for k in (0, 1)]
-    return Callers(middle[0], middle[2], middle[3], middle[1])
+    return Callers(middle(one), middle(several))
 
 
 def main() -> None:
@@ -82,9 +108,10 @@ def main() -> None:
     with Embedder(given.bundle, variant=given.variant, num_threads=1) as embedder:
         found = measure(embedder, given.callers, given.rounds, given.texts)
         print(
-            f"{embedder.executor_description}: one caller {found.one:.0f} texts/s, {given.callers} at once "
-            f"{found.several:.0f}, {found.share(given.callers):.0%} of {given.callers} times one; callers waited "
-            f"{found.waited:.0%} of the time, one alone {found.waited_alone:.0%}"
+            f"{embedder.executor_description}: one caller {found.one.given:.0f} texts/s, {given.callers} at once "
+            f"{found.several.given:.0f}, {found.share(given.callers):.0%} of {given.callers} times one; they waited "
+            f"for each other {found.several.waited:.1%} of the time, one alone {found.one.waited:.1%}; by the wall "
+            f"{found.one.wall:.0f} and {found.several.wall:.0f} texts/s, {found.wall_share(given.callers):.0%}"
         )
 
 

@@ -3,15 +3,19 @@
     python -m bench.server_shares BUNDLE [--texts 1,8,32] [--connections 1,8,64] [--workers 1,2] [--json FILE]
 
 wrk (Debian: apt-get install wrk) sends short English texts, as many per request as the row says. Each round times the
-library over all texts in one call, then the server, then the library again, on the same threads; shares are of tokens
-per second. The generator runs on the same cores and takes its part of them, so the same comparison of CPU time per
-text, which it is not in, stands beside it: on a machine that others use as well, that is the one to read.
+library over all texts in one call, then the server, then the library again, on the same threads; shares are of texts
+per second. What the server does is counted by itself (embedrt_batch_tokens in /metrics), between two moments of a load
+that begins before and ends after them: 64 requests of 32 texts are seconds of work that is under way whenever a load
+ends, and lost where only answers are counted. The generator runs on the same cores and takes its part of them, so the
+same comparison of CPU time per text, which it is not in, stands beside it: on a machine that others use as well, that
+is the one to read.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -20,6 +24,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +36,7 @@ from embedrt import Embedder
 
 PATH = "/v1/embeddings"
 NUM_TEXTS = 512
+_EDGE_S = 1.5  # of the load, before and after what is counted
 _SCRIPT = """
 local k, bodies = 0, {{}}
 for line in io.lines("{bodies}") do bodies[#bodies + 1] = line end
@@ -92,17 +98,33 @@ def time_library(library: Embedder, texts: list[str], seconds: float) -> Sample:
     return Sample(count / (time.perf_counter() - begin), 1e6 * (time.process_time() - cpu) / count)
 
 
-def time_server(server: Server, script: Path, texts: int, connections: int, seconds: float) -> Sample:
+def time_server(server: Server, script: Path, connections: int, seconds: float, tokens_per_text: float) -> Sample:
     """The server under wrk; every answer must be good."""
-    before = _cpu_seconds(server)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script)]
-    done = subprocess.run([*command, f"http://127.0.0.1:{server.port}"], capture_output=True, text=True, check=True)
-    cpu = _cpu_seconds(server) - before
-    found = re.search(r"FOUND (\d+) (\d+) ([\d.]+) ([\d.]+) ([\d.]+)", done.stdout)
+    duration = math.ceil(seconds + 2 * _EDGE_S)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{duration}s", "--timeout", "30s", "-s", str(script)]
+    with subprocess.Popen(
+        [*command, f"http://127.0.0.1:{server.port}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as wrk:
+        time.sleep(_EDGE_S)
+        before = _done_so_far(server)
+        time.sleep(seconds)
+        wall, cpu, tokens = (now - then for now, then in zip(_done_so_far(server), before, strict=True))
+        out, errors = wrk.communicate()
+    found = re.search(r"FOUND (\d+) (\d+) ([\d.]+) ([\d.]+) ([\d.]+)", out)
     if found is None or float(found[5]):
-        raise SystemExit(f"wrk: {done.stdout}{done.stderr}")
-    requests, micros, p50, p99 = (float(part) for part in found.groups()[:4])
-    return Sample(requests * texts / micros * 1e6, 1e6 * cpu / requests / texts, p50 / 1e3, p99 / 1e3)
+        raise SystemExit(f"wrk: {out}{errors}")
+    texts = tokens / tokens_per_text
+    return Sample(texts / wall, 1e6 * cpu / texts, float(found[3]) / 1e3, float(found[4]) / 1e3)
+
+
+def _done_so_far(server: Server) -> tuple[float, float, float]:
+    """Clock, CPU seconds of all processes, and tokens of all batches."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as page:
+        now, cpu = time.perf_counter(), _cpu_seconds(server)
+        found = re.search(r'^embedrt_batch_tokens_sum\{model="m"\} (\S+)', page.read().decode(), re.MULTILINE)
+    if found is None:
+        raise SystemExit("no batch has run; is the server at work?")
+    return now, cpu, float(found[1])
 
 
 def _cpu_seconds(server: Server) -> float:
@@ -125,10 +147,11 @@ def measure(
     """One cell, the library timed before and after the server in each round."""
     workers, size, connections, encoding = cell
     texts = short_texts()
+    per_text = sum(library.count_tokens(texts)) / len(texts)
     speed, cpu, samples = [], [], []
     for _ in range(args.rounds):
         around = [time_library(library, texts, args.seconds / 3)]
-        samples.append(time_server(server, script, size, connections, args.seconds))
+        samples.append(time_server(server, script, connections, args.seconds, per_text))
         around.append(time_library(library, texts, args.seconds / 3))
         speed.append(samples[-1].texts_per_s / statistics.mean(one.texts_per_s for one in around))
         cpu.append(statistics.mean(one.cpu_us for one in around) / samples[-1].cpu_us)
