@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from embedrt.errors import TokenLimitError
+from embedrt.errors import InputError, OptionError, TokenLimitError
 from embedrt.heads import PairTemplate, ScoreHead
-from embedrt.pairs import PairTokenizer, longest_first
+from embedrt.pairs import PairCut, PairTokenizer, longest_first
 from embedrt.tokenization import TextTokenizer
 from tests import tiny, tiny_rerankers
 
@@ -55,6 +55,54 @@ def test_pairs_are_transformers_own(tmp_path: Path, name: str, limit: int) -> No
             assert pair.second == len(pair)
 
 
+@pytest.mark.parametrize("limit", [8, 9, 24, 512])
+@pytest.mark.parametrize("name", ["bert", "xlmr", "modernbert"])
+def test_pairs_are_cut_on_the_left_as_tokenizers_does_it(tmp_path: Path, name: str, limit: int) -> None:
+    own = TOKENIZERS[name]()
+    has_types = "token_type_ids" in own.model_input_names
+    tokenizer = made(own, tmp_path, limit, has_types=has_types)
+    backend = own.backend_tokenizer
+    backend.enable_truncation(limit, strategy="longest_first", direction="left")
+    pairs = [(one, two) for one in TEXTS for two in TEXTS]
+    for pair, found in zip(pairs, tokenizer(pairs, "", PairCut(keep_end=True)), strict=True):
+        wanted = backend.encode(*pair)
+        assert found.ids.tolist() == wanted.ids, pair
+        if has_types:
+            assert (np.arange(len(found)) >= found.second).astype(int).tolist() == wanted.type_ids
+
+
+def test_very_long_texts_are_cut_on_the_left(tmp_path: Path) -> None:
+    own = tiny._bert_tokenizer()
+    tokenizer = made(own, tmp_path, 32, has_types=True)
+    own.backend_tokenizer.enable_truncation(32, strategy="longest_first", direction="left")
+    words = "quick brown fox. " * 2000 + "the end"
+    for pair in [("fox", words), (words, "fox"), (words, words + "more")]:
+        (found,) = tokenizer([pair], "", PairCut(keep_end=True))
+        assert found.ids.tolist() == own.backend_tokenizer.encode(*pair).ids
+
+
+@pytest.mark.parametrize("keep_end", [False, True])
+def test_a_documents_tokens_are_cut_before_the_pair(tmp_path: Path, keep_end: bool) -> None:
+    own = tiny._bert_tokenizer()
+    tokenizer = made(own, tmp_path, 64, has_types=True)
+    document = "the quick brown fox jumps over the lazy dog " * 1000
+    ids = own.backend_tokenizer.encode(document, add_special_tokens=False).ids
+    (found,) = tokenizer([("fox", document)], "", PairCut(keep_end, 5))
+    kept = ids[-5:] if keep_end else ids[:5]
+    fox = own("fox")["input_ids"]
+    assert found.ids.tolist() == [*fox, *kept, fox[-1]]
+    assert found.num_tokens == len(found)
+
+
+def test_a_text_alone_is_transformers_own(tmp_path: Path) -> None:
+    own = tiny._bert_tokenizer()
+    tokenizer = made(own, tmp_path, 16, has_types=True)
+    texts = [text for text in TEXTS if text]
+    for text, found in zip(texts, tokenizer([(text, None) for text in texts]), strict=True):
+        assert found.ids.tolist() == own(text, truncation=True, max_length=16)["input_ids"]
+        assert found.second == len(found)
+
+
 def test_very_long_texts_are_cut_as_if_they_were_tokenized_whole(tmp_path: Path) -> None:
     own = tiny._bert_tokenizer()
     tokenizer = made(own, tmp_path, 32, has_types=True)
@@ -94,6 +142,13 @@ def test_a_template_is_cut_before_what_stands_behind_it(tmp_path: Path) -> None:
         (pair,) = tokenizer([("{document}", document)], "braces {query}")
         assert pair.ids.tolist() == own(text)["input_ids"][: 96 - len(after)] + after
         assert pair.second == len(pair)
+    (cut,) = tokenizer([("fox", "dog " * 9)], "", PairCut(document_tokens=2))
+    head = own("Judge it.\nQuery: fox\nDocument: ")["input_ids"]
+    assert len(head) <= len(cut) - len(after) <= len(head) + 2
+    with pytest.raises(InputError, match="text 0: this model reads a query and a document"):
+        tokenizer([("fox", None)])
+    with pytest.raises(OptionError, match="cannot be cut on the left"):
+        tokenizer([("fox", "dog")], "", PairCut(keep_end=True))
     (pair,) = tokenizer([("fox", "dog")])
     assert pair.ids.tolist() == own("Judge it.\nQuery: fox\nDocument: dog")["input_ids"] + after
 

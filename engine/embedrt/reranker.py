@@ -17,7 +17,7 @@ from embedrt.facts import ModelFacts
 from embedrt.inputs import several_texts
 from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
 from embedrt.options import hash_of, whole_number
-from embedrt.pairs import Pair, PairIds, PairTokenizer
+from embedrt.pairs import PairIds, PairOrText, PairTokenizer
 from embedrt.reopening import Recipe, recipe_for
 from embedrt.results import TruncationWarning
 from embedrt.scoring import Floats, ScoreKwargs, ScoreOptions, Scoring, make_scoring, read_head
@@ -96,7 +96,7 @@ class Reranker(ModelFacts):
         """Score one pair of texts or several.
 
         Args:
-            inputs: a pair of strings, or several pairs.
+            inputs: a pair of strings, or several pairs; a list of one string where a classifier reads it alone.
             sentences: the same, by sentence-transformers' older name.
             prompt_name: which of the bundle's prompts to put before each first text.
             prompt: a text to put there; wins over `prompt_name`.
@@ -259,7 +259,7 @@ class Reranker(ModelFacts):
     def _model(self) -> LoadedModel:
         return self._scoring.model
 
-    def _scored(self, pairs: list[Pair], options: ScoreOptions) -> Any:
+    def _scored(self, pairs: list[PairOrText], options: ScoreOptions) -> Any:
         done = self._scoring.score(pairs, options)
         worst = max(done.num_tokens, default=0)
         if worst > self.max_tokens:
@@ -283,7 +283,7 @@ class Reranker(ModelFacts):
         return list(found) if options.container == "tensors" else found
 
 
-def checked_pairs(inputs: Any) -> tuple[list[Pair], bool]:
+def checked_pairs(inputs: Any) -> tuple[list[PairOrText], bool]:
     """The pairs, and whether one alone was given, not in a list.
 
     Raises:
@@ -300,7 +300,9 @@ def _is_table(inputs: object) -> bool:
     return isinstance(inputs, np.ndarray) and inputs.ndim == 2
 
 
-def _pair(value: Any, index: int | None) -> Pair:
+def _pair(value: Any, index: int | None) -> PairOrText:
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        return check_text(value[0], index), None
     if isinstance(value, (str, bytes)) or not hasattr(type(value), "__len__") or len(value) != 2:
         what = f"{len(value)} of them" if isinstance(value, (list, tuple)) else type(value).__name__
         raise InputError(f"must be a pair of texts, not {what}", index=index)

@@ -17,7 +17,7 @@ from embedrt.executors import Executor, TokenBatch, Want
 from embedrt.heads import SCORE_ACTIVATIONS, ScoreHead
 from embedrt.loading import LoadedModel
 from embedrt.options import check_known, encoder_parts, flag, parse_container, short_hash, stage_parts, whole_number
-from embedrt.pairs import Pair, PairIds, PairTokenizer
+from embedrt.pairs import PairIds, PairOrText, PairTokenizer
 from embedrt.pooling import ACTIVATIONS, Head, load_head, pool
 from embedrt.progress import progress_bar
 from embedrt.prompting import choose_prompt
@@ -122,7 +122,7 @@ class Scoring:
             container=parse_container(given),
         )
 
-    def score(self, pairs: Sequence[Pair], options: ScoreOptions) -> Scored:
+    def score(self, pairs: Sequence[PairOrText], options: ScoreOptions) -> Scored:
         """Score checked pairs, each different one once, in bounded memory beside the pairs and their scores.
 
         Raises:
@@ -151,7 +151,7 @@ class Scoring:
             raise NonFiniteError(self.not_finite, index=int(index))
         return Scored(logits, tuple(counts))
 
-    def tokenize(self, pairs: Sequence[Pair], options: ScoreOptions) -> list[PairIds]:
+    def tokenize(self, pairs: Sequence[PairOrText], options: ScoreOptions) -> list[PairIds]:
         """Token ids of checked pairs; each is in the model's table."""
         found = self.tokenizer(pairs, options.prompt)
         for k, pair in enumerate(found):

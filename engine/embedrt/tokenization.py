@@ -220,21 +220,34 @@ class TextTokenizer:
         """Of the parts that long texts are tokenized in."""
         return max(_PART_CHARACTERS, _CHARACTERS_PER_TOKEN * self.max_tokens)
 
-    def bare(self, texts: Sequence[str], *, whole: bool = False) -> list[tuple[list[int], bool]]:
+    def bare(
+        self, texts: Sequence[str], *, whole: bool = False, keep_end: bool = False
+    ) -> list[tuple[list[int], bool]]:
         """Ids of checked texts without special tokens, not cut; and whether a very long text may have more.
 
-        Of such a text there are at least as many as the limit, or all if it is to be `whole`.
+        Of such a text there are at least as many as the limit, its last ones with `keep_end`, or all if it is to be
+        `whole`.
         """
         found: list[tuple[list[int], bool]] = []
         for part in self._calls(texts):
             if len(part) == 1 and self.is_long(texts[part[0]]) and self._surrounded is not None and not whole:
-                ids, more = self._enough_ids(texts[part[0]], part[0], False, None)
+                ids, more = self._enough_ids(texts[part[0]], part[0], keep_end, None)
                 found.append((ids[len(self._prefix) : len(ids) - len(self._suffix)], more))
             else:
                 chosen = [texts[k] for k in part]
                 encoded = self._tokenizer.encode_batch_fast(chosen, add_special_tokens=False)
                 found += [(encoding.ids, False) for encoding in encoded]
         return found
+
+    def beginning(self, text: str, num_tokens: int) -> str:
+        """What a checked text's first tokens, so many without special ones, stand for; no more is tokenized."""
+        spans = self.spans(text) if self.is_long(text) else None
+        for span in spans if spans is not None else (slice(0, len(text)),):
+            encoding = self._tokenizer.encode(text[span], add_special_tokens=False)
+            if len(encoding.ids) > num_tokens:
+                return text[: span.start + encoding.offsets[num_tokens - 1][1]] if num_tokens else text[: span.start]
+            num_tokens -= len(encoding.ids)
+        return text
 
     def pair_parts(self) -> PairParts:
         """What stands around the two texts of a pair."""

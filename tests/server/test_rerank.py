@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from embedrt import Reranker
+from embedrt.pairs import PairCut
 from tests import tiny
 from tests.conftest import Rerankers
 from tests.server.serving import Served, serving
@@ -79,6 +80,39 @@ def test_predictions(served: Served, rerankers: Rerankers) -> None:
         assert [one["score"] for one in raw] == pytest.approx(sorted(logits, reverse=True), abs=1e-5)
 
 
+def test_a_classifier_reads_texts_alone(served: Served, rerankers: Rerankers) -> None:
+    with Reranker(rerankers.bundle("labels"), num_threads=1) as reranker:
+        wanted = reranker.predict([["fox"], ["fox", "dog"]], activation_fn="softmax")
+    mixed = served.post("/predict", {"inputs": [["fox"], ["fox", "dog"]], "model": "labels"}).json()
+    for row, scores in zip(mixed, wanted, strict=True):
+        assert [one["score"] for one in row] == pytest.approx(sorted(scores, reverse=True), abs=1e-6)
+    assert served.post("/predict", {"inputs": "fox", "model": "labels"}).json() == mixed[0] != mixed[1]
+
+
+def test_texts_are_cut_on_the_left_where_a_request_says_so(served: Served, reranker: Reranker) -> None:
+    """Against the same tokens, given as short texts."""
+    words = "dog stone " * 80 + "fox river"
+    left = {"query": "fox", "texts": [words], "truncation_direction": "left", "raw_scores": True}
+    plain = served.post("/rerank", {**left, "truncation_direction": "right"}).json()
+    found = served.post("/rerank", left).json()
+    kept = reranker.tokenizer([("fox", words)], "", PairCut(keep_end=True))
+    assert found[0]["score"] == pytest.approx(float(reranker.score_tokens(kept)[0, 0]), abs=1e-5)
+    assert found[0]["score"] != plain[0]["score"]
+    pair = {"inputs": ["fox", words], "raw_scores": True, "truncation_direction": "Left"}
+    assert served.post("/predict", pair).json()[0]["score"] == pytest.approx(found[0]["score"], abs=1e-5)
+
+
+def test_documents_are_cut_at_their_own_limit(served: Served, reranker: Reranker) -> None:
+    """So that a document of four words that are tokens has the score of its first two, and uses no more tokens."""
+    one, two, three = (token for token in ("fox", "dog", "quick"))
+    body = {"query": "fox", "documents": [f"{one} {two} {three}", f"{one} {two}"], "max_tokens_per_doc": 2}
+    answer = served.post("/v2/rerank", {**body, "truncate": False}).json()
+    first, second = (hit["relevance_score"] for hit in answer["results"])
+    assert first == second
+    whole = served.post("/v2/rerank", {**body, "max_tokens_per_doc": 50}).json()
+    assert answer["usage"]["total_tokens"] < whole["usage"]["total_tokens"]
+
+
 def test_embeddings_go_on_beside_them(served: Served) -> None:
     assert served.post("/embed", {"inputs": "fox"}).status_code == 200
     assert served.post("/v1/embeddings", {"input": "fox", "model": served.engine.name}).status_code == 200
@@ -96,8 +130,16 @@ def test_embeddings_go_on_beside_them(served: Served) -> None:
         ("/rerank", {"query": "fox", "texts": ["dog"] * 65}, 413, "64"),
         ("/rerank", {"query": "fox", "texts": ["dog"], "model": "labels"}, 424, "has 3 labels and ranks nothing"),
         ("/rerank", {"query": "fox", "texts": ["dog"], "model": "nobody"}, 404, "there is no model"),
-        ("/predict", {"inputs": "fox"}, 422, "inputs must be a pair of texts, or a list of pairs"),
-        ("/predict", {"inputs": [["a", "b", "c"]]}, 422, "must be a pair of texts"),
+        ("/predict", {"inputs": []}, 400, "inputs must not be empty"),
+        ("/predict", {"inputs": [["a", "b", "c"]]}, 422, "inputs[0] must be a text in a list, or a pair of texts"),
+        ("/predict", {"inputs": [["a"], "b"]}, 422, "inputs[1] must be a text in a list, or a pair of texts"),
+        ("/predict", {"inputs": ["a", ["b"]]}, 422, "inputs[0] must be a text in a list, or a pair of texts"),
+        ("/rerank", {"query": "a", "texts": ["b"], "top_n": 1}, 413, "top_n does not go with texts"),
+        ("/rerank", {"query": "a", "documents": ["b"], "raw_scores": True}, 413, "does not go with documents"),
+        ("/v2/rerank", {"query": "a", "documents": ["b"], "max_chunks_per_doc": 9}, 413, "read in one piece"),
+        ("/v2/rerank", {"query": "a", "documents": ["b"], "priority": 3}, 413, "priority: requests are ordered"),
+        ("/v2/rerank", {"query": "a", "documents": ["b"], "max_tokens_per_doc": 0}, 422, "max_tokens_per_doc"),
+        ("/v1/rerank", {"query": "a", "documents": ["b"], "raw_scores": True}, 400, "no field 'raw_scores'"),
         ("/embed", {"inputs": "fox", "model": "bert"}, 424, "scores pairs of texts and embeds none"),
     ],
 )
@@ -105,6 +147,15 @@ def test_bad_requests(served: Served, path: str, body: dict[str, Any], status: i
     answer = served.post(path, body)
     assert message in answer.text
     assert answer.status_code == status, answer.text
+
+
+def test_a_model_of_the_wrong_sort_is_the_requests_fault(served: Served) -> None:
+    """As OpenAI's clients read it; they try again after a 500."""
+    wrong = {"query": "a", "documents": ["b"], "model": served.engine.name}
+    for path, body in (("/v1/rerank", wrong), ("/v1/embeddings", {"input": "a", "model": "bert"})):
+        answer = served.post(path, body)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["code"] == "wrong_model"
 
 
 def test_an_embedder_is_no_reranker(served: Served) -> None:

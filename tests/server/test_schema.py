@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import pytest
 import schemathesis
@@ -16,9 +17,18 @@ from schemathesis.specs.openapi import checks
 from embedrt.server.examples import FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS
 from embedrt.server.openapi import describe_api
-from embedrt.server.rerank import PATHS
 from embedrt.server.tei import OTHER_MODELS
-from tests.server.serving import Served
+from tests.conftest import Rerankers
+from tests.server.serving import Served, serving
+
+PATHS = ("/rerank", "/v1/rerank", "/v2/rerank", "/predict")
+
+
+@pytest.fixture(scope="module")
+def scoring(rerankers: Rerankers) -> Iterator[Served]:
+    with serving(rerankers.bundle("bert")) as made:
+        yield made
+
 
 schema = schemathesis.openapi.from_dict(describe_api())
 load_all_checks()
@@ -54,7 +64,7 @@ def test_every_route_is_described(served: Served):
     assert served.get("/docs").status_code == 200
     for path in ("/v1/embeddings", "/v1/models", "/embed", "/embed_all", "/similarity", "/tokenize", "/decode"):
         assert path in described
-    pages = {"/docs", "/openapi.json", "/api-doc/openapi.json", *OTHER_MODELS, *PATHS}
+    pages = {"/docs", "/openapi.json", "/api-doc/openapi.json", *OTHER_MODELS}
     routes = {route.path.replace(":path", "") for route in served.routes if not route.path.startswith("/static")}
     others = {path.replace(":path", "") for paths in OTHER_PATHS.values() for path in paths}
     assert routes - pages - others == described
@@ -68,11 +78,17 @@ def test_errors_are_described(path: str, own: set[str]):
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS.items())
-def test_every_example_is_answered(path: str, body: dict[str, object], taking_ids: Served):
+def test_every_example_is_answered(path: str, body: dict[str, object], taking_ids: Served, scoring: Served):
     if path == "/decode":
         body = {"ids": [1, 2]}  # the lookup table has no 2054
-    answer = taking_ids.post(path, body)
+    answer = (scoring if path in PATHS else taking_ids).post(path, body)
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_scores_are_of_the_shape_that_is_described(path: str, scoring: Served):
+    answer = schema[path]["POST"].Case(body=REQUESTS[path], media_type="application/json")
+    answer.call_and_validate(base_url=scoring.url, checks=(checks.response_schema_conformance,))
 
 
 def test_every_field_of_a_request_is_described():

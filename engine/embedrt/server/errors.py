@@ -40,7 +40,8 @@ KINDS = {
     "rate_limited": Kind(429, "rate_limit_error", 429, "Overloaded"),
     "overloaded": Kind(429, "rate_limit_error", 429, "Overloaded"),
     "gone": Kind(499, "client_closed_request", 499, "Backend"),  # for logs and metrics: nobody reads it
-    "not_inferred": Kind(500, "server_error", 424, "Backend"),  # the model failed, or is of another sort
+    "wrong_model": Kind(400, "invalid_request_error", 424, "Backend"),  # it is of another sort
+    "not_inferred": Kind(500, "server_error", 424, "Backend"),  # the model failed
     "failed": Kind(500, "server_error", 500, "Backend"),  # a bug
     "not_ready": Kind(503, "server_error", 503, "Unhealthy"),
     "timeout": Kind(504, "timeout_error", 504, "Overloaded"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_QUERY = "how do I reset my password?"
+_DOCUMENTS = ["비밀번호는 설정의 계정에서 바꿉니다.", "The shop opens at nine.", "Reset it under Settings, Account."]
 _TEXTS = ["The weather in Seoul is lovely today.", "비밀번호를 잊어버렸어요."]
 
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -15,8 +17,13 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "/similarity": {"inputs": {"source_sentence": "I cannot sign in", "sentences": ["password reset", "stock prices"]}},
     "/tokenize": {"inputs": "The weather in Seoul"},
     "/decode": {"ids": [101, 2054, 102]},
+    "/rerank": {"query": _QUERY, "texts": _DOCUMENTS, "return_text": True},
+    "/v1/rerank": {"query": _QUERY, "documents": _DOCUMENTS, "top_n": 2, "return_documents": True},
+    "/v2/rerank": {"query": _QUERY, "documents": _DOCUMENTS, "top_n": 2, "max_tokens_per_doc": 256},
+    "/predict": {"inputs": [[_QUERY, _DOCUMENTS[0]], [_QUERY, _DOCUMENTS[2]]]},
 }
-"""By path; each is answered by a server with default settings (/decode: with --token-ids own)."""
+"""By path; each is answered by a server with default settings (/decode: with --token-ids own), the last
+four where it has a reranker."""
 
 _TRUNCATE = "cut texts over the model's limit (true) or refuse them (false); the server's setting where it is not given"
 _ON_OVERFLOW = (
@@ -30,6 +37,19 @@ _PROMPT_NAME = "which of the model's prompts goes before each text; see /info"
 _DIRECTION = "which end of a text is cut: right (the default) or left"
 _DIMENSIONS = "keep so many dimensions, where the server is told that the model was trained for it (--matryoshka)"
 _IDS = "the server refuses token ids unless --token-ids says whose they are"
+_RERANKER = "NAME of a reranker, its source's name, or an alias; the first reranker if absent"
+_DOCUMENTS_FIELDS = {
+    "query": "one text; refused where it fills the model's limit alone",
+    "documents": "texts, or objects with a field `text`",
+    "top_n": "so many of the best; all if absent",
+    "return_documents": "whether each result has its document",
+    "max_tokens_per_doc": "of each document's tokens at most so many are read, whatever room there is",
+    "max_chunks_per_doc": "1, or absent: a document is read in one piece",
+    "priority": "0, or absent: nothing goes before other requests",
+    "truncate": _TRUNCATE,
+    "truncation_direction": "which end of query and document is cut, the longer first: right (the default) or left",
+    "model": _RERANKER,
+}
 
 FIELDS: dict[str, dict[str, str]] = {
     "EmbeddingsRequest": {
@@ -69,6 +89,28 @@ FIELDS: dict[str, dict[str, str]] = {
         "prompt_name": _PROMPT_NAME,
     },
     "SimilarityRequest": {"model": _MODEL, "parameters": "how the texts are embedded"},
+    "RerankRequest": {
+        **_DOCUMENTS_FIELDS,
+        "texts": "what is ranked, in text-embeddings-inference's shape; or `documents`, in Cohere's and Jina's",
+        "raw_scores": "true: the model's logits; else their sigmoid (with texts)",
+        "return_text": "whether each result has its text (with texts)",
+        "documents": "texts, or objects with a field `text`: the request and its answer are Cohere's then",
+    },
+    "DocumentsRequest": _DOCUMENTS_FIELDS,
+    "PredictRequest": {
+        "inputs": "a text, a pair of texts [a, b], or a list of pairs and of texts in lists [a]",
+        "raw_scores": "true: the model's logits; else their sigmoid, or softmax where there are several labels",
+        "truncate": _TRUNCATE,
+        "truncation_direction": "which end of the texts is cut, the longer first: right (the default) or left",
+        "model": _RERANKER,
+    },
+    "Ranked": {"index": "of the text in the request", "text": "where return_text asks for it"},
+    "RankedDocument": {
+        "index": "of the document in the request",
+        "relevance_score": "the sigmoid of the model's logit",
+        "document": "where return_documents asks for it",
+    },
+    "Prediction": {"label": "the model's name for it"},
     "TokenizeRequest": {
         "inputs": "a text or texts, 262,144 characters in all",
         "add_special_tokens": "with those that the model puts around a text",

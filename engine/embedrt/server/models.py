@@ -118,9 +118,7 @@ class Models:
         base = self._base(name)
         if base in self._pairs or (name is None and not self._engines):
             pairs = base or next(iter(self._pairs))
-            raise ServeError(
-                "not_inferred", f"{pairs} scores pairs of texts and embeds none: /rerank, /predict take it"
-            )
+            raise ServeError("wrong_model", f"{pairs} scores pairs of texts and embeds none: /rerank, /predict take it")
         if name is None:
             return next(iter(self._engines.values())), "encode"
         base, colon, kind = self._aliases.get(name, name).partition(":")
@@ -143,9 +141,9 @@ class Models:
         if base in self._pairs or (name is None and self._pairs):
             return self._pairs[base] if base is not None else next(iter(self._pairs.values()))
         if name is None:
-            raise ServeError("not_inferred", "this needs a reranker, and this server has embedding models only")
+            raise ServeError("wrong_model", "this needs a reranker, and this server has embedding models only")
         engine, _ = self.find(name)
-        raise ServeError("not_inferred", f"this needs a reranker, and {engine.name} is an embedding model")
+        raise ServeError("wrong_model", f"this needs a reranker, and {engine.name} is an embedding model")
 
     def _base(self, name: str | None) -> str | None:
         """The name of a model without an alias; a reranker's also by its source's name."""

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from embedrt.server.errors import KINDS
+from embedrt.server.errors import KINDS, openai_path
 from embedrt.server.examples import FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS, EmbeddingsRequest
+from embedrt.server.rerank import COHERE_PATHS, DocumentsRequest, PredictRequest, RerankRequest, TextDocument
 from embedrt.server.tei import (
     EmbedAllRequest,
     EmbedRequest,
@@ -85,6 +86,45 @@ class Token(msgspec.Struct):
     token: str  # as the vocabulary spells it
 
 
+class Ranked(msgspec.Struct):
+    """A text's place, in text-embeddings-inference's shape."""
+
+    index: int
+    score: float
+    text: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class RankedDocument(msgspec.Struct):
+    """A document's place, in Cohere's and Jina's shape."""
+
+    index: int
+    relevance_score: float
+    document: TextDocument | msgspec.UnsetType = msgspec.UNSET
+
+
+class TotalTokens(msgspec.Struct):
+    """Tokens that the model saw."""
+
+    total_tokens: int
+
+
+class RankedDocuments(msgspec.Struct):
+    """The best first."""
+
+    id: str
+    model: str
+    results: list[RankedDocument]
+    usage: TotalTokens
+    meta: dict[str, Any]
+
+
+class Prediction(msgspec.Struct):
+    """A label and its score."""
+
+    score: float
+    label: str
+
+
 class OpenAIErrorDetail(msgspec.Struct):
     """What went wrong."""
 
@@ -127,7 +167,8 @@ class _Operation:
 
 
 _BODY = ("malformed", "unauthorized", "model_not_found", "slow_body", "too_large", "wrong_type", "invalid", "empty",
-         "unfit", "token_ids", "overloaded", "not_inferred", "failed", "not_ready", "timeout")  # fmt: skip
+         "unfit", "token_ids", "overloaded", "wrong_model", "not_inferred", "failed", "not_ready",
+         "timeout")  # fmt: skip
 _READ = ("unauthorized", "model_not_found", "not_ready")
 _TIMEOUT = {
     "name": "X-Request-Timeout",
@@ -151,6 +192,12 @@ _OPERATIONS = (
                (_TIMEOUT,)),
     _Operation("post", "/similarity", "Similarity of one text with several", list[float], SimilarityRequest, _BODY,
                (_TIMEOUT,)),
+    _Operation("post", "/rerank", "Texts by their score with a query, best first (a reranker's)",
+               list[Ranked] | RankedDocuments, RerankRequest, _BODY, (_TIMEOUT,)),
+    *(_Operation("post", path, "The same, in Cohere's and Jina's shape", RankedDocuments, DocumentsRequest, _BODY,
+                 (_TIMEOUT,), openai=openai_path(path)) for path in COHERE_PATHS),
+    _Operation("post", "/predict", "The labels' scores of texts or pairs (a reranker's, a classifier's)",
+               list[Prediction | list[Prediction]], PredictRequest, _BODY, (_TIMEOUT,)),
     _Operation("post", "/tokenize", "The tokens of texts", list[list[Token]], TokenizeRequest, _BODY),
     _Operation("post", "/decode", "The texts of token ids", list[str], DecodeRequest, _BODY),
     _Operation("get", "/info", "What is served", dict[str, Any], None, _READ, (_MODEL_QUERY,)),
@@ -206,7 +253,7 @@ def describe_api() -> dict[str, Any]:
         "info": {
             "title": "embedrt",
             "version": __version__,
-            "description": "Sentence embeddings: the APIs of OpenAI and text-embeddings-inference.",
+            "description": "Embeddings and scores of pairs: the APIs of OpenAI, text-embeddings-inference and Cohere.",
         },
         "paths": paths,
         "components": {

@@ -14,7 +14,7 @@ from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
 from embedrt.errors import EmbedrtError, ExecutorError, TokenLimitError
 from embedrt.options import EncodeOptions
-from embedrt.pairs import Pair, PairIds
+from embedrt.pairs import PairCut, PairIds, PairOrText
 from embedrt.parity.pairs import read_pairs
 from embedrt.reranker import Reranker
 from embedrt.scoring import ScoreOptions
@@ -129,10 +129,14 @@ class PairEngine(ModelEngine):
         seconds = time.monotonic() - started
         return Prepared(found, row_of, [found[row].num_tokens for row in row_of], seconds)  # type: ignore[arg-type]
 
-    def _tokenize(self, pairs: Sequence[Pair], start: int, work: Work) -> list[PairIds]:
+    def _tokenize(self, pairs: Sequence[PairOrText], start: int, work: Work) -> list[PairIds]:
         tokenizer = self.embedder.reranker.tokenizer
-        checked = [(check_text(one, start + k), check_text(two, start + k)) for k, (one, two) in enumerate(pairs)]
-        found: list[PairIds] = tokenizer(checked, work.options.prompt)
+        checked = [
+            (check_text(one, start + k), None if two is None else check_text(two, start + k))
+            for k, (one, two) in enumerate(pairs)
+        ]
+        cut = PairCut(work.keep_end, work.document_tokens)
+        found: list[PairIds] = tokenizer(checked, work.options.prompt, cut)
         for k, pair in enumerate(found, start):
             if not work.truncate and pair.num_tokens > tokenizer.max_tokens:
                 raise TokenLimitError(f"has {pair.num_tokens} tokens, the model takes {tokenizer.max_tokens}", index=k)

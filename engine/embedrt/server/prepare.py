@@ -40,6 +40,7 @@ class Work:
     options: EncodeOptions
     truncate: bool = True
     keep_end: bool = False  # of texts that are cut
+    document_tokens: int | None = None  # of a pair's second text at most
     deadline: float = math.inf  # time.monotonic()
     client: str = ""  # who asks
     owner: str = ""  # name of the key that was shown: others learn nothing of what its texts left behind

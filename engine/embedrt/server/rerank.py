@@ -7,7 +7,7 @@ Cohere's v2 and Jina's requests are alike: /v1/rerank and /v2/rerank take them, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -18,13 +18,14 @@ from starlette.routing import Route
 
 from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
-from embedrt.pairs import Pair
+from embedrt.pairs import PairOrText
 from embedrt.server.call import call_of
 from embedrt.server.engine import Answer
 from embedrt.server.errors import ServeError, translate
 from embedrt.server.pairs import PairEngine
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response
+from embedrt.server.tei import Direction, keeps_end
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
@@ -36,33 +37,50 @@ class TextDocument(msgspec.Struct):
 
 
 class RerankRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Inputs of /rerank in TEI's shape (`texts`) or Cohere's and Jina's (`documents`)."""
+    """Inputs of /rerank in TEI's shape (`texts`), or in Cohere's and Jina's (`documents`)."""
 
     query: str
     texts: list[str] | None = None
     raw_scores: bool | None = False
     return_text: bool | None = False
     truncate: bool | None = None
-    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    truncation_direction: Direction | None = None
     documents: list[str | TextDocument] | None = None
     top_n: Count | None = None
     return_documents: bool | None = None
-    max_tokens_per_doc: int | None = None
-    max_chunks_per_doc: int | None = None
+    max_tokens_per_doc: Count | None = None
+    max_chunks_per_doc: Count | None = None
     priority: int | None = None
     model: str | None = None
 
 
+class DocumentsRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Inputs of /v1/rerank and /v2/rerank."""
+
+    query: str
+    documents: list[str | TextDocument]
+    top_n: Count | None = None
+    return_documents: bool | None = None
+    max_tokens_per_doc: Count | None = None
+    max_chunks_per_doc: Count | None = None
+    priority: int | None = None
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    model: str | None = None
+
+
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Inputs of /predict: a pair, or several."""
+    """Inputs of /predict."""
 
     inputs: str | list[str | list[str]]
     raw_scores: bool | None = False
     truncate: bool | None = None
-    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    truncation_direction: Direction | None = None
     model: str | None = None
 
 
+_OF_TEXTS = ("raw_scores", "return_text")
+_OF_DOCUMENTS = ("top_n", "return_documents", "max_tokens_per_doc", "max_chunks_per_doc", "priority")
 COHERE_PATHS = ("/v1/rerank", "/v2/rerank")
 PATHS = ("/rerank", *COHERE_PATHS, "/predict")
 
@@ -85,7 +103,10 @@ class RerankApi:
         """TEI's: ranks, best first; or Cohere's, where the body has `documents`."""
         body = await self._service.read(request, RerankRequest)
         if body.documents is not None:
-            return await self._ranked(request, body)
+            _refuse(body, ("texts", *_OF_TEXTS), "documents")
+            fields = {name: getattr(body, name) for name in DocumentsRequest.__struct_fields__}
+            return await self._ranked(request, DocumentsRequest(**fields))
+        _refuse(body, _OF_DOCUMENTS, "texts")
         if not body.texts:
             raise ServeError("empty", "texts must not be empty", param="texts")
         engine = self._one_label(body.model)
@@ -100,11 +121,22 @@ class RerankApi:
 
     async def cohere(self, request: Request) -> Response:
         """Cohere's and Jina's."""
-        return await self._ranked(request, await self._service.read(request, RerankRequest))
+        return await self._ranked(request, await self._service.read(request, DocumentsRequest))
 
-    async def _ranked(self, request: Request, body: RerankRequest) -> Response:
+    async def _ranked(self, request: Request, body: DocumentsRequest) -> Response:
         if not body.documents:
             raise ServeError("empty", "documents must not be empty", param="documents")
+        if (body.max_chunks_per_doc or 1) > 1:
+            raise ServeError(
+                "unfit",
+                f"max_chunks_per_doc={body.max_chunks_per_doc}: a document is read in one piece and cut at the model's "
+                "limit; leave the field out, or send the pieces as documents",
+                param="max_chunks_per_doc",
+            )
+        if body.priority:
+            raise ServeError(
+                "unfit", "priority: requests are ordered by their size and arrival; leave it out", param="priority"
+            )
         engine = self._one_label(body.model)
         texts = [one if isinstance(one, str) else one.text for one in body.documents]
         scores, answer = await self._score(request, engine, body, texts, "sigmoid")
@@ -128,18 +160,17 @@ class RerankApi:
         )
 
     async def predict(self, request: Request) -> Response:
-        """TEI's: the scores of a pair's labels, best first; of several pairs a list of such."""
+        """TEI's: the scores of a text's or a pair's labels, best first; of several a list of such."""
         body = await self._service.read(request, PredictRequest)
         given, engine = body.inputs, self._service.models.find_pairs(body.model)
-        if isinstance(given, str):
-            raise ServeError("invalid", "inputs must be a pair of texts, or a list of pairs", param="inputs")
-        if not given:
+        if not given and not isinstance(given, str):
             raise ServeError("empty", "inputs must not be empty", param="inputs")
-        single = isinstance(given[0], str)
-        pairs = [_pair(pair, i) for i, pair in enumerate([given] if single else given)]
+        single = isinstance(given, str) or isinstance(given[0], str)
+        one = [given] if isinstance(given, str) else given
+        pairs = [_pair(pair, i) for i, pair in enumerate([one] if single else one)]
         reranker = engine.embedder.reranker
         activation = "identity" if body.raw_scores else "sigmoid" if reranker.num_labels == 1 else "softmax"
-        answer = await self._run(request, engine, pairs, body.truncate)
+        answer = await self._run(request, engine, pairs, body)
         scores = self._scores(engine, answer, activation)
         found = [
             [{"score": float(row[k]), "label": reranker.labels[k]} for k in np.argsort(-row, kind="stable")]
@@ -152,31 +183,45 @@ class RerankApi:
         labels = engine.embedder.reranker.labels
         if len(labels) != 1:
             raise ServeError(
-                "not_inferred",
+                "wrong_model",
                 f"{engine.name} has {len(labels)} labels and ranks nothing; /predict gives a score for each",
             )
         return engine
 
     async def _score(
-        self, request: Request, engine: PairEngine, body: RerankRequest, texts: Sequence[str], activation: str
+        self,
+        request: Request,
+        engine: PairEngine,
+        body: RerankRequest | DocumentsRequest,
+        texts: Sequence[str],
+        activation: str,
     ) -> tuple[NDArray[np.float32], Answer]:
         """A score per text (N,)."""
         try:
             engine.embedder.reranker.tokenizer.check_query(body.query)
         except EmbedrtError as exc:
             raise translate(exc) from exc
-        answer = await self._run(request, engine, [(body.query, text) for text in texts], body.truncate)
+        answer = await self._run(request, engine, [(body.query, text) for text in texts], body)
         return self._scores(engine, answer, activation)[:, 0], answer
 
-    async def _run(self, request: Request, engine: PairEngine, pairs: list[Pair], truncate: bool | None) -> Answer:
+    async def _run(
+        self,
+        request: Request,
+        engine: PairEngine,
+        pairs: list[PairOrText],
+        body: RerankRequest | DocumentsRequest | PredictRequest,
+    ) -> Answer:
         inputs: Any = pairs
         work = Work(
             inputs,
             EncodeOptions(prompt=""),
-            truncate=self._service.truncate(truncate),
+            truncate=self._service.truncate(body.truncate),
+            keep_end=keeps_end(body.truncation_direction),
+            document_tokens=None if isinstance(body, PredictRequest) else body.max_tokens_per_doc,
             deadline=self._service.deadline(request),
         )
-        call_of(request).num_characters += sum(len(one) + len(two) - 2 for one, two in pairs)  # a pair's length is 2
+        # a pair's length is 2
+        call_of(request).num_characters += sum(len(one) + len(two or "") - 2 for one, two in pairs)
         return await self._service.embed(request, engine, work)
 
     @staticmethod
@@ -192,7 +237,19 @@ def _order(scores: NDArray[np.float32]) -> list[int]:
     return order
 
 
-def _pair(value: object, index: int) -> Pair:
-    if not isinstance(value, list) or len(value) != 2:
-        raise ServeError("invalid", f"inputs[{index}] must be a pair of texts", param=f"inputs[{index}]")
-    return value[0], value[1]
+def _pair(value: object, index: int) -> PairOrText:
+    if not isinstance(value, list) or not 1 <= len(value) <= 2 or not all(isinstance(part, str) for part in value):
+        raise ServeError(
+            "invalid",
+            f"inputs[{index}] must be a text in a list, or a pair of texts; inputs may be a text, a pair, or a list of "
+            "such lists",
+            param=f"inputs[{index}]",
+        )
+    return value[0], value[1] if len(value) == 2 else None
+
+
+def _refuse(body: RerankRequest, names: Sequence[str], shape: str) -> None:
+    """Fields of the other shape, which would do nothing: ServeError."""
+    for name in names:
+        if getattr(body, name) not in (None, False):
+            raise ServeError("unfit", f"{name} does not go with {shape}; leave one of them out", param=name)

@@ -153,7 +153,7 @@ class TeiApi:
             inputs,
             options,
             truncate=truncate,
-            keep_end=_keeps_end(body.truncation_direction),
+            keep_end=keeps_end(body.truncation_direction),
             deadline=self._service.deadline(request),
         )
         answer = await self._service.embed(request, engine, work)
@@ -174,7 +174,7 @@ class TeiApi:
             [body.inputs.source_sentence, *body.inputs.sentences],
             options,
             truncate=overflow != "error",
-            keep_end=_keeps_end(given.truncation_direction),
+            keep_end=keeps_end(given.truncation_direction),
             deadline=self._service.deadline(request),
         )
         answer = await self._service.embed(request, engine, work, 0)
@@ -186,7 +186,7 @@ class TeiApi:
     async def other_models(self, request: Request) -> Response:
         """What only models of other sorts can do: TEI's 424."""
         path = request.scope["path"]
-        raise ServeError("not_inferred", f"{path} needs {OTHER_MODELS[path]}; this server has embedding models only")
+        raise ServeError("wrong_model", f"{path} needs {OTHER_MODELS[path]}; this server has embedding models only")
 
     async def info(self, request: Request) -> Response:
         """What is served, in TEI's fields and our own."""
@@ -226,5 +226,6 @@ def _normalizes(engine: ModelEngine) -> bool:
     return bool(stages) and stages[-1].kind == "normalize"
 
 
-def _keeps_end(direction: str | None) -> bool:
+def keeps_end(direction: str | None) -> bool:
+    """Whether texts are cut on the left."""
     return direction is not None and direction.lower() == "left"
