@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 from embedrt import Embedder
 from embedrt.server import proof
 from embedrt.server.proof import Proof, Weights
+from tests.conftest import Rerankers
 from tests.server.serving import Served, serving, wait_until
 
 BODY = {"input": "the water"}
@@ -41,6 +43,12 @@ def reason(server: Served) -> str:
 def metric(server: Served, name: str) -> float:
     rows = [row for row in server.get("/metrics").text.splitlines() if row.startswith(f"embedrt_{name}")]
     return sum(float(row.rpartition(" ")[2]) for row in rows)
+
+
+def change(server: Served, row: np.ndarray) -> None:
+    """From now on the model gives this for whatever it is proven by."""
+    found = server.engine._proof
+    found._told = replace(found._told, run=lambda _: row)
 
 
 def write_in_place(path: Path, at: int, data: bytes) -> bytes:
@@ -102,11 +110,25 @@ def test_a_file_that_was_replaced_is_said_once_and_does_no_harm(
 
 
 def test_a_vector_that_is_another_one_stops_the_model(server: Served):
-    server.engine._proof._embed = lambda ids, options: [np.full(8, 0.25, np.float32)]
+    change(server, np.full(8, 0.25, np.float32))
     wait_until(lambda: reason(server))
-    assert "does not get the vector that it got when the model was loaded (cosine " in reason(server)
+    assert "parity text " in reason(server)
     assert metric(server, 'proofs_total{model="m",same="no"}') >= 1
     assert server.post("/v1/embeddings", BODY).status_code == 503
+
+
+def test_a_reranker_is_proven_too(rerankers: Rerankers, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("embedrt.server.engine._LOOK_EVERY_S", 0.02)
+    body = {"query": "fox", "texts": ["dog"]}
+    with serving(f"m={rerankers.bundle('bert')}", proof_every_s=0.02) as server:
+        wait_until(lambda: metric(server, 'proofs_total{model="m",same="yes"}') >= 5)
+        assert reason(server) == ""
+        assert server.post("/rerank", body).status_code == 200
+        change(server, np.full(1, 0.25, np.float32))
+        wait_until(lambda: reason(server))
+        assert "does not get what it got when the model was loaded" in reason(server)
+        assert "parity pair " in reason(server)
+        assert server.post("/rerank", body).status_code == 503
 
 
 def test_a_busy_model_is_proven_more_rarely(lookup_bundle: Path, monkeypatch: pytest.MonkeyPatch):

@@ -27,7 +27,7 @@ from embedrt.server.fairlock import FairLock
 from embedrt.server.pairs import PairEngine, PairModel, warm_up_pairs
 from embedrt.server.policy import QueueLimits
 from embedrt.server.pool import Pool
-from embedrt.server.proof import Proof
+from embedrt.server.proof import Proof, pairs_of
 from embedrt.server.settings import Settings
 
 _KINDS: dict[str, Kind] = {"query": "query", "document": "document"}
@@ -245,7 +245,8 @@ def _load_pairs(named: NamedBundle, settings: Settings, threads: int, **shared: 
         overhead_tokens=model.batch_limits.overhead_tokens if model.batch_limits.pads else None,
         queue_tokens=settings.queue_tokens,
     )
-    return PairEngine(named.name, model, limits, **shared)  # type: ignore[arg-type]  # an embedder to its engine
+    proof = Proof(model.reranker, settings.proof_every_s, pairs_of)
+    return PairEngine(named.name, model, limits, proof=proof, **shared)  # type: ignore[arg-type]  # an embedder to its engine
 
 
 def warm_up(embedder: Embedder, batch_tokens: int) -> None:

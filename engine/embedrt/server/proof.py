@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,24 @@ from numpy.typing import NDArray
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError
 from embedrt.parity.files import read_parity_files
+from embedrt.parity.pairs import read_pairs
+from embedrt.reranker import Reranker
 from embedrt.server.logs import log
 
 _TEXTS = 4  # of the parity texts, in turn
 _BUSY_TIMES = 10  # a model that is never idle is proven so many times as rarely
 # Executors other than the native one promise no bits from one run to the next (several threads, another device).
 _LEAST_COSINE = 0.99999
+_MOST_LOGIT = 1e-3  # of a reranker's logits, where a cosine of one number would say nothing
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a proof runs again."""
+
+    noun: str  # "text" or "pair"
+    inputs: Sequence[Any]  # tokenized
+    run: Callable[[Any], NDArray[np.float32]]  # one input -> its vector, or its logits
 
 
 @dataclass
@@ -103,22 +116,20 @@ class Proof:
     """Embeds parity texts again from time to time, and compares with what the same process gave at first.
 
     Args:
-        embedder: just loaded and found right; `embed_tokens` runs a few texts now, one by one.
+        model: an Embedder, or a Reranker, just loaded and found right; a few inputs run now, one by one.
         every_s: between two proofs of an idle model; 0 is never.
+        told: what is run again, and how it is called; by default the first of the bundle's parity texts.
     """
 
-    def __init__(self, embedder: Embedder, every_s: float) -> None:
-        self.weights = Weights(_files_of(embedder))
-        self._embed = embedder.embed_tokens
-        self._options = embedder.resolve(prompt="")
-        self._exact = embedder.executor == "native"
+    def __init__(self, model: Embedder | Reranker, every_s: float, told: Callable[[Any], Told] | None = None) -> None:
+        self.weights = Weights(_files_of(model))
+        self._exact = model.executor == "native"
         self._every_s = every_s
         self._wrong: str | None = None
         self._last = time.monotonic()
         self._turn = 0
-        texts = read_parity_files(embedder.bundle).texts[:_TEXTS] if every_s else ()
-        self._token_ids = embedder.tokenizer(list(texts)).token_ids if texts else []
-        self._rows = [self._row(ids) for ids in self._token_ids]
+        self._told = (told or _texts_of)(model) if every_s else Told("text", (), _nothing)
+        self._rows = [self._told.run(one) for one in self._told.inputs]
 
     def is_due(self, *, idle: bool) -> bool:
         """Whether it is time for a proof."""
@@ -126,21 +137,21 @@ class Proof:
         return bool(self._rows) and time.monotonic() - self._last >= wait_s
 
     def prove(self) -> bool:
-        """Embed one text again; whether its vector is what it was. Call it where batches run."""
+        """Compute one input again; whether the outcome is what it was. Call it where batches run."""
         turn = self._turn = (self._turn + 1) % len(self._rows)
         before, begin = self._rows[turn], time.monotonic()
         try:
-            row = self._row(self._token_ids[turn])
+            row = self._told.run(self._told.inputs[turn])
         except EmbedrtError as exc:
-            self._wrong = f"parity text {turn} cannot be embedded anymore: {exc}"
+            self._wrong = f"parity {self._told.noun} {turn} cannot be computed anymore: {exc}"
             return False
         finally:
             self._last = time.monotonic()
-        same = _same(row, before, exact=self._exact)
+        same = _same(row, before, self._told.noun, exact=self._exact)
         self._wrong = None if same else (
-            f"parity text {turn} does not get the vector that it got when the model was loaded (cosine "
-            f"{_cosine(row, before):.6f}, {1e3 * (self._last - begin):.1f} ms): memory or weights are damaged; start "
-            "the server again"
+            f"parity {self._told.noun} {turn} does not get what it got when the model was loaded (cosine "
+            f"{_cosine(row, before):.6f}, largest difference {_difference(row, before):.2g}, "
+            f"{1e3 * (self._last - begin):.1f} ms): memory or weights are damaged; start the server again"
         )  # fmt: skip
         return same
 
@@ -148,11 +159,26 @@ class Proof:
         """Why nothing is to be computed with this model anymore; None while there is no reason."""
         return self._wrong or self.weights.what_changed()
 
-    def _row(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        return self._embed([token_ids], self._options)[0]
+
+def _texts_of(model: Any) -> Told:
+    """The first of an embedder's parity texts."""
+    options = model.resolve(prompt="")
+    texts = read_parity_files(model.bundle).texts[:_TEXTS]
+    ids = model.tokenizer(list(texts)).token_ids if texts else ()
+    return Told("text", ids, lambda one: model.embed_tokens([one], options)[0])
 
 
-def _files_of(embedder: Embedder) -> dict[Path, str | None]:
+def _nothing(one: Any) -> NDArray[np.float32]:
+    raise AssertionError(one)
+
+
+def pairs_of(model: Reranker) -> Told:
+    """The first of a reranker's parity pairs."""
+    pairs, _ = read_pairs(model.bundle)
+    return Told("pair", model.tokenizer(pairs[:_TEXTS]), lambda one: model.score_tokens([one])[0])
+
+
+def _files_of(embedder: Embedder | Reranker) -> dict[Path, str | None]:
     """What the variant has mapped: its files, and what the native executor packed."""
     bundle = embedder.bundle
     files: dict[Path, str | None] = {
@@ -173,8 +199,13 @@ def _sha256(number: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _same(row: NDArray[np.float32], before: NDArray[np.float32], *, exact: bool) -> bool:
-    return np.array_equal(row, before) or (not exact and _cosine(row, before) >= _LEAST_COSINE)
+def _same(row: NDArray[np.float32], before: NDArray[np.float32], noun: str, *, exact: bool) -> bool:
+    near = _difference(row, before) <= _MOST_LOGIT if noun == "pair" else _cosine(row, before) >= _LEAST_COSINE
+    return np.array_equal(row, before) or (not exact and near)
+
+
+def _difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
 
 
 def _cosine(a: Sequence[float] | NDArray[np.float32], b: NDArray[np.float32]) -> float:
