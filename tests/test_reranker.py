@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from sentence_transformers import CrossEncoder
 
 from embedrt import (
@@ -205,3 +206,22 @@ def test_the_identity_is_over_all_that_decides_a_score(reranker: Reranker, reran
     }
     assert len(every) == 5
     assert reranker.identify(batch_size=3) == reranker.identity
+
+
+def test_errors_tell_a_pairs_place_among_all(rerankers: Rerankers) -> None:
+    """Though equal pairs are scored once, and many are tokenized in turns."""
+    pairs = [("fox", "dog")] * 3 + [("fox", f"dog {k}") for k in range(1100)] + [("fox", "dog " * 80)]
+    with Reranker(rerankers.bundle("bert"), num_threads=1) as reranker, pytest.raises(TokenLimitError) as told:
+        reranker.predict(pairs, on_overflow="error")
+    assert told.value.index == len(pairs) - 1
+
+
+def test_a_text_alone_is_scored_as_transformers_does_it(rerankers: Rerankers) -> None:
+    path = str(rerankers.model("labels"))
+    own = transformers.AutoTokenizer.from_pretrained(path)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+    with torch.no_grad():
+        wanted = model(**own("the quick fox", return_tensors="pt")).logits.numpy()
+    with Reranker(rerankers.bundle("labels"), num_threads=1) as reranker:
+        found = reranker.predict([["the quick fox"], ["fox", "dog"]], activation_fn="identity")
+    np.testing.assert_allclose(found[:1], wanted, atol=1e-4)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
 from embedrt.bundle import check_gives
-from embedrt.errors import NonFiniteError, OptionError, TokenLimitError
+from embedrt.errors import InputError, NonFiniteError, OptionError, TokenLimitError
 from embedrt.executors import Executor, TokenBatch, Want
 from embedrt.heads import SCORE_ACTIVATIONS, ScoreHead
 from embedrt.loading import LoadedModel
@@ -136,7 +136,9 @@ class Scoring:
         held = self.model.executor.held()  # a call that runs finishes, whoever closes meanwhile
         with progress_bar("Scoring", len(different), shown=options.show_progress_bar) as advance:
             for start, tokenized in one_ahead(
-                lambda k: self.tokenize(different[k : k + WINDOW_PAIRS], options), starts, "embedrt-tokenize"
+                lambda k: self._tokenize_some(pairs, different[k : k + WINDOW_PAIRS], options),
+                starts,
+                "embedrt-tokenize",
             ):
                 counts[start : start + len(tokenized)] = [pair.num_tokens for pair in tokenized]
                 for group, found in self._groups(tokenized, options, held):
@@ -159,6 +161,17 @@ class Scoring:
             if options.on_overflow == "error" and pair.num_tokens > (limit := self.tokenizer.max_tokens):
                 raise TokenLimitError(f"has {pair.num_tokens} tokens, the model takes {limit}", index=k)
         return found
+
+    def _tokenize_some(
+        self, pairs: Sequence[PairOrText], some: Sequence[PairOrText], options: ScoreOptions
+    ) -> list[PairIds]:
+        """Token ids of some of the pairs; an error's index is the pair's place among all of them."""
+        try:
+            return self.tokenize(some, options)
+        except InputError as exc:
+            if exc.index is None:
+                raise
+            raise type(exc)(exc.reason, index=pairs.index(some[exc.index])) from exc
 
     def _groups(
         self, pairs: Sequence[PairIds], options: ScoreOptions, executor: Executor

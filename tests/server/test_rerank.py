@@ -124,9 +124,10 @@ def test_embeddings_go_on_beside_them(served: Served) -> None:
     [
         ("/rerank", {"query": "fox", "texts": []}, 400, "texts must not be empty"),
         ("/v1/rerank", {"query": "fox", "documents": []}, 400, "documents must not be empty"),
-        ("/v2/rerank", {"query": "fox"}, 400, "documents must not be empty"),
+        ("/v2/rerank", {"query": "fox"}, 422, "the field 'documents' is missing"),
         ("/rerank", {"query": "fox " * 80, "texts": ["dog"]}, 413, "the query has 83 tokens"),
         ("/rerank", {"query": "fox", "texts": ["dog " * 80], "truncate": False}, 413, "has 84 tokens, the model takes"),
+        ("/rerank", {"query": "a", "texts": ["b", "b", "dog " * 80], "truncate": False}, 413, "text 2: has 84 tokens"),
         ("/rerank", {"query": "fox", "texts": ["dog"] * 65}, 413, "64"),
         ("/rerank", {"query": "fox", "texts": ["dog"], "model": "labels"}, 424, "has 3 labels and ranks nothing"),
         ("/rerank", {"query": "fox", "texts": ["dog"], "model": "nobody"}, 404, "there is no model"),

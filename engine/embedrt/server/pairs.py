@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
-from embedrt.errors import EmbedrtError, ExecutorError, TokenLimitError
+from embedrt.errors import EmbedrtError, ExecutorError, InputError, TokenLimitError
 from embedrt.options import EncodeOptions
 from embedrt.pairs import PairCut, PairIds, PairOrText
 from embedrt.parity.pairs import read_pairs
@@ -122,22 +122,24 @@ class PairEngine(ModelEngine):
         try:
             for k in range(0, len(different), _SLICE_PAIRS):
                 part = different[k : k + _SLICE_PAIRS]
-                found += await self._pool.run(work.client, self._tokenize, part, k, work)
+                found += await self._pool.run(work.client, self._tokenize, part, work)
+        except InputError as exc:  # its index is of the slice
+            at = exc.index if exc.index is None else given.index(part[exc.index])
+            raise translate(type(exc)(exc.reason, index=at)) from exc
         except EmbedrtError as exc:
             raise translate(exc) from exc
         row_of = [places[pair] for pair in given]
         seconds = time.monotonic() - started
         return Prepared(found, row_of, [found[row].num_tokens for row in row_of], seconds)  # type: ignore[arg-type]
 
-    def _tokenize(self, pairs: Sequence[PairOrText], start: int, work: Work) -> list[PairIds]:
+    def _tokenize(self, pairs: Sequence[PairOrText], work: Work) -> list[PairIds]:
         tokenizer = self.embedder.reranker.tokenizer
         checked = [
-            (check_text(one, start + k), None if two is None else check_text(two, start + k))
-            for k, (one, two) in enumerate(pairs)
+            (check_text(one, k), None if two is None else check_text(two, k)) for k, (one, two) in enumerate(pairs)
         ]
         cut = PairCut(work.keep_end, work.document_tokens)
         found: list[PairIds] = tokenizer(checked, work.options.prompt, cut)
-        for k, pair in enumerate(found, start):
+        for k, pair in enumerate(found):
             if not work.truncate and pair.num_tokens > tokenizer.max_tokens:
                 raise TokenLimitError(f"has {pair.num_tokens} tokens, the model takes {tokenizer.max_tokens}", index=k)
             tokenizer.texts.check(pair.ids, k)
