@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from embedrt import open_bundle
+from embedrt import Reranker, open_bundle
 from embedrt.bundle import read_bundle
 from embedrt.errors import BundleNotFoundError
 from embedrt.store import store
 from embedrt.store.names import Name
+from tests.conftest import Rerankers
 from tests.handmade import CONTENTS, write_bundle
 from tests.store import hub
 
@@ -153,6 +156,19 @@ def test_what_is_pushed_can_be_pulled(run: Runs, home: Path, tmp_path: Path) -> 
     assert pushed.stdout.endswith(f"/you/pushed/commit/{hub.COMMIT}\n")
     assert run("pull", "you/pushed", "-q").returncode == 0
     assert (home / "you--pushed" / "manifest.json").read_bytes() == (tmp_path / "mine" / "manifest.json").read_bytes()
+
+
+def test_a_reranker_is_pushed_with_its_card_and_found_by_its_name(run: Runs, home: Path, rerankers: Rerankers) -> None:
+    bundle = rerankers.bundle("labels")
+    pushed = run("push", str(bundle), "you/pushed", "-q")
+    assert pushed.returncode == 0, pushed.stderr
+    assert run("pull", "you/pushed", "-q").returncode == 0
+    pair = ["fox", "dog"]
+    with Reranker(bundle, num_threads=1) as mine, Reranker(home / "you--pushed", num_threads=1) as pulled:
+        np.testing.assert_array_equal(pulled.predict(pair), mine.predict(pair))
+        with pickle.loads(pickle.dumps(pulled)) as again:
+            np.testing.assert_array_equal(again.predict(pair), mine.predict(pair))
+    assert "you/pushed" in run("list").stdout
 
 
 def test_a_damaged_bundle_is_listed_as_such(home: Path) -> None:

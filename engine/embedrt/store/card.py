@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from embedrt.bundle import Manifest, ParitySummary, pipeline_of
+from embedrt.bundle import Manifest, OutputParity, ParitySummary, outputs_of
+from embedrt.heads import OUTPUTS
 
 _ROWS = (
     ("cosine, mean", "cosine_mean", "{:.7f}"),
@@ -17,19 +18,41 @@ _ROWS = (
 )
 
 
+_TASKS = {  # what the hub calls it, and other tags
+    "pipeline": ("sentence-similarity", "sentence-similarity, feature-extraction"),
+    "scores": ("text-ranking", "text-ranking, reranker"),
+    "sparse": ("feature-extraction", "sparse, feature-extraction"),
+    "tokens": ("feature-extraction", "multi-vector, late-interaction, feature-extraction"),
+}
+_FIGURES = {  # of outputs of other kinds; others that a report has are in its file
+    "max_abs_diff": ("largest difference", "{:.1e}"),
+    "max_rel_diff": ("the same, by the largest weight", "{:.1e}"),
+    "top10_overlap": ("the ten strongest words, shared", "{:.4f}"),
+    "score_error": ("largest error of a score per query token", "{:.1e}"),
+    "correlation": ("correlation", "{:.7f}"),
+    "kendall_apart": ("Kendall's tau, of documents that are apart", "{:.4f}"),
+    "kendall": ("Kendall's tau, of all", "{:.4f}"),
+    "cosine_mean": ("cosine, mean", "{:.7f}"),
+    "cosine_p01": ("cosine, 1st percentile", "{:.7f}"),
+    "cosine_min": ("cosine, min", "{:.7f}"),
+}
+
+
 def model_card(manifest: Manifest, repo: str) -> str:
     """Markdown with the hub's front matter.
 
     Args:
-        manifest: of the bundle.
+        manifest: of the bundle, whatever it gives.
         repo: where the card will lie, for its example.
     """
+    given = outputs_of(manifest)
+    tags = ", ".join(dict.fromkeys(tag for name in given for tag in _TASKS[name][1].split(", ")))
     lines = [
         "---",
         "library_name: embedrt",
-        "pipeline_tag: sentence-similarity",
+        f"pipeline_tag: {_TASKS[given[0]][0]}",
         *([f"base_model: {json.dumps(manifest.source.model)}"] if "/" in manifest.source.model else []),
-        "tags: [embedrt, onnx, sentence-similarity, feature-extraction]",
+        f"tags: [embedrt, onnx, {tags}]",
         "---",
         "",
         f"# {manifest.name}, an embedrt bundle",
@@ -37,13 +60,10 @@ def model_card(manifest: Manifest, repo: str) -> str:
         f"{_origin(manifest)} as ONNX, in {_and(list(manifest.variants))}.",
         "",
         "```python",
-        "from embedrt import Embedder",
-        "",
-        f"vectors = Embedder({json.dumps(repo)}).encode({json.dumps(_examples(manifest), ensure_ascii=False)})",
+        *_code(manifest, repo, given),
         "```",
         "",
-        f"Vectors of {pipeline_of(manifest).dimension} dimensions, texts of up to {manifest.max_tokens} tokens, "
-        f"pooling {' + '.join(pipeline_of(manifest).pooling)}, similarity {manifest.similarity}.",
+        f"Gives {_and([OUTPUTS[name][0] for name in given])}. {_facts(manifest)}",
     ]
     if manifest.prompts.texts:
         lines += ["", "| prompt | |", "|---|---|"]
@@ -53,16 +73,70 @@ def model_card(manifest: Manifest, repo: str) -> str:
     return "\n".join(lines + _parity(manifest)) + "\n"
 
 
+def _code(manifest: Manifest, repo: str, given: tuple[str, ...]) -> list[str]:
+    """The shortest program with the class that opens such a bundle."""
+    name, texts = json.dumps(repo), _examples(manifest)
+    several = json.dumps(texts, ensure_ascii=False)
+    if len(given) > 1:
+        outputs = json.dumps(["dense" if one == "pipeline" else one for one in given])
+        return ["from embedrt import Model", "", f"found = Model({name}).encode({several}, outputs={outputs})"]
+    kind = OUTPUTS[given[0]][1]
+    call = (
+        f"rank({json.dumps(texts[0], ensure_ascii=False)}, {several})" if kind == "Reranker" else f"encode({several})"
+    )
+    if manifest.scores is not None and len(manifest.scores.labels) > 1:
+        call = f"predict([{several}])"
+    result = "found" if kind == "Reranker" else "vectors"
+    return [f"from embedrt import {kind}", "", f"{result} = {kind}({name}).{call}"]
+
+
+def _facts(manifest: Manifest) -> str:
+    """Sizes and limits, in a sentence."""
+    found = [f"texts of up to {manifest.max_tokens} tokens"]
+    if manifest.pipeline is not None:
+        pipeline = manifest.pipeline
+        found = [f"vectors of {pipeline.dimension} dimensions", *found, f"pooling {' + '.join(pipeline.pooling)}",
+                 f"similarity {manifest.similarity}"]  # fmt: skip
+    elif manifest.scores is not None:
+        found = [f"pairs of up to {manifest.max_tokens} tokens, labels {', '.join(manifest.scores.labels)}"]
+    text = ", ".join(found)
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def _parity(manifest: Manifest) -> list[str]:
     proven = {name: variant.parity for name, variant in manifest.variants.items() if variant.parity is not None}
-    if not proven:
+    found: list[str] = []
+    if proven:
+        texts = next(iter(proven.values())).num_texts
+        found += ["", f"Against PyTorch in fp32, {texts} texts in many scripts:", ""]
+        found += _table(list(proven))
+        for label, field, form in _ROWS:
+            found.append(_row(label, [_cell(parity, field, form) for parity in proven.values()]))
+    for output in outputs_of(manifest):
+        others = {name: one.outputs[output] for name, one in manifest.variants.items() if output in one.outputs}
+        found += _other_parity(output, others) if others else []
+    if not found:
         return []
-    texts = next(iter(proven.values())).num_texts
-    head = ["", "## How near to the model", "", f"Against PyTorch in fp32, {texts} texts in many scripts:", ""]
-    table = ["| | " + " | ".join(proven) + " |", "|---" * (len(proven) + 1) + "|"]
-    for label, field, form in _ROWS:
-        table.append(f"| {label} | " + " | ".join(_cell(parity, field, form) for parity in proven.values()) + " |")
-    return [*head, *table, "", "`embedrt verify` repeats this on your machine."]
+    return ["", "## How near to the model", *found, "", "`embedrt verify` repeats this on your machine."]
+
+
+def _other_parity(output: str, proven: dict[str, OutputParity]) -> list[str]:
+    count, noun = next(iter(proven.values())).num_inputs, "pairs" if output == "scores" else "texts"
+    head = ["", f"{OUTPUTS[output][0].capitalize()}, against the model's own library in fp32, {count} {noun}:", ""]
+    rows = [
+        _row(label, [form.format(one.figures[name]) if name in one.figures else "" for one in proven.values()])
+        for name, (label, form) in _FIGURES.items()
+        if any(name in one.figures for one in proven.values())
+    ]
+    return [*head, *_table(list(proven)), *rows]
+
+
+def _table(names: list[str]) -> list[str]:
+    return ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+
+
+def _row(label: str, cells: list[str]) -> str:
+    return f"| {label} | " + " | ".join(cells) + " |"
 
 
 def _cell(parity: ParitySummary, field: str, form: str) -> str:
