@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
+from embedrt.commands.info import head_rows, uses
 from embedrt.embedder import Embedder
+from embedrt.opening import open_bundle
 
 
 @pytest.fixture
@@ -30,6 +32,25 @@ def test_json(cli, lookup_bundle):
     assert found["running"]["threads"] == 1
     assert found["hashes_checked"] is False
     assert found["machine"]["threads"] >= 1
+
+
+def test_what_other_kinds_of_bundles_are_used_by(rerankers, export_outputs):
+    made = [rerankers.bundle("bert"), rerankers.bundle("labels")]
+    made += [export_outputs(kind, variants=("fp32",))[1] for kind in ("splade", "colbert", "m3")]
+    reranker, labels, splade, colbert, m3 = (open_bundle(path).manifest for path in made)
+    assert uses(reranker) == ["Reranker: embedrt rerank; serve: /rerank, /v1/rerank, /v2/rerank, /predict"]
+    assert uses(labels) == ["Reranker: serve: /predict"]
+    assert uses(splade) == ["SparseEncoder: the library alone"]
+    assert [line.partition(":")[0] for line in uses(m3)] == ["Embedder", "SparseEncoder", "MultiVectorEncoder", "Model"]
+    assert head_rows(labels)[0][1].startswith("3 labels (contradiction, entailment, neutral), activation ")
+    assert [name for name, _ in head_rows(m3)] == ["sparse", "tokens"]
+    assert head_rows(colbert) == [("tokens", "16 dimensions each, similarity maxsim")]
+
+
+def test_info_shows_a_rerankers_labels(cli, rerankers):
+    shown = " ".join(cli.ok("info", rerankers.bundle("labels"), "--fast").stdout.split())
+    assert "scores 3 labels (contradiction, entailment, neutral)" in shown
+    assert "used by Reranker: serve: /predict" in shown
 
 
 def test_a_changed_byte_is_found_by_its_hash(cli, copy):

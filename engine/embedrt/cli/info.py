@@ -69,7 +69,7 @@ def command(bundle: Path, fast: bool, as_json: bool, **given: Any) -> None:
 
 def _bundle_table(info: BundleInfo) -> Table:
     from embedrt.bundle import outputs_of
-    from embedrt.commands.info import encoder_lines, pictures_text
+    from embedrt.commands.info import encoder_lines, head_rows, pictures_text, uses
     from embedrt.heads import OUTPUTS
 
     manifest = info.bundle.manifest
@@ -89,6 +89,8 @@ def _bundle_table(info: BundleInfo) -> Table:
         *(("", line) for line in (() if manifest.encoder is None else encoder_lines(manifest.encoder))),
         ("gives", ", ".join(f"{OUTPUTS[name][0]} ({OUTPUTS[name][1]})" for name in outputs_of(manifest))),
         *_vector_rows(manifest),
+        *head_rows(manifest),
+        *(("used by" if k == 0 else "", line) for k, line in enumerate(uses(manifest))),
         *([] if manifest.pictures is None else [("pictures", pictures_text(manifest.pictures))]),
         ("max tokens", manifest.max_tokens),
         ("prompts", _prompts_text(info)),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import embedrt
-from embedrt.bundle import Bundle, Pictures, Variant, outputs_of
+from embedrt.bundle import Bundle, Manifest, Pictures, Variant, outputs_of
 from embedrt.embedder import Embedder
 from embedrt.encoder import Block, EncoderSpec
 from embedrt.heads import OUTPUTS
@@ -100,6 +100,43 @@ def parity_text(variant: Variant) -> str:
         if "cosine_min" in found.figures
     ]
     return ", ".join(dense + others) or "not measured"
+
+
+def uses(manifest: Manifest) -> list[str]:
+    """What a bundle can be used for, a line per output."""
+    lines = []
+    for name in outputs_of(manifest):
+        kind = OUTPUTS[name][1]
+        if name == "pipeline":
+            line = "embedrt embed, similarity, search, index, ...; serve: /v1/embeddings, /embed"
+        elif manifest.scores is not None and len(manifest.scores.labels) > 1:
+            line = "serve: /predict"
+        elif name == "scores":
+            line = "embedrt rerank; serve: /rerank, /v1/rerank, /v2/rerank, /predict"
+        else:
+            line = "the library alone"
+        lines.append(f"{kind}: {line}")
+    return [*lines, *(["Model: all from one run, joined scores"] if len(lines) > 1 else [])]
+
+
+def head_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    """What is known of outputs other than one vector per text."""
+    rows = []
+    if (scores := manifest.scores) is not None:
+        template = "" if scores.template is None else ", pairs by the model's own prompt"
+        rows.append(("scores", f"{_labels(scores.labels)}, activation {scores.activation}{template}"))
+    if (sparse := manifest.sparse) is not None:
+        table = "" if sparse.table is None else ", queries by a table of weights"
+        rows.append(("sparse", f"{sparse.dimension:,} words, similarity {sparse.similarity}{table}"))
+    if (tokens := manifest.tokens) is not None:
+        longer = tokens.query.expansion
+        more = "" if longer is None else f", queries of {longer.length} with mask tokens"
+        rows.append(("tokens", f"{tokens.dimension} dimensions each, similarity {tokens.similarity}{more}"))
+    return rows
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+    return "one label" if len(labels) == 1 else f"{len(labels)} labels ({', '.join(labels)})"
 
 
 def encoder_lines(spec: EncoderSpec) -> list[str]:

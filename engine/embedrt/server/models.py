@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from embedrt.bundle import Bundle, pipeline_of
+from embedrt.bundle import Bundle, Manifest, outputs_of, pipeline_of
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, OptionError
+from embedrt.heads import OUTPUTS
 from embedrt.machine import available_threads
 from embedrt.opening import open_bundle
 from embedrt.options import Kind
@@ -185,6 +186,7 @@ class Models:
                     named, settings, threads, pool=pool, turn=turn, listener=listener, background=background
                 )
                 continue
+            check_served(named.bundle.manifest)
             embedder = Embedder(
                 named.bundle,
                 variant=settings.variant,  # type: ignore[arg-type]  # Embedder checks it
@@ -222,6 +224,17 @@ class Models:
             engine.stop()
         self._engines.clear()
         self._pairs.clear()
+
+
+def check_served(manifest: Manifest) -> None:
+    """Refuse a bundle that gives neither vectors of texts nor scores of pairs.
+
+    Raises:
+        OptionError: it gives something else.
+    """
+    if manifest.pipeline is None and manifest.scores is None:
+        kinds = " and ".join(f"{OUTPUTS[name][0]} (embedrt.{OUTPUTS[name][1]})" for name in outputs_of(manifest))
+        raise OptionError(f"{manifest.name} gives {kinds}; the server serves embedders and rerankers")
 
 
 def _load_pairs(named: NamedBundle, settings: Settings, threads: int, **shared: Any) -> PairEngine:

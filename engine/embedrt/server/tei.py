@@ -186,7 +186,11 @@ class TeiApi:
     async def other_models(self, request: Request) -> Response:
         """What only models of other sorts can do: TEI's 424."""
         path = request.scope["path"]
-        raise ServeError("wrong_model", f"{path} needs {OTHER_MODELS[path]}; this server has embedding models only")
+        raise ServeError(
+            "wrong_model",
+            f"{path} needs {OTHER_MODELS[path]}, which the server does not serve; the library's SparseEncoder gives "
+            "sparse vectors",
+        )
 
     async def info(self, request: Request) -> Response:
         """What is served, in TEI's fields and our own."""
