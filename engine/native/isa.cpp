@@ -26,6 +26,7 @@ namespace {
 
 struct Features {
     bool avx2 = false;  // with FMA
+    bool avxvnni = false;  // and VNNI of 32 bytes
     bool avx512 = false;  // F, BW, DQ, VL and VNNI
     bool bf16 = false;    // and BF16
     bool amx = false;     // and AMX of int8 and bfloat16
@@ -58,7 +59,10 @@ Features detect() {
     const unsigned tiles = (1u << 22) | (1u << 24) | (1u << 25);  // BF16, tiles, INT8
     const bool amx = (d & tiles) == tiles && (low & 0x60000) == 0x60000;
     found.avx512 = found.avx2 && (b & wanted) == wanted && vnni && (low & 0xe0) == 0xe0;
-    if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) found.bf16 = found.avx512 && (a & (1u << 5));
+    if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+        found.avxvnni = found.avx2 && (a & (1u << 4));
+        found.bf16 = found.avx512 && (a & (1u << 5));
+    }
     found.amx = found.bf16 && amx && may_use_tiles();
     return found;
 }
@@ -93,7 +97,11 @@ std::vector<const Kernels*> built_kernels() {
 #if !EMBEDRT_EMULATED
         &avx512bf16_kernels,
 #endif
-        &avx512vnni_kernels, &avx2_kernels, &portable_kernels};
+        &avx512vnni_kernels,
+#if defined(EMBEDRT_AVXVNNI)
+        &avxvnni_kernels,
+#endif
+        &avx2_kernels, &portable_kernels};
 #elif defined(EMBEDRT_ARM64)
     return {&i8mm_kernels, &dotprod_kernels, &portable_kernels};
 #else
@@ -111,6 +119,9 @@ bool machine_has(const Kernels& kernels) {
     if (&kernels == &avx512bf16_kernels) return features.bf16;
 #endif
     if (&kernels == &avx512vnni_kernels) return features.avx512 || EMBEDRT_EMULATED;
+#if defined(EMBEDRT_AVXVNNI)
+    if (&kernels == &avxvnni_kernels) return features.avxvnni;
+#endif
     if (&kernels == &avx2_kernels) return features.avx2;
 #elif defined(EMBEDRT_ARM64)
     if (&kernels == &i8mm_kernels) return has_i8mm();

@@ -168,6 +168,9 @@ extern const Kernels i8mm_kernels;
 #endif
 #if defined(EMBEDRT_X86)
 extern const Kernels avx2_kernels;
+#if defined(EMBEDRT_AVXVNNI)
+extern const Kernels avxvnni_kernels;
+#endif
 extern const Kernels avx512vnni_kernels;
 extern const Kernels avx512bf16_kernels;
 #if defined(EMBEDRT_AMX)

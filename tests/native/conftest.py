@@ -13,7 +13,7 @@ import pytest
 from embedrt.errors import DependencyError
 from embedrt.executors import library, native
 
-ISAS = ("amx", "avx512bf16", "avx512vnni", "avx2", "i8mm", "dotprod", "portable")
+ISAS = ("amx", "avx512bf16", "avx512vnni", "avxvnni", "avx2", "i8mm", "dotprod", "portable")
 
 if "EMBEDRT_TEST_LIBRARY" in os.environ:
     library.LIBRARY = Path(os.environ["EMBEDRT_TEST_LIBRARY"])

@@ -76,7 +76,7 @@ executor_option = click.option(
 )  # fmt: skip
 isa_option = click.option(
     "--isa", default="auto", metavar="NAME", envvar="EMBEDRT_ISA", show_default=True,
-    help="Instruction set of the native executor: amx, avx512bf16, avx512vnni, avx2, portable.",
+    help="Instruction set of the native executor: amx, avx512bf16, avx512vnni, avxvnni, avx2, portable.",
 )  # fmt: skip
 packed_cache_option = click.option(
     "--packed-cache/--no-packed-cache", default=None, envvar="EMBEDRT_PACKED_CACHE",
