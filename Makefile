@@ -87,11 +87,15 @@ sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), a
 	  EMBEDRT_TEST_LIBRARY=build/sanitize-thread/_native.so $(BIN)/python -m pytest $(SANITIZED) \
 	  tests/native/test_executor.py tests/native/test_lifetime.py tests/native/test_pool.py tests/native/test_specs.py
 
-# Slow, and only to test: the avx512vnni kernels on a machine without the instructions.
-emulate: $(VENV)/.stamp-dev ## Run the native tests with emulated AVX512 (needs SIMDe, Debian's libsimde-dev)
+# Slow, and only to test: the avx512vnni kernels on a machine without the instructions, and those of AMX on one that has
+# AVX512-BF16 without tiles. On one with tiles both kinds must give the same bits.
+emulate: $(VENV)/.stamp-dev ## Run the native tests with emulated AVX512 (needs SIMDe, Debian's libsimde-dev) and emulated AMX
 	cmake -S engine/native -B build/emulated -DEMBEDRT_EMULATE_AVX512=ON -DEMBEDRT_WERROR=ON
 	cmake --build build/emulated --parallel $(CORES)
+	cmake -S engine/native -B build/emulated-amx -DEMBEDRT_EMULATE_AMX=ON -DEMBEDRT_WERROR=ON
+	cmake --build build/emulated-amx --parallel $(CORES)
 	EMBEDRT_TEST_LIBRARY=build/emulated/_native.so $(BIN)/python -m pytest tests/native
+	EMBEDRT_TEST_LIBRARY=build/emulated-amx/_native.so $(BIN)/python -m pytest tests/native -k "amx or check or emulated"
 
 test-arm: $(VENV)/.stamp-dev ## Run the native tests as ARM64 processors under qemu (Debian; .ci/test_arm.sh says what it needs)
 	.ci/test_arm.sh $(BIN)/python

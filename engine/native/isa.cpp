@@ -1,6 +1,5 @@
 #include "isa.h"
 
-#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -34,7 +33,7 @@ struct Features {
 
 // Tiles are 8 kB that a thread's state grows by, so Linux wants to be asked, once for a process and what it forks. It refuses
 // where a thread has a stack for signals that they would not fit.
-bool may_use_tiles() {
+[[maybe_unused]] bool may_use_tiles() {
 #if defined(__linux__)
     constexpr int REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h, which older systems lack
     return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
@@ -57,13 +56,17 @@ Features detect() {
     const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F, DQ, BW, VL
     const bool vnni = c & (1u << 11);
     const unsigned tiles = (1u << 22) | (1u << 24) | (1u << 25);  // BF16, tiles, INT8
-    const bool amx = (d & tiles) == tiles && (low & 0x60000) == 0x60000;
+    [[maybe_unused]] const bool amx = (d & tiles) == tiles && (low & 0x60000) == 0x60000;
     found.avx512 = found.avx2 && (b & wanted) == wanted && vnni && (low & 0xe0) == 0xe0;
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         found.avxvnni = found.avx2 && (a & (1u << 4));
         found.bf16 = found.avx512 && (a & (1u << 5));
     }
+#if defined(EMBEDRT_EMULATE_AMX)
+    found.amx = found.bf16;
+#else
     found.amx = found.bf16 && amx && may_use_tiles();
+#endif
     return found;
 }
 
@@ -132,6 +135,14 @@ bool machine_has(const Kernels& kernels) {
 
 namespace {
 
+// Emulated instructions are for tests, by name.
+bool is_emulated([[maybe_unused]] const std::string& name) {
+#if defined(EMBEDRT_EMULATE_AMX)
+    if (name == "amx") return true;
+#endif
+    return EMBEDRT_EMULATED && name == "avx512vnni";
+}
+
 struct Checks {
     std::mutex mutex;
     std::map<const Kernels*, std::string> faults, broken;
@@ -165,9 +176,7 @@ void break_kernel(const Kernels& kernels, const std::string& name) {
 const Kernels& choose_kernels(const std::string& name) {
     std::string known = "auto";
     for (const Kernels* one : built_kernels()) {
-        // emulated instructions are for tests, by name
-        const bool slow = EMBEDRT_EMULATED && std::strcmp(one->name, "avx512vnni") == 0;
-        if (name == "auto" ? machine_has(*one) && !slow && fault_of(*one).empty() : name == one->name) {
+        if (name == "auto" ? machine_has(*one) && !is_emulated(one->name) && fault_of(*one).empty() : name == one->name) {
             if (!machine_has(*one)) throw Refusal("this processor or system has no " + name);
             const std::string& fault = fault_of(*one);
             if (fault.empty()) return *one;
