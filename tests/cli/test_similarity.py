@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,3 +193,18 @@ def test_labels(text, columns, wanted):
 def test_the_scale_has_its_ends():
     assert colour(0) == colour(-1) == (255, 255, 217)
     assert colour(1) == colour(2) == (8, 29, 88)
+
+
+@pytest.mark.parametrize("suffix", ["svg", "html"])
+def test_a_full_disk_leaves_the_earlier_picture(cli, lookup_bundle, tmp_path, monkeypatch, suffix):
+    def full(self, text, encoding):
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    picture = tmp_path / f"p.{suffix}"
+    picture.write_text("earlier")
+    monkeypatch.setattr(Path, "write_text", full)
+    said = cli.fails("similarity", lookup_bundle, "a", "b", "--plot", picture)
+    assert f"p.{suffix}: No space left on device" in said
+    assert picture.read_text() == "earlier"
+    assert not list(tmp_path.glob("*.part"))

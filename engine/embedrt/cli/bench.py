@@ -73,6 +73,7 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
     from embedrt.commands.bench.report import read_report
     from embedrt.commands.bench.run import run_bench
     from embedrt.commands.fonts import import_matplotlib
+    from embedrt.commands.tables import write_whole
     from embedrt.opening import open_bundle
 
     before = read_report(earlier) if earlier is not None else None
@@ -86,7 +87,7 @@ def command(bundle: Path, json_path: Path | None, plot: Path | None, earlier: Pa
     if to_stdout:
         click.echo(report.to_json(), nl=False)
     elif json_path is not None:
-        json_path.write_text(report.to_json(), encoding="utf-8")
+        write_whole(json_path, report.to_json())
     if plot is not None:
         from embedrt.commands.bench.plot import draw
 

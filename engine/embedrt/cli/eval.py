@@ -167,11 +167,13 @@ def _models(bundle: Path, given: dict[str, Any]) -> Iterator[Embedder]:
 
 
 def _write_json(bundle: Path, found: Comparison, path: Path) -> None:
+    from embedrt.commands.tables import write_whole
+
     text = json.dumps({"bundle": str(bundle), **found.to_json()}, ensure_ascii=False, indent=1)
     if str(path) == "-":
         click.echo(text)
     else:
-        path.write_text(text + "\n", encoding="utf-8")
+        write_whole(path, text + "\n")
 
 
 def _print(found: Comparison, console: Console) -> None:

@@ -54,6 +54,7 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         raise click.UsageError("--texts needs --against MODEL: the bundle has no reference vectors for them")
     if given["trust_remote_code"] and given["against"] is None:
         raise click.UsageError("--trust-remote-code needs --against MODEL: without it no code of a model's is run")
+    from embedrt.commands.tables import write_whole
     from embedrt.opening import open_bundle
     from embedrt.parity.html import render_page
     from embedrt.parity.loading import default_embedder, default_model, default_reranker
@@ -75,9 +76,9 @@ def command(bundle: Path, json_path: Path | None, html_path: Path | None, quiet:
         **_reference(opened, {**given, "json_path": json_path, "html_path": html_path}, progress),
     )
     if html_path is not None:
-        html_path.write_text(render_page(report), encoding="utf-8")
+        write_whole(html_path, render_page(report))
     if json_path is not None and str(json_path) != "-":
-        json_path.write_text(report.to_json(), encoding="utf-8")
+        write_whole(json_path, report.to_json())
     if json_path is not None and str(json_path) == "-":
         click.echo(report.to_json(), nl=False)
     elif not quiet:

@@ -87,7 +87,7 @@ def find_clusters(vectors: Floats, how: How, progress: Progress) -> Clusters:
     k, told = how.k, ""
     if k is None:
         k, told = choose_k(sample, how.seed, progress)
-    with progress.step(f"k-means, {k:,} clusters", None):
+    with progress.step(f"k-means, {k:,} cluster{'s' * (k != 1)}", None):
         centres = _kmeans(sample, k, how.seed).cluster_centers_
         labels = np.concatenate([_assigned(rows, centres) for rows in _unit_blocks(vectors)])
     if len(sample) < len(vectors):

@@ -11,6 +11,7 @@ import numpy as np
 
 from embedrt.commands.labels import label, width
 from embedrt.commands.similarity import SimilarityMatrix
+from embedrt.commands.tables import write_aside, write_whole
 from embedrt.errors import FileFormatError
 from embedrt.pictures.thumbnails import thumbnail, thumbnail_uri
 
@@ -36,7 +37,7 @@ def draw(matrix: SimilarityMatrix, path: Path) -> None:
     """Write the picture in the format of the suffix.
 
     Raises:
-        FileFormatError: no installed font has the labels' characters (.png only).
+        FileFormatError: no installed font has the labels' characters (.png only), or the disk is full.
         DependencyError: matplotlib is missing (.png only).
     """
     _FORMATS[path.suffix.lower()](matrix, path)
@@ -144,7 +145,7 @@ def _cell(matrix: SimilarityMatrix, i: int, j: int, corner: tuple[int, int]) -> 
 
 
 def _write_svg(matrix: SimilarityMatrix, path: Path) -> None:
-    path.write_text(svg(matrix), encoding="utf-8")
+    write_whole(path, svg(matrix))
 
 
 def _write_html(matrix: SimilarityMatrix, path: Path) -> None:
@@ -154,7 +155,7 @@ def _write_html(matrix: SimilarityMatrix, path: Path) -> None:
         f"</style></head>\n<body>\n{svg(matrix)}"
         f'<p style="margin-left:{_MARGIN}px">identity {html.escape(matrix.identity)}</p>\n</body></html>\n'
     )
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
 
 
 def _write_png(matrix: SimilarityMatrix, path: Path) -> None:
@@ -190,7 +191,7 @@ def _write_png(matrix: SimilarityMatrix, path: Path) -> None:
     _legend(figure, matrix, (across, down))
     note = f"{note_of(matrix)}; identity {matrix.identity}"
     figure.text(0.15 / across, 1 - 0.78 / down, note, fontsize=7, color="#555555")
-    figure.savefig(path)
+    write_aside(path, lambda part: figure.savefig(part, format="png"), hint="")
 
 
 def _legend(figure: Any, matrix: SimilarityMatrix, size: tuple[float, float]) -> None:

@@ -60,8 +60,13 @@ def write_table(path: Path, columns: Columns, rows: Iterable[Row]) -> None:
     write_aside(path, lambda part: _WRITERS[path.suffix.lower()](part, columns, iter(rows)))
 
 
-def write_aside(path: Path, write: Callable[[Path], None]) -> None:
+def write_aside(
+    path: Path, write: Callable[[Path], None], hint: str = "; the vectors are kept, so run it again"
+) -> None:
     """Let `write` make a file beside `path`, and give it that name when it is whole.
+
+    Args:
+        hint: what is said behind the system's reason.
 
     Raises:
         FileFormatError: the system refuses; nothing is left behind.
@@ -72,10 +77,19 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
             write(part)
             part.replace(path)
     except OSError as exc:
-        raise FileFormatError(f"{path}: {exc.strerror or exc}; the vectors are kept, so run it again") from exc
+        raise FileFormatError(f"{path}: {exc.strerror or exc}{hint}") from exc
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a report or a picture, whole or not at all.
+
+    Raises:
+        FileFormatError: the system refuses.
+    """
+    write_aside(path, lambda part: part.write_text(text, encoding="utf-8") and None, hint="")
 
 
 def rounded(score: Any) -> float:

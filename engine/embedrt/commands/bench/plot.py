@@ -10,6 +10,7 @@ from typing import Any
 from embedrt.commands.bench.comparison import compare
 from embedrt.commands.bench.report import BenchReport, Cell, CellResult
 from embedrt.commands.fonts import import_matplotlib
+from embedrt.commands.tables import write_aside, write_whole
 
 SUFFIXES = (".png", ".svg", ".html")
 _INKS = {"fp32": "#0072b2", "fp16": "#00785a", "int8": "#c24e00"}  # as on the page of parity
@@ -22,17 +23,19 @@ def draw(report: BenchReport, path: Path, earlier: BenchReport | None = None) ->
 
     Raises:
         DependencyError: matplotlib is missing.
+        FileFormatError: the disk is full.
     """
     figure = _figure(report, earlier)
-    if path.suffix.lower() != ".html":
-        figure.savefig(path)
+    kind = path.suffix.lower().removeprefix(".")
+    if kind != "html":
+        write_aside(path, lambda part: figure.savefig(part, format=kind), hint="")
         return
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg")
     svg = drawn.getvalue()
     title = html.escape(f"embedrt bench: {report.title}")
     page = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n<body>\n'
-    path.write_text(f"{page}{svg[svg.index('<svg') :]}</body></html>\n", encoding="utf-8")
+    write_whole(path, f"{page}{svg[svg.index('<svg') :]}</body></html>\n")
 
 
 def _figure(report: BenchReport, earlier: BenchReport | None) -> Any:
