@@ -5,7 +5,8 @@ Vectors are seeded, in clusters, with mean and covariance of real ones: the bund
 index has its own table, and the kinds take turns at each query, so that a busy machine is as busy for all of them.
 
 Recall@10 is the share of the exact search's ten that are found, by how many candidates per hit the full vectors are
-asked of (`search --refine`). The exact search is numpy's, in float32. Writes JSON and a plot beside it.
+asked of (`search --refine`). The exact search is numpy's, in float32. Writes JSON and a plot beside it. A million rows
+take about 4 GB of memory, 20 of disk (`TMPDIR`) and half an hour.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -34,6 +35,7 @@ from embedrt.vectors.nearest import nearest
 REFINES = (1, 3, 10, 30)
 K = 10
 _ROWS_PER_CALL = 4096
+_DRAWN_AT_ONCE = 65536
 _SAMPLE = 3000  # real sentences that the spectrum is taken of
 _CLUSTER = 50  # vectors in one
 _BETWEEN = 0.7  # share of the covariance that lies between clusters
@@ -43,7 +45,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Measured:
-    """One kind of index."""
+    """One kind of index over one number of rows."""
 
     kind: str
     insert_seconds: float
@@ -72,7 +74,12 @@ def drawn(sample: Floats, count: int, rng: np.random.Generator, centres: Floats 
 
     if centres is None:
         centres = mean + normal(max(1, count // _CLUSTER), _BETWEEN)
-    return l2_normalize(centres[rng.integers(0, len(centres), count)] + normal(count, 1 - _BETWEEN)), centres
+    owners = rng.integers(0, len(centres), count)
+    vectors = np.empty((count, len(spread)), np.float32)
+    for first in range(0, count, _DRAWN_AT_ONCE):
+        some = owners[first : first + _DRAWN_AT_ONCE]
+        vectors[first : first + len(some)] = l2_normalize(centres[some] + normal(len(some), 1 - _BETWEEN))
+    return vectors, centres
 
 
 def filled(url: str, vectors: Floats, kind: str) -> tuple[Database, float, float]:
@@ -128,40 +135,61 @@ def _megabytes(folder: Path) -> float:
 def table(measured: Sequence[Measured]) -> str:
     """Markdown: recall and milliseconds, by candidates per hit."""
     titles = [f"refine {refine}" for refine in REFINES]
-    lines = [f"| index | built, s | MB | {' | '.join(titles)} |", f"|{'---|' * (3 + len(titles))}"]
+    lines = [f"| index | filled, s | built, s | MB | {' | '.join(titles)} |", f"|{'---|' * (4 + len(titles))}"]
     for one in measured:
         cells = [
             f"{one.recall[refine]:.3f} ({one.milliseconds[refine]:.1f} ms)" if refine in one.recall else ""
             for refine in REFINES
         ]
-        lines.append(f"| {one.kind} | {one.build_seconds:.1f} | {one.megabytes:.0f} | {' | '.join(cells)} |")
+        seconds = f"{one.insert_seconds:.1f} | {one.build_seconds:.1f}"
+        lines.append(f"| {one.kind} | {seconds} | {one.megabytes:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def plot(measured: Sequence[Measured], path: Path, title: str) -> None:
-    """Recall against time, a line per kind."""
+def plot(found: Mapping[str, Sequence[Measured]], path: Path) -> None:
+    """Recall against time, a panel per set of vectors and a line per kind."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(8, 5))
-    for one in measured:
-        ax.plot(list(one.milliseconds.values()), list(one.recall.values()), marker="o", label=one.kind)
-        for refine, at in one.milliseconds.items():
-            ax.annotate(str(refine), (at, one.recall[refine]), textcoords="offset points", xytext=(4, 4), fontsize=7)
-    ax.set(xlabel="ms per query (median)", ylabel="recall@10", title=title, xscale="log")
-    ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    kinds = list(dict.fromkeys(one.kind for measured in found.values() for one in measured))
+    figure, panels = plt.subplots(1, len(found), figsize=(7 * len(found), 4.5), sharey=True, squeeze=False)
+    for ax, (title, measured) in zip(panels[0], found.items(), strict=True):
+        for one in measured:
+            times, colour = list(one.milliseconds.values()), f"C{kinds.index(one.kind)}"
+            ax.plot(times, list(one.recall.values()), marker="o", color=colour, label=one.kind)
+            for refine, at in one.milliseconds.items():
+                if one.kind != EXACT:
+                    ax.annotate(
+                        str(refine), (at, one.recall[refine]), textcoords="offset points", xytext=(4, -10), fontsize=7
+                    )
+        ax.set(xlabel="ms per query (median); small numbers: --refine", title=title, xscale="log")
+        ax.grid(alpha=0.3)
+    panels[0][0].set_ylabel("recall@10")
+    panels[0][0].legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=80, bbox_inches="tight")
     plt.close(figure)
 
 
+def vector_sets(sample: Floats, given: argparse.Namespace) -> Iterator[tuple[str, Floats, Floats]]:
+    """What is measured: its name, the vectors, and queries that are none of them."""
+    if given.real:
+        order = np.random.default_rng(0).permutation(len(sample))
+        yield f"{given.real:,} real vectors", sample[order[given.queries :]], sample[order[: given.queries]]
+        return
+    for rows in given.rows:
+        rng = np.random.default_rng(0)
+        vectors, centres = drawn(sample, rows, rng)
+        yield f"{rows:,} drawn vectors", vectors, drawn(sample, given.queries, rng, centres)[0]
+
+
 def main() -> None:
-    """Measure, print the table, write OUT.json and OUT.png."""
+    """Measure, print the tables, write OUT.json and OUT.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", default="100000", type=lambda text: [int(one) for one in text.split(",")],
+                        help="100000,1000000 measures both")  # fmt: skip
     parser.add_argument("--real", type=int, default=0, metavar="N", help="take so many real sentences instead")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--kinds", default="exact,hnsw,ivf-pq,int8,binary", type=lambda text: text.split(","))
@@ -173,22 +201,17 @@ def main() -> None:
     with Embedder(given.bundle) as model:
         sample = model.encode_document(texts)
         name = f"{given.bundle.name}, {model.variant}"
-    rng = np.random.default_rng(0)
-    if given.real:
-        order = rng.permutation(len(sample))
-        vectors, queries = sample[order[given.queries :]], sample[order[: given.queries]]
-    else:
-        vectors, centres = drawn(sample, given.rows, rng)
-        queries, _ = drawn(sample, given.queries, rng, centres)
-    what = f"{len(vectors):,} {'real' if given.real else 'drawn'} vectors of {vectors.shape[1]} dimensions"
-    with tempfile.TemporaryDirectory() as folder:
-        measured = measure(vectors, queries, given.kinds, [f"{folder}/{kind}" for kind in given.kinds])
     machine = describe_machine(len(available_cpus()))
-    print(f"{machine.cpu}, {machine.threads} threads, {date.today()}; {what} ({name})\n\n{table(measured)}")
-    value = {"machine": asdict(machine), "date": str(date.today()), "what": what, "bundle": name,
-             "measured": [asdict(one) for one in measured]}  # fmt: skip
-    given.out.write_text(json.dumps(value, indent=1) + "\n")
-    plot(measured, given.out.with_suffix(".png"), what)
+    print(f"{machine.cpu}, {machine.threads} threads, {date.today()}; {sample.shape[1]} dimensions ({name})")
+    found: dict[str, list[Measured]] = {}
+    for what, vectors, queries in vector_sets(sample, given):
+        with tempfile.TemporaryDirectory() as folder:
+            found[what] = measure(vectors, queries, given.kinds, [f"{folder}/{kind}" for kind in given.kinds])
+        print(f"\n{what}\n\n{table(found[what])}", flush=True)
+        value = {"machine": asdict(machine), "date": str(date.today()), "bundle": name,
+                 "measured": {title: [asdict(one) for one in those] for title, those in found.items()}}  # fmt: skip
+        given.out.write_text(json.dumps(value, indent=1) + "\n")
+        plot(found, given.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,11 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         FileFormatError: the system refuses.
     """
-    write_aside(path, lambda part: part.write_text(text, encoding="utf-8") and None, hint="")
+
+    def write(part: Path) -> None:
+        part.write_text(text, encoding="utf-8")
+
+    write_aside(path, write, hint="")
 
 
 def rounded(score: Any) -> float:

@@ -30,7 +30,8 @@ _TYPES: dict[Type, str] = {"text": "string", "integer": "int64", "number": "floa
 _LOCK = ".lock"
 _VECTORS, _WORDS = "vector_index", "text_index"  # names of indexes
 _IDS_PER_DELETE = 1000
-_NPROBES = 32
+_NPROBES = 32  # cells of `ivf-pq` that are searched
+_ALL_CELLS = 1 << 20  # LanceDB 0.40 divides the one cell of the other kinds where a table is large
 # Of earlier versions, which a search that is running may still read.
 _KEEP_VERSIONS = timedelta(minutes=10)
 
@@ -52,6 +53,7 @@ class LanceDatabase:
         self._lancedb = _import_lancedb()
         self._lock: IO[str] | None = None
         self._table: Any = None
+        self._approximate: str | None = None  # of the table as it was last described
         self._connection: Any = None
         self._is_new = write and not folder.exists()
         if write:
@@ -72,6 +74,7 @@ class LanceDatabase:
             indexes = self._table.list_indices()
             kinds = {index.name: index for index in indexes}
             approximate = _kind_of(kinds[_VECTORS].index_type) if _VECTORS in kinds else EXACT
+            self._approximate = approximate
             details = kinds[_WORDS].index_details if _WORDS in kinds else None
             num_rows = self._table.count_rows()
         return Description(self._recipe(), num_rows, approximate, details["base_tokenizer"] if details else None)
@@ -124,6 +127,7 @@ class LanceDatabase:
             if words != there.words:
                 self._replace(_WORDS, None if words is None else self._word_index(words))
             self._table.optimize(cleanup_older_than=_KEEP_VERSIONS)
+        self._approximate = approximate
 
     def search(self, asked: Asked) -> list[Candidate]:
         """The k best rows, best first."""
@@ -134,7 +138,7 @@ class LanceDatabase:
                 order, sign = "_score", 1.0
             else:
                 query = self._table.search(asked.vector, vector_column_name="vector", query_type="vector")
-                query = query.distance_type(_DISTANCES[self._recipe().similarity]).nprobes(_NPROBES)
+                query = query.distance_type(_DISTANCES[self._recipe().similarity]).nprobes(self._num_probes())
                 query = query.bypass_vector_index() if asked.exact else query
                 order, sign = "_distance", -1.0
             if asked.where is not None:
@@ -146,6 +150,12 @@ class LanceDatabase:
             Candidate(row.pop(ID), row.pop("text"), row, vector, sign * score)
             for row, vector, score in zip(rows, vectors, scores, strict=True)
         ]
+
+    def _num_probes(self) -> int:
+        """Cells that a search looks into."""
+        if self._approximate is None:
+            self.describe()
+        return _NPROBES if self._approximate == "ivf-pq" else _ALL_CELLS
 
     def close(self) -> None:
         """Let other processes write."""
