@@ -15,7 +15,7 @@ ROWS, WIDTH = 400, 16
 
 @pytest.mark.parametrize(("kind", "cells"), [("int8", 1 << 20), ("ivf-pq", 32)])
 def test_all_cells_are_looked_at_where_codes_are_not_sorted_into_them(tmp_path: Path, kind: str, cells: int) -> None:
-    """Of a table of a million rows LanceDB divides the one cell that it was told to make; 32 of them hold too little."""
+    """Of a table of a million rows LanceDB divides the one cell that it was told to make."""
     pytest.importorskip("lancedb")
     vectors = np.random.default_rng(0).standard_normal((ROWS, WIDTH), np.float32)
     database = LanceDatabase(tmp_path / "notes.db", write=True)
