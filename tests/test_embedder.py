@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import shutil
 import threading
@@ -26,6 +27,8 @@ from embedrt import (
     TruncationWarning,
 )
 from embedrt import encoding as encoding_module
+from embedrt.pooling import pool
+from embedrt.windows import join_texts
 
 TEXTS = ["fox", "the lazy dog jumps", "서울은 수도이다", "", "a " * 20, "fox", "\x00 \u200b", "🙂🙂"]
 LONG = "the quick brown fox " * 40
@@ -334,9 +337,10 @@ def test_the_callers_floating_point_mode_stays_as_it_was(embedder: Embedder) -> 
     assert np.float32(1e-40) * np.float32(1) != 0
 
 
-@pytest.mark.parametrize("text", ["", "a", "the water is light", "stone " * 60, "서울"])
+@pytest.mark.parametrize("text", ["", "a", "the water is light", "stone " * 40, "서울"])
 def test_one_text_by_the_short_way_is_what_several_give(embedder: Embedder, text: str, monkeypatch: pytest.MonkeyPatch):
     short = embedder.encode_detailed(text)
+    assert embedder.tokenizer.short_ids(text) == embedder.tokenizer.ids([text])[0]
     monkeypatch.setattr("embedrt.windows.WindowRunner.run_one", lambda *_: None)
     long = embedder.encode_detailed(text)
     assert np.array_equal(short.embeddings, long.embeddings)
@@ -344,3 +348,26 @@ def test_one_text_by_the_short_way_is_what_several_give(embedder: Embedder, text
     assert (short.num_tokens, short.truncated, short.identity) == (long.num_tokens, long.truncated, long.identity)
     many = embedder.encode_detailed([text, "another text beside it"]).embeddings
     assert np.allclose(short.embeddings, many[0], atol=1e-6)
+
+
+def test_a_vector_of_one_text_is_the_callers_own(embedder: Embedder) -> None:
+    first = embedder.encode("fox")
+    kept = first.copy()
+    first[:] = 0
+    np.testing.assert_array_equal(embedder.encode("fox"), kept)
+
+
+def test_means_by_onnx_runtime_are_those_of_its_rows(tiny_bundle: Path) -> None:
+    with Embedder(tiny_bundle, variant="fp32", executor="onnxruntime", num_threads=1) as model:
+        ids = [np.array(ids, np.int32) for ids in model.tokenize(["fox", "the water is light", "stone " * 4])]
+        batch = join_texts(ids)
+        rows = model._executor.run(batch)
+        assert model._executor.run(batch, want="mean").tobytes() == pool(rows, batch.offsets, ("mean",)).tobytes()
+
+
+def test_a_long_text_and_one_of_unknown_tokens_go_the_long_way(tiny_bundle: Path) -> None:
+    with Embedder(tiny_bundle) as model:
+        assert model.tokenizer.short_ids("fox " * 1000) is None
+        few = copy.copy(model.tokenizer)
+        few.num_rows = max(model.tokenize(["fox"])[0])
+        assert few.short_ids("fox") is None

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from embedrt.batching import BatchLimits, plan_groups
 from embedrt.bundle import check_gives
 from embedrt.errors import InputError, NonFiniteError, OptionError, TokenLimitError
-from embedrt.executors import Executor, TokenBatch, Want
+from embedrt.executors import Executor, TokenBatch
 from embedrt.heads import SCORE_ACTIVATIONS, ScoreHead
 from embedrt.loading import LoadedModel
 from embedrt.options import check_known, encoder_parts, flag, parse_container, short_hash, stage_parts, whole_number
 from embedrt.pairs import PairIds, PairOrText, PairTokenizer
-from embedrt.pooling import ACTIVATIONS, Head, load_head, pool
+from embedrt.pooling import ACTIVATIONS, WANTS, Head, load_head, pool
 from embedrt.progress import progress_bar
 from embedrt.prompting import choose_prompt
 from embedrt.settings import Settings
@@ -28,7 +28,6 @@ Floats = NDArray[np.float32]
 Activation: TypeAlias = str | Callable[[Any], Any]
 
 WINDOW_PAIRS = 1024  # tokenized together while those before them run
-_ONE_ROW: dict[tuple[str, ...], Want] = {("cls",): "first", ("lasttoken",): "last"}
 _TORCH_NAMES = {"Sigmoid": "sigmoid", "Identity": "identity", "Softmax": "softmax"}
 
 
@@ -186,7 +185,7 @@ class Scoring:
         """One run of the executor: what the head gives before the activation, (B, L)."""
         executor = executor or self.model.executor
         batch = _batch(pairs)
-        want = _ONE_ROW.get(self.scores.pooling)
+        want = WANTS.get(self.scores.pooling)
         if want is not None:
             return self.head(executor.run(batch, want=want))
         return self.head(pool(executor.run(batch), batch.offsets, self.scores.pooling))

@@ -37,14 +37,19 @@ class Shaper:
             return rows[0] if single else apart(rows)
         if options.output_value is None:
             return rows[0] if single else [{name: array.copy() for name, array in row.items()} for row in rows]
-        vectors = np.concatenate(rows).reshape(len(rows), -1) if rows else np.empty((0, self.dimension), np.float32)
-        vectors = self.cut(vectors, options)
+        vectors = self.cut(self._joined(rows, single), options)
         if options.precision != "float32":
             vectors = quantize(vectors, options.precision, self.cut(self.reference(), options))
         found: Any = vectors if options.container == "array" else as_tensor(vectors)
         if single:
             return found[0]
         return list(found) if options.container == "tensors" else found
+
+    def _joined(self, rows: Sequence[Floats], single: bool) -> Floats:
+        """Rows (D,) as one array (N, D) of their own; that of a single input is nobody else's already."""
+        if single:
+            return rows[0][np.newaxis]
+        return np.concatenate(rows).reshape(len(rows), -1) if rows else np.empty((0, self.dimension), np.float32)
 
     def cut(self, vectors: Floats, options: EncodeOptions) -> Floats:
         """Truncate, and normalize where the pipeline or the caller wants it."""

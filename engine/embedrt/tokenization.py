@@ -28,6 +28,7 @@ _MISSING = ("NAType", "NaTType")  # pandas.NA and pandas.NaT
 _CALL_CHARACTERS = 65_536  # tokenized by one call: its outcome becomes Python's in a millisecond or two, under the GIL
 _PART_CHARACTERS = 8_192  # of a long text at least, or as many as `_CHARACTERS_PER_TOKEN` says
 _CHARACTERS_PER_TOKEN = 32
+_SHORT_CHARACTERS = 256  # of a text, up to which the places of its tokens cost less than a call for several texts
 _SPARE_TOKENS = 64  # beyond the limit, before what is left of a text is passed over
 _CHECKED_CHARACTERS = 1 << 20  # encoded at once to find surrogates: a millisecond
 
@@ -210,6 +211,17 @@ class TextTokenizer:
                 every += self._whole_ids([texts[k] for k in part])
         rows = [self.cut(ids, keep_end=keep_end) if cut else np.array(ids, dtype=np.int32) for ids in every]
         return TokenizedTexts(tuple(rows), tuple(map(len, every)), frozenset(at_least))
+
+    def short_ids(self, text: str) -> list[int] | None:
+        """Ids of a checked text, not cut, for less than a call for several costs, which sees to threads.
+
+        None where it is longer than that is worth, or has none or ids that `check` refuses.
+        """
+        if len(text) > _SHORT_CHARACTERS:
+            return None
+        ids: list[int] = self._tokenizer.encode(text).ids
+        known = ids and (self.num_rows is None or max(ids) < self.num_rows)
+        return ids if known else None
 
     def is_long(self, text: str) -> bool:
         """Whether it has so many characters that it is tokenized part by part."""

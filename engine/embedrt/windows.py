@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
 from embedrt.errors import InputError, NonFiniteError, TokenLimitError
-from embedrt.executors import Executor, TokenBatch, Want
+from embedrt.executors import Executor, TokenBatch
 from embedrt.options import EncodeOptions
 from embedrt.overflow import joined, parts_of
-from embedrt.pooling import Head, pool
+from embedrt.pooling import WANTS, Head, pool
 from embedrt.threads import one_ahead
 from embedrt.tokenization import TextTokenizer, TokenizedTexts
 
@@ -23,8 +23,6 @@ _NOT_FINITE = (
     "its vector holds NaN or infinity; this variant ({variant}) does not hold this model's values, use fp32, "
     "and report the text"
 )
-
-_ONE_ROW: dict[tuple[str, ...], Want] = {("cls",): "first", ("lasttoken",): "last"}
 
 
 @dataclass(frozen=True)
@@ -99,15 +97,13 @@ class WindowRunner:
     def run_one(self, text: str, options: EncodeOptions) -> tuple[NDArray[np.float32], int] | None:
         """The row of one text, with the same bits as by `run`, and its tokens before cutting.
 
-        None where something is wrong with it, which `run` finds again and says.
+        None of a long text, and where something is wrong with it, which `run` finds again and says.
         """
-        tokenized = self.tokenizer([options.prompt + text])
-        try:
-            self.tokenizer.check(tokenized.token_ids[0])
-        except InputError:
+        ids = self.tokenizer.short_ids(options.prompt + text)
+        if ids is None:
             return None
-        (row,) = self.run_group(tokenized.token_ids, options)
-        return (row, tokenized.num_tokens[0]) if np.isfinite(row).all() else None
+        (row,) = self.run_group([self.tokenizer.cut(ids)], options)
+        return (row, len(ids)) if self.is_finite(row) else None
 
     def _run_window(
         self,
@@ -212,7 +208,7 @@ class WindowRunner:
         if options.output_value != "sentence_embedding":
             return self._hidden(token_ids, executor)
         batch = join_texts(token_ids)
-        want = _ONE_ROW.get(self.pooling)
+        want = WANTS.get(self.pooling)
         if want == "last" or (want is not None and self._prompt_rows(options) == 0):
             return list(self.head(executor.run(batch, want=want), unnormalized=options.unnormalized))
         return list(self.pool(executor.run(batch), batch.offsets, options))

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 11
+#define EMBEDRT_ABI 12
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
@@ -20,7 +20,7 @@ enum { EMBEDRT_GELU_ERF = 0, EMBEDRT_GELU_TANH = 1, EMBEDRT_RELU = 2, EMBEDRT_SI
 enum { EMBEDRT_NO_NORM = 0, EMBEDRT_LAYER_NORM = 1, EMBEDRT_RMS_NORM = 2 };
 enum { EMBEDRT_POST = 0, EMBEDRT_PRE = 1, EMBEDRT_SANDWICH = 2 };
 enum { EMBEDRT_NO_BIAS = 0, EMBEDRT_TABLE = 1, EMBEDRT_SLOPES = 2 };
-enum { EMBEDRT_ALL = 0, EMBEDRT_FIRST = 1, EMBEDRT_LAST = 2 };
+enum { EMBEDRT_ALL = 0, EMBEDRT_FIRST = 1, EMBEDRT_LAST = 2, EMBEDRT_MEAN = 3 };
 enum { EMBEDRT_LARGEST = 0, EMBEDRT_SUM = 1, EMBEDRT_SUM_OF_TWICE = 2 };
 
 /* A weight by name, C-ordered; `data` is kept for as long as the encoder lives. */
@@ -114,7 +114,7 @@ const void* embedrt_packed(const embedrt_encoder* encoder, int64_t* size);
 const char* embedrt_isa_chosen(const char* isa);
 
 /* Hidden states of `num_texts` texts, text i being ids[offsets[i]] to ids[offsets[i + 1]]: (T, H), or (num_texts, H) where
- * only each text's first or last row is wanted. `keys`, if it is not NULL: of text i only the first keys[i] tokens are seen by
+ * only each text's first or last row is wanted, or the mean of its rows. `keys`, if it is not NULL: of text i only the first keys[i] tokens are seen by
  * its others, at least one. `seconds`, if it is not NULL: the tokens of text i from its seconds[i]-th on have token type 1, and
  * not 0. Several threads may call at once: side by side, at least one and otherwise as many as `available_threads` has
  * room for; the others wait. */

@@ -54,7 +54,7 @@ void type(const Model& model, const Batch& batch, std::vector<uint8_t>& out) {
 }
 
 void check(const Model& model, const Batch& batch) {
-    if (batch.want < Want::all || batch.want > Want::last) throw std::invalid_argument("there are no such rows");
+    if (batch.want < Want::all || batch.want > Want::mean) throw std::invalid_argument("there are no such rows");
     if (batch.num_texts < 1 || batch.offsets[0] != 0) throw std::invalid_argument("a batch begins with a text at 0");
     for (int i = 0; i < batch.num_texts; i++)
         if (batch.offsets[i + 1] <= batch.offsets[i])
@@ -69,6 +69,17 @@ void check(const Model& model, const Batch& batch) {
         if (batch.keys[i] < length && length - 1 > nearest)
             throw std::invalid_argument("text " + std::to_string(i) + " has tokens that are not seen and " +
                                         std::to_string(length) + " in all, more than the window of " + std::to_string(nearest));
+    }
+}
+
+// The mean of each text's rows, added from the first on to 0, as numpy does.
+void mean(const float* states, const Batch& batch, size_t hidden, float* out) {
+    for (int text = 0; text < batch.num_texts; text++, out += hidden) {
+        std::fill_n(out, hidden, 0.0f);
+        for (int t = batch.offsets[text]; t < batch.offsets[text + 1]; t++, states += hidden)
+            for (size_t i = 0; i < hidden; i++) out[i] += states[i];
+        const auto rows = static_cast<float>(batch.offsets[text + 1] - batch.offsets[text]);
+        for (size_t i = 0; i < hidden; i++) out[i] /= rows;
     }
 }
 
@@ -107,8 +118,10 @@ void Encoder::run_checked(const Batch& batch, float* out) {
     lane->workspace.tables.grow(model_, longest);
     Pass pass(*this, lane->workspace, lane->pool, batch, &lane->profile);
     lane->pool.run([&pass](int thread) { pass.body(thread); });
+    const auto hidden = static_cast<size_t>(model_.hidden);
+    if (batch.want == Want::mean) return mean(pass.result(), batch, hidden, out);
     const int rows = batch.want == Want::all ? batch.num_tokens() : batch.num_texts;
-    std::memcpy(out, pass.result(), sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(model_.hidden));
+    std::memcpy(out, pass.result(), sizeof(float) * static_cast<size_t>(rows) * hidden);
 }
 
 }  // namespace embedrt

@@ -7,8 +7,8 @@
 
 namespace embedrt {
 
-// The rows of the result: all, or each text's first or last.
-enum class Want : int { all = EMBEDRT_ALL, first = EMBEDRT_FIRST, last = EMBEDRT_LAST };
+// The rows of the result: all, or each text's first or last, or the mean of each text's.
+enum class Want : int { all = EMBEDRT_ALL, first = EMBEDRT_FIRST, last = EMBEDRT_LAST, mean = EMBEDRT_MEAN };
 
 // A batch of texts, checked: token ids end to end, text i being [offsets[i], offsets[i + 1]). Or of pictures: rows of pixels.
 struct Batch {
@@ -21,6 +21,7 @@ struct Batch {
     Want want = Want::all;
     int num_tokens() const { return offsets[num_texts]; }
     int num_keys(int text) const { return keys ? keys[text] : offsets[text + 1] - offsets[text]; }
+    bool wants_one_row() const { return want == Want::first || want == Want::last; }
     // Of the batch, the one that is wanted of a text.
     int wanted_row(int text) const { return want == Want::last ? offsets[text + 1] - 1 : offsets[text]; }
 };

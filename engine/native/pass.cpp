@@ -52,7 +52,7 @@ void Pass::allocate() {
     const auto context = static_cast<size_t>(widths_.context);
     const auto threads = static_cast<size_t>(pool_.size());
     const size_t slots = columns_ ? 1 : threads, rows = slots * static_cast<size_t>(block_rows_);
-    const size_t ones = batch_.want == Want::all ? 0 : static_cast<size_t>(batch_.num_texts);
+    const size_t ones = batch_.wants_one_row() ? static_cast<size_t>(batch_.num_texts) : 0;
     grow(w_.states, (tokens + ones) * hidden);
     grow(w_.context, (tokens + ones) * context);
     grow(w_.heads, tokens * static_cast<size_t>(widths_.heads) * k_.qkv_bytes());
@@ -74,7 +74,7 @@ void Pass::body(int thread) {
     for (size_t index = 0; index < lists_.size(); index++) {
         if (index > 0) {
             const bool last = index + 1 == lists_.size();
-            attend(index, thread, last && batch_.want != Want::all);
+            attend(index, thread, last && batch_.wants_one_row());
             watch.lap(Part::attention);
             barrier(watch);
         }
@@ -86,7 +86,7 @@ void Pass::body(int thread) {
 // Runs of rows go depth-first through the whole list. Or, where there are few, all rows at once, each thread doing some of
 // the columns; rows are then split only where a step needs whole ones.
 void Pass::run_list(size_t index, int thread, Stopwatch& watch) {
-    const bool ones = batch_.want != Want::all && index + 1 == lists_.size();
+    const bool ones = batch_.wants_one_row() && index + 1 == lists_.size();
     const int rows = ones ? batch_.num_texts : num_rows_, parts = pool_.size();
     if (share_columns(rows)) {
         run_steps(lists_[index], run_of(0, rows, 0, ones), {thread, parts}, watch, [&] { barrier(watch); });

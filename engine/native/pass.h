@@ -18,7 +18,7 @@ class Pass {
     void body(int thread);
 
     // The rows of the result: all of the last layer's, or one of each text.
-    const float* result() const { return batch_.want == Want::all ? w_.states.data() : one_states_; }
+    const float* result() const { return batch_.wants_one_row() ? one_states_ : w_.states.data(); }
 
    private:
     struct Floats {

@@ -12,6 +12,7 @@ from embedrt import Embedder
 from embedrt.errors import OptionError, UnsupportedByNativeError
 from embedrt.executors.native import NativeExecutor, encoder_of
 from embedrt.opening import open_bundle
+from embedrt.pooling import pool
 from tests.native import door, made
 from tests.native.made import Shape
 from tests.native.twin_encoder import Twin
@@ -49,6 +50,7 @@ def test_it_is_the_twins_but_for_roundings_that_flip(isa: str, name: str, tmp_pa
     assert np.abs(hidden - narrow).mean() < 0.5 * np.abs(narrow - exact).mean()
     assert np.abs(hidden - exact).max() < 0.2
     np.testing.assert_array_equal(executor.run(batch, want="first"), hidden[batch.offsets[:-1]])
+    assert executor.run(batch, want="mean").tobytes() == pool(hidden, batch.offsets, ("mean",)).tobytes()
     alone = np.concatenate([executor.run(made.text(batch, i)) for i in range(len(LENGTHS))])
     np.testing.assert_array_equal(alone, hidden)
     executor.close()

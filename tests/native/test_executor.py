@@ -24,6 +24,7 @@ from embedrt.errors import ExecutorError
 from embedrt.executors import TokenBatch
 from embedrt.executors.native import NativeExecutor, encoder_of
 from embedrt.opening import open_bundle
+from embedrt.pooling import pool
 from tests.native import door, made, twin
 from tests.native.made import Shape
 from tests.native.twin_encoder import Twin
@@ -68,6 +69,7 @@ def test_one_layer_is_the_twins(isa: str, name: str, tmp_path: Path) -> None:
     assert errors.max() < 0.2
     np.testing.assert_array_equal(executor.run(batch, want="first"), hidden[batch.offsets[:-1]])
     np.testing.assert_array_equal(executor.run(batch, want="last"), hidden[batch.offsets[1:] - 1])
+    assert executor.run(batch, want="mean").tobytes() == pool(hidden, batch.offsets, ("mean",)).tobytes()
     executor.close()
 
 
@@ -109,6 +111,8 @@ def test_bits_depend_on_nothing_but_the_text(
         np.testing.assert_array_equal(first, np.stack([rows[0] for rows in alone]))
         last = several.run(batch, want="last")
         np.testing.assert_array_equal(last, np.stack([rows[-1] for rows in alone]))
+        means = several.run(batch, want="mean")
+        assert means.tobytes() == pool(np.concatenate(alone), batch.offsets, ("mean",)).tobytes()
         one.close()
         several.close()
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Batch", "Executor", "PatchBatch", "TokenBatch", "Want"]
 
-Want = Literal["all", "first", "last"]
-"""The rows of a result: all, or each text's first or last."""
+Want = Literal["all", "first", "last", "mean"]
+"""The rows of a result: all, or each text's or picture's first or last, or the mean of each one's."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Executor(Protocol):
         """Whether a batch costs as if all its texts were as long as the longest."""
 
     def run(self, batch: Batch, *, want: Want = "all") -> NDArray[np.float32]:
-        """Hidden states (T, H), or only each text's or picture's first or last row (B, H).
+        """Hidden states (T, H), or only each text's or picture's first or last row, or the mean of its rows (B, H).
 
         Raises:
             ExecutorError: the run failed.

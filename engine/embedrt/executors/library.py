@@ -20,10 +20,10 @@ from embedrt.executors.structs import Running, as_config, as_tensors, patch_widt
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_ABI = 11
+_ABI = 12
 _OK, _UNSUPPORTED = 0, 1
 ERROR_BYTES = 512
-_WANTS: dict[Want, int] = {"all": 0, "first": 1, "last": 2}
+_WANTS: dict[Want, int] = {"all": 0, "first": 1, "last": 2, "mean": 3}
 
 
 def load_library(path: Path | None = None) -> ctypes.CDLL:
@@ -152,7 +152,7 @@ class NativeEncoder:
         return memoryview((ctypes.c_char * size.value).from_address(address)).cast("B")
 
     def run(self, batch: Batch, want: Want = "all") -> NDArray[np.float32]:
-        """Hidden states (T, H), or one row of each text or picture (B, H).
+        """Hidden states (T, H), or one row of each text or picture (B, H), or their mean.
 
         Raises:
             ExecutorError: the batch is not one, has tokens that are none, texts that are too long, a token type that
@@ -169,7 +169,7 @@ class NativeEncoder:
         rows[:, first:, : patches.size] = pixels
         count = rows.shape[0] * rows.shape[1] if want == "all" else len(rows)
         out = np.empty((count, self._hidden_size), dtype=np.float32)
-        self._call("embedrt_run_pictures", rows.ctypes.data_as(ctypes.c_void_p), len(rows), want, out)
+        self._call("embedrt_run_pictures", ctypes.c_void_p(rows.ctypes.data), len(rows), want, out)
         return out
 
     def _run_texts(self, batch: TokenBatch, want: Want) -> NDArray[np.float32]:
@@ -186,7 +186,7 @@ class NativeEncoder:
             raise ExecutorError(f"the batch has {len(offsets) - 1} texts, and {len(seconds)} places of second parts")
         out = np.empty((rows, self._hidden_size), dtype=np.float32)
         read = [ids, offsets, keys, seconds]
-        pointers = (None if part is None else part.ctypes.data_as(ctypes.c_void_p) for part in read)
+        pointers = (None if part is None else ctypes.c_void_p(part.ctypes.data) for part in read)
         self._call("embedrt_run", *pointers, len(offsets) - 1, want, out)
         return out
 
@@ -199,7 +199,7 @@ class NativeEncoder:
             *read,
             ctypes.c_int32(count),
             ctypes.c_int32(_WANTS[want]),
-            out.ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_void_p(out.ctypes.data),
             error,
             ctypes.c_size_t(ERROR_BYTES),
         )

@@ -150,7 +150,7 @@ class NativeExecutor:
         return held
 
     def run(self, batch: Batch, *, want: Want = "all") -> NDArray[np.float32]:
-        """Hidden states (T, H), or each text's or picture's first or last row (B, H)."""
+        """Hidden states (T, H), or a row for each text or picture (B, H)."""
         return self._opened().run(batch, want)
 
     def profile(self) -> dict[str, float]:

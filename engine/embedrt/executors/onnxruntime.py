@@ -15,6 +15,7 @@ from embedrt.bundle import Bundle
 from embedrt.errors import DependencyError, ExecutorError
 from embedrt.executors import Batch, PatchBatch, TokenBatch, Want
 from embedrt.executors.devices import PROVIDERS, choose_device
+from embedrt.pooling import pool
 
 _PIXELS = "pixels"  # input of pictures' graphs
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
@@ -107,7 +108,7 @@ class OnnxRuntimeExecutor:
         return held
 
     def run(self, batch: Batch, *, want: Want = "all") -> NDArray[np.float32]:
-        """Hidden states (T, H), or each text's or picture's first or last row (B, H)."""
+        """Hidden states (T, H), or a row for each text or picture (B, H)."""
         session = self._opened()
         if isinstance(batch, PatchBatch):
             return self._run_pictures(session, batch, want)
@@ -123,10 +124,11 @@ class OnnxRuntimeExecutor:
             rows, width = padded.ids.shape
             raise ExecutorError(f"ONNX Runtime failed on {rows} texts of {width} tokens: {exc}") from exc
         if want == "first":
-            return np.ascontiguousarray(hidden[:, 0])
+            return hidden[:, 0].copy()
         if want == "last":
             return np.asarray(hidden[np.arange(len(hidden)), np.diff(batch.offsets) - 1])
-        return unpad(hidden, padded)
+        found = unpad(hidden, padded)
+        return pool(found, batch.offsets, ("mean",)) if want == "mean" else found
 
     def _run_pictures(self, session: Any, batch: PatchBatch, want: Want) -> NDArray[np.float32]:
         try:
@@ -135,7 +137,10 @@ class OnnxRuntimeExecutor:
             raise ExecutorError(f"ONNX Runtime failed on pictures {batch.pixels.shape}: {exc}") from exc
         if want == "all":
             return hidden.reshape(-1, hidden.shape[-1])
-        return np.ascontiguousarray(hidden[:, 0 if want == "first" else -1])
+        if want == "mean":
+            offsets = np.arange(len(hidden) + 1) * hidden.shape[1]
+            return pool(hidden.reshape(-1, hidden.shape[-1]), offsets, ("mean",))
+        return hidden[:, 0 if want == "first" else -1].copy()
 
     def close(self) -> None:
         """Let go of the session: it is freed at once, or by the last call that runs."""

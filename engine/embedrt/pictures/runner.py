@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from embedrt.encoder import Patches
 from embedrt.errors import DependencyError, NonFiniteError, OptionError, PictureError
-from embedrt.executors import Executor, PatchBatch, Want
+from embedrt.executors import Executor, PatchBatch
 from embedrt.options import EncodeOptions
 from embedrt.pictures.attention_pooling import AttentionPooling
 from embedrt.pictures.preprocessing import Preprocessing, preprocess, to_patches
 from embedrt.pictures.reading import MAX_PIXELS, read_picture
-from embedrt.pooling import Dense, pool
+from embedrt.pooling import WANTS, Dense, pool
 from embedrt.threads import begin
 
 Patched = NDArray[np.float32]  # (count, size)
@@ -31,7 +31,6 @@ _NOT_FINITE = (
     "its vector holds NaN or infinity; this variant ({variant}) does not hold this model's values, use fp32, and "
     "report the picture"
 )
-_ONE_ROW: dict[tuple[str, ...], Want] = {("cls",): "first", ("lasttoken",): "last"}
 
 
 class _PictureNotFiniteError(NonFiniteError):
@@ -124,7 +123,7 @@ class PictureRunner:
         batch = PatchBatch(np.stack(patches))
         if options.output_value != "sentence_embedding":
             return list(executor.run(batch).reshape(len(patches), self.num_rows, -1))
-        want = _ONE_ROW.get(self.dense.pooling)
+        want = WANTS.get(self.dense.pooling)
         if self.attention is not None:
             pooled = self.attention(executor.run(batch).reshape(len(patches), self.num_rows, -1))
         elif want is not None:
