@@ -79,27 +79,26 @@ def patches_of(s: Settings, *, default_edge: int, has_first_row: bool) -> Patche
 
 def text_sources(config: Config) -> Sources:
     """Where the text's tensors come from."""
-    out = {
-        "embeddings.word": table("embeddings.token_embedding.weight"),
-        "embeddings.position": table("embeddings.position_embedding.weight"),
-        **norm("final_norm", "final_layer_norm"),
-    }
-    for i in range(len(text_spec(config).blocks)):
-        out |= numbered(BLOCK, i, f"encoder.layers.{i}")
-    return out
+    return {**TEXT_ENDS, **layers_of(text_spec(config))}
 
 
 def vision_sources(config: Config) -> Sources:
     """Where the pictures' tensors come from."""
-    out = {
+    return {
         "embeddings.patch.weight": Source(("embeddings.patch_embedding.weight",), patch_weight),
         "embeddings.position": Source(
             ("embeddings.position_embedding.weight",), _with_class, beside=("embeddings.class_embedding",)
         ),
         **norm("embeddings.norm", "pre_layrnorm"),
         **norm("final_norm", "post_layernorm"),
+        **layers_of(vision_spec(config)),
     }
-    for i in range(len(vision_spec(config).blocks)):
+
+
+def layers_of(spec: EncoderSpec) -> Sources:
+    """Where the tensors of either tower's blocks come from."""
+    out: Sources = {}
+    for i in range(len(spec.blocks)):
         out |= numbered(BLOCK, i, f"encoder.layers.{i}")
     return out
 
@@ -135,6 +134,12 @@ BLOCK: dict[str, Any] = {
     **norm("ffn_norm", "layer_norm2"),
 }
 """A block of either tower."""
+TEXT_ENDS: Sources = {
+    "embeddings.word": table("embeddings.token_embedding.weight"),
+    "embeddings.position": table("embeddings.position_embedding.weight"),
+    **norm("final_norm", "final_layer_norm"),
+}
+"""What a tower of texts has beside its blocks."""
 
 TEXT = Family("CLIP's text tower", ("clip_text_model",), (), text_spec, text_sources)
 VISION = Family("CLIP's picture tower", ("clip_vision_model",), (), vision_spec, vision_sources)

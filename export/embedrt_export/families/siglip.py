@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from embedrt.encoder import Embeddings, EncoderSpec, FeedForward
+from embedrt.encoder import Embeddings, EncoderSpec, FeedForward, Patches
 from embedrt_export.families.blocks import attention, blocks
-from embedrt_export.families.clip import BLOCK, patch_weight, patches_of
+from embedrt_export.families.clip import TEXT_ENDS, layers_of, patch_weight, patches_of
 from embedrt_export.families.family import Family
 from embedrt_export.families.settings import Config, Settings, layer_norm
-from embedrt_export.families.sources import Array, Source, Sources, norm, numbered, table
+from embedrt_export.families.sources import Array, Source, Sources, norm
 
 
 def text_spec(config: Config) -> EncoderSpec:
@@ -25,22 +25,20 @@ def vision_spec(config: Config) -> EncoderSpec:
     s.only("vision_use_head", True)
     patches = patches_of(s, default_edge=16, has_first_row=False)
     embeddings = Embeddings(_hidden(s), patches.count, None, has_token_types=False, scale=1.0, norm=None)
-    spec = _spec(s, embeddings, 0, patches.count, check=False)
-    s.finish()
-    return EncoderSpec(
-        spec.hidden_size, 0, patches.count, spec.embeddings, spec.blocks, spec.final_norm, patches=patches
-    )
+    return _spec(s, embeddings, 0, patches.count, patches)
 
 
-def _spec(s: Settings, embeddings: Embeddings, vocabulary: int, rows: int, *, check: bool = True) -> EncoderSpec:
+def _spec(
+    s: Settings, embeddings: Embeddings, vocabulary: int, rows: int, patches: Patches | None = None
+) -> EncoderSpec:
+    """What both towers have in common; every setting has been read behind it."""
     hidden, heads = embeddings.size, int(s.get("num_attention_heads", 12))
     every_norm = layer_norm(s.get("layer_norm_eps", 1e-6))
     forward = FeedForward(int(s.get("intermediate_size", 3072)), s.activation("hidden_act", "gelu_pytorch_tanh"), False)
     looks = [attention(heads, s.shared("hidden_size", hidden, heads))] * int(s.get("num_hidden_layers", 12))
-    spec = EncoderSpec(hidden, vocabulary, rows, embeddings, blocks("pre", every_norm, looks, forward), every_norm)
-    if check:
-        s.finish()
-    return spec
+    every_block = blocks("pre", every_norm, looks, forward)
+    s.finish()
+    return EncoderSpec(hidden, vocabulary, rows, embeddings, every_block, every_norm, patches=patches)
 
 
 def _hidden(s: Settings) -> int:
@@ -49,28 +47,19 @@ def _hidden(s: Settings) -> int:
 
 def text_sources(config: Config) -> Sources:
     """Where the text's tensors come from."""
-    out = {
-        "embeddings.word": table("embeddings.token_embedding.weight"),
-        "embeddings.position": table("embeddings.position_embedding.weight"),
-        **norm("final_norm", "final_layer_norm"),
-    }
-    for i in range(len(text_spec(config).blocks)):
-        out |= numbered(BLOCK, i, f"encoder.layers.{i}")
-    return out
+    return {**TEXT_ENDS, **layers_of(text_spec(config))}
 
 
 def vision_sources(config: Config) -> Sources:
     """Where the pictures' tensors come from."""
-    out = {
+    return {
         "embeddings.patch.weight": Source(("embeddings.patch_embedding.weight",), patch_weight),
         "embeddings.position": Source(
             ("embeddings.position_embedding.weight",), _with_bias, beside=("embeddings.patch_embedding.bias",)
         ),
         **norm("final_norm", "post_layernorm"),
+        **layers_of(vision_spec(config)),
     }
-    for i in range(len(vision_spec(config).blocks)):
-        out |= numbered(BLOCK, i, f"encoder.layers.{i}")
-    return out
 
 
 def _with_bias(positions: Array, bias: Array) -> Array:
