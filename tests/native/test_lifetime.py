@@ -212,6 +212,7 @@ def test_the_interpreter_ends_while_calls_run(root: Path, ending: str, threads: 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupts_while_calls_run(root: Path, threads: int) -> None:
     program = """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background does not have
 def interrupt():
     for sent, pause in enumerate(np.random.default_rng(0).uniform(0.001, 0.01, 20), 1):
         time.sleep(pause)
