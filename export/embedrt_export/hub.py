@@ -130,6 +130,15 @@ def _translated(repository: Repository, call: Callable[[], _T]) -> _T:
         raise _refusal(repository, exc) from exc
 
 
+def _why_not_there() -> str:
+    """Why nothing but the cache was asked, and what to do."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE forbids to ask the hub; unset it"
+    return "the hub cannot be reached; check the network or the proxy"
+
+
 def _refusal(repository: Repository, exc: Exception) -> SourceError:
     """What the hub's client says, as what to do."""
     from huggingface_hub.errors import (
@@ -145,8 +154,7 @@ def _refusal(repository: Repository, exc: Exception) -> SourceError:
         GatedRepoError: "its owner asks for consent: accept on its page, then 'hf auth login'",
         RevisionNotFoundError: f"it has no revision {repository.revision!r}",
         RepositoryNotFoundError: "neither a local directory nor on the hub; check the spelling, or 'hf auth login'",
-        LocalEntryNotFoundError: "no such directory, and the hub cannot be reached; check the network or the proxy, "
-        "or give a directory that holds the model",
+        LocalEntryNotFoundError: f"no such directory, and {_why_not_there()}, or give a directory that holds the model",
     }
     cure = next((text for kind, text in cures.items() if isinstance(exc, kind)), f"cannot be downloaded: {exc}")
     return SourceError(f"model {repository.model!r}: {cure}")

@@ -116,6 +116,15 @@ def test_a_download_takes_what_the_model_is_read_from_and_works_offline_afterwar
     assert first.source == second.source
 
 
+def test_what_is_not_in_the_cache_is_told_by_the_switch_that_forbids_the_hub(tmp_path: Path) -> None:
+    env = environment("http://127.0.0.1:9", tmp_path / "home") | {"HF_HUB_OFFLINE": "1"}
+    argv = ["export", "tests/tiny", str(tmp_path / "out"), "--variants", "fp32", "-q"]
+    ran = subprocess.run([sys.executable, "-m", "embedrt", *argv], capture_output=True, text=True, check=False, env=env)
+    assert ran.returncode == 1
+    assert "HF_HUB_OFFLINE forbids to ask the hub; unset it" in ran.stderr
+    assert "network" not in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("names", "folders", "taken"),
     [
