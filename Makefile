@@ -37,12 +37,14 @@ test-slow: $(VENV)/.stamp-dev ## Run the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -m slow
 
 # An environment of its own, which sees the sources through a .pth file, so that no distribution states requirements.
+# transformers 4.48 compiles a function as torch 2.13 would rather not have it done.
+OLDEST_WARNINGS := -W 'ignore:`torch.jit.script:DeprecationWarning'
 test-oldest: constraints-oldest.txt ## Run the exporter's tests with the oldest libraries that it works with
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet $(TORCH_FLAGS) "$$(grep -E '^torch==' constraints-oldest.txt)"
 	.venv-oldest/bin/python -m pip install --quiet --requirement constraints-oldest.txt
 	printf '%s\n' "$(CURDIR)/engine" "$(CURDIR)/export" > .venv-oldest/lib/python3.11/site-packages/embedrt_sources.pth
-	.venv-oldest/bin/python -m pytest $(PYTEST_FLAGS) tests/export --ignore=tests/export/test_requirements.py
+	.venv-oldest/bin/python -m pytest $(PYTEST_FLAGS) $(OLDEST_WARNINGS) tests/export --ignore=tests/export/test_requirements.py
 
 check: $(VENV)/.stamp-dev ## Lint, check the format and the types
 	$(BIN)/ruff check $(LINTED)

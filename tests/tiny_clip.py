@@ -9,8 +9,6 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from tests.tiny import CORPUS, wordpiece_json
 from tests.training import learn_merges, numbered, words_of
@@ -18,6 +16,11 @@ from tests.training import learn_merges, numbered, words_of
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 SIZE = 32  # pixels of a picture as the encoder sees it
+
+
+def _on_pillow(name: str) -> Any:
+    """transformers' class of a processor that works with Pillow, which had the plain name before version 5."""
+    return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
 
 
 @cache
@@ -77,7 +80,7 @@ def clip_model(seed: int = 0, *, small: bool = True, **text: Any) -> Any:
 
 def image_processor(size: int = SIZE) -> Any:
     """transformers' on Pillow, for pictures of `size` pixels."""
-    return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    return _on_pillow("CLIPImageProcessor")(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
 
 
 def siglip_config() -> Any:
@@ -112,7 +115,8 @@ def save_siglip(folder: Path, padding_side: str = "right") -> Path:
         model_max_length=16, model_input_names=["input_ids"], padding_side=padding_side,
     )  # fmt: skip
     tokenizer.save_pretrained(folder)
-    SiglipImageProcessorPil(size={"height": SIZE, "width": SIZE}, resample=2).save_pretrained(folder)
+    processor = _on_pillow("SiglipImageProcessor")(size={"height": SIZE, "width": SIZE}, resample=2)
+    processor.save_pretrained(folder)
     return folder
 
 

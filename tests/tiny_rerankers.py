@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -13,15 +14,20 @@ from tests import tiny
 from tests.training import learn_merges, numbered, words_of
 
 _SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
-CLASSES: dict[str, Any] = {
-    "bert": transformers.BertForSequenceClassification,
-    "xlmr": transformers.XLMRobertaForSequenceClassification,
-    "distilbert": transformers.DistilBertForSequenceClassification,
-    "mpnet": transformers.MPNetForSequenceClassification,
-    "modernbert": transformers.ModernBertForSequenceClassification,
-    "qwen3": transformers.Qwen3ForSequenceClassification,
-    "albert": transformers.AlbertForSequenceClassification,
-    "electra": transformers.ElectraForSequenceClassification,
+_NAMES = {
+    "bert": "Bert",
+    "xlmr": "XLMRoberta",
+    "distilbert": "DistilBert",
+    "mpnet": "MPNet",
+    "modernbert": "ModernBert",
+    "qwen3": "Qwen3",
+    "albert": "Albert",
+    "electra": "Electra",
+}
+CLASSES: dict[str, Any] = {  # that this transformers has
+    family: getattr(transformers, f"{name}ForSequenceClassification")
+    for family, name in _NAMES.items()
+    if hasattr(transformers, f"{name}ForSequenceClassification")
 }
 _MORE: dict[str, Any] = {
     "albert": lambda: transformers.AlbertConfig(
@@ -72,7 +78,9 @@ def qwen_tokenizer(chat_template: str | None = None) -> Any:
 
 
 def save_answerer(folder: Path, chat_template: str | None = None, **config: Any) -> Path:
-    """A Qwen3ForCausalLM's directory."""
+    """A Qwen3ForCausalLM's directory; skips the test where this transformers has no such class."""
+    if not hasattr(transformers, "Qwen3Config"):
+        pytest.skip("this transformers has no Qwen3")
     torch.manual_seed(0)
     made = transformers.Qwen3Config(
         vocab_size=400, max_position_embeddings=512, num_key_value_heads=1, head_dim=32, pad_token_id=0, **_SHAPE,

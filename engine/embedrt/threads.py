@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -46,3 +47,28 @@ def one_ahead(work: Callable[[A], B], items: Iterator[A], name: str) -> Iterator
                 current, result = following, pending.result()
                 following = next(items, end)
     yield current, result
+
+
+def side_by_side(
+    work: Callable[[A], B], items: Iterable[A], lanes: int, name: str, *, ahead: int | None = None
+) -> Iterator[B]:
+    """What `work` makes of each item, in order; `lanes` are worked on at once, one alone in the calling thread.
+
+    `ahead` is how many may be begun before the first of them is taken, at least `lanes`; default all. `name` is the
+    threads'.
+    """
+    if lanes == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(lanes, thread_name_prefix=name) as pool:
+        try:
+            for item in items:
+                if ahead is not None and len(waiting) >= max(ahead, lanes):
+                    yield waiting.popleft().result()
+                waiting.append(begin(pool, work, item))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for pending in waiting:
+                pending.cancel()

@@ -23,7 +23,7 @@ from embedrt_export.families import Family
 from embedrt_export.families.towers import Towers, find_towers, tower_configs
 from embedrt_export.graph import EncoderGraph, count_operators
 from embedrt_export.picture_settings import find_settings, preprocessing_of
-from embedrt_export.reference import quiet_libraries
+from embedrt_export.reference import float32_option, quiet_libraries
 from embedrt_export.source import ModelSource, encoder_folder, read_modules
 
 _BATCH = 16
@@ -142,9 +142,9 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
     preprocessing = preprocessing_of(find_settings(folder), int(vision.get("image_size") or 224))
     with quiet_libraries():
         try:
-            model = transformers.AutoModel.from_pretrained(str(folder), dtype=torch.float32).eval()
+            model = transformers.AutoModel.from_pretrained(str(folder), **float32_option()).eval()
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-            processor = transformers.AutoImageProcessor.from_pretrained(str(folder), backend="pil")
+            processor = transformers.AutoImageProcessor.from_pretrained(str(folder), **_pillow_option())
         except Exception as exc:  # transformers raises many kinds
             raise SourceError(f"{source.name} cannot be loaded by transformers: {exc}") from exc
     check_complete(source.name, model, tensor_names(source.checkpoint))
@@ -167,6 +167,14 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
         max_tokens=max_tokens or most,
         notes=(*source.notes, *notes),
     )
+
+
+def _pillow_option() -> dict[str, Any]:
+    """The option of AutoImageProcessor for the class that works with Pillow, whose name is another since 5."""
+    import transformers
+    from packaging.version import Version
+
+    return {"backend": "pil"} if Version(transformers.__version__).major >= 5 else {"use_fast": False}
 
 
 def _rules(kind: Towers, config: Mapping[str, Any], tokenizer: Any) -> tuple[TextRules, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,3 +101,21 @@ def test_positions_are_spread_over_lengths() -> None:
     assert spread_positions(counts, 7) == (0, 1, 2, 3, 4, 5, 6)
     chosen = spread_positions(counts, 3)
     assert [counts[i] for i in chosen] == [3, 900, 20]
+
+
+def test_calls_side_by_side_find_the_same() -> None:
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        return vectors_of(texts) + 0.05 * (list(texts) == [TEXTS[23]])
+
+    assert check_invariances(encode, TEXTS, BASE, lanes=3) == check_invariances(encode, TEXTS, BASE)
+
+
+def test_calls_are_side_by_side() -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        both.wait()  # until another call is here too
+        return vectors_of(texts)
+
+    even = check_invariances(encode, TEXTS[:38], BASE[:38], lanes=2)  # 38 alone, 6 in batches, 2 of all: 46 calls
+    assert all(found.cosine_min == 1 for found in even)

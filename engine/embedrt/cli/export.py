@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def command(model: str, out: Path, quiet: bool, **given: Any) -> None:
     from embedrt.exporter import import_exporter
     from embedrt.parity.report import picture_report, render_table
 
+    # torch's OpenMP reads it as it is loaded. Threads that spin while they wait take 9 times the CPU beside other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     exporter = import_exporter()
     signal.signal(signal.SIGTERM, _end)
     report = exporter.export(model, out, progress=o.step_progress(quiet), **given)

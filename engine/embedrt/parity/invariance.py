@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.parity.metrics import check_vectors, cosine_distances, normalized
+from embedrt.threads import side_by_side
 
 _BATCH_TEXTS = 7  # small and odd, so that mates differ from those in one call over all texts
 _SEED = 20240229
@@ -43,6 +44,7 @@ def check_invariances(
     *,
     positions: Sequence[int] | None = None,
     advance: Advance = lambda _: None,
+    lanes: int = 1,
 ) -> tuple[Invariance, ...]:
     """Embed `texts` again in each of the four ways and compare with `vectors`.
 
@@ -52,20 +54,20 @@ def check_invariances(
         vectors: (N, D) what one call over all texts gave.
         positions: which texts to check; default all.
         advance: called with the number of texts embedded, `len(INVARIANCES)` times each in all.
+        lanes: calls of `encode` that go on at once, from as many threads.
 
     Returns:
         One outcome for each entry of INVARIANCES, in that order.
     """
     chosen = np.arange(len(texts)) if positions is None else np.asarray(positions, dtype=np.int64)
     before = vectors[chosen]
-    found = []
-    for name, plan in INVARIANCES.items():
-        after = np.empty_like(before)
-        for places in plan(len(chosen)):
-            after[places] = encode([texts[chosen[k]] for k in places])
-            advance(len(places))
-        found.append(_compare(name, chosen, before, after))
-    return tuple(found)
+    after = {name: np.empty_like(before) for name in INVARIANCES}
+    calls = [(name, places) for name, plan in INVARIANCES.items() for places in plan(len(chosen))]
+    done = side_by_side(lambda call: encode([texts[chosen[k]] for k in call[1]]), calls, lanes, "embedrt-verify")
+    for (name, places), rows in zip(calls, done, strict=True):
+        after[name][places] = rows
+        advance(len(places))
+    return tuple(_compare(name, chosen, before, rows) for name, rows in after.items())
 
 
 def spread_positions(num_tokens: Sequence[int], count: int) -> tuple[int, ...]:

@@ -81,6 +81,10 @@ class _OfPictures:
         assert pictures is not None
         return (pictures.encoder.max_tokens or 0) + 1  # nothing is cut
 
+    @property
+    def lanes(self) -> int:
+        return int(self.embedder.lanes)
+
     def encode_detailed(self, inputs: Sequence[str], /) -> EncodeResult:
         found: EncodeResult = self.embedder.encode_detailed([self.bundle.path(path) for path in inputs])
         return found
@@ -236,6 +240,7 @@ def _verify_variant(
         vectors,
         positions=spread_positions(counts, MAX_INVARIANCE_TEXTS),
         advance=advance,
+        lanes=embedder.lanes,
     )
     distances = cosine_distances(normalized(corpus.vectors), normalized(vectors))
     gates = gate_set(name, mean_pairwise_cosine(corpus.vectors))

@@ -26,6 +26,7 @@ from embedrt_export.int8.calibration import Ids, InputStats, Session, collect, p
 from embedrt_export.int8.recipe import RECIPES, Int8Recipe
 from embedrt_export.int8.repeated import Repeats, first_ffns
 from embedrt_export.int8.sharing import without_aliases
+from embedrt_export.int8.smoothing import in_lanes
 from embedrt_export.int8.sums import long_sums
 from embedrt_export.int8.table import NAME as TABLE
 from embedrt_export.int8.table import quantize_table
@@ -100,9 +101,10 @@ def _prepare_emitted(
     tensors = emitted.spec_tensors(graph.model)
     layers: dict[int, emitted.Layer] = {}
     every = sorted({block.weights for block in spec.blocks})
-    for number, weights in enumerate(every, 1):
-        say(f"quantizing layer {number} of {len(every)}")
-        layers[weights] = emitted.prepare(spec, weights, tensors, stats, recipe)
+    made = in_lanes(lambda place: emitted.prepare(spec, every[place], tensors, stats, recipe), len(every))
+    for number, (weights, layer) in enumerate(zip(every, made, strict=True), 1):
+        say(f"quantized layer {number} of {len(every)}")
+        layers[weights] = layer
     errors = {name: error for layer in layers.values() for name, error in layer.errors.items()}
     has_table = recipe.embeddings_int8 and spec.patches is None
     table = quantize_table(tensors[TABLE], recipe.table_rest_share) if has_table else None
@@ -116,9 +118,9 @@ def _prepare_fused(
 ) -> tuple[Emit, dict[str, float]]:
     layers: list[fused.Layer] = []
     count = fused.num_layers(graph.model)
-    for index in range(count):
-        say(f"quantizing layer {index + 1} of {count}")
-        layers.append(fused.prepare(graph, index, stats, recipe))
+    for layer in in_lanes(lambda index: fused.prepare(graph, index, stats, recipe), count):
+        layers.append(layer)
+        say(f"quantized layer {len(layers)} of {count}")
     errors = {name: error for layer in layers for name, error in layer.errors.items()}
     return lambda wide: fused.emit(graph, layers, recipe, wide), errors
 
@@ -128,9 +130,9 @@ def _prepare_generic(
 ) -> tuple[Emit, dict[str, float]]:
     tied = generic.groups_of(graph.model)
     groups: list[generic.Group] = []
-    for number, products in enumerate(tied, 1):
-        say(f"quantizing group {number} of {len(tied)} of the products that share a value or a weight")
-        groups.append(generic.prepare(graph.model, products, stats, recipe))
+    for group in in_lanes(lambda place: generic.prepare(graph.model, tied[place], stats, recipe), len(tied)):
+        groups.append(group)
+        say(f"quantized group {len(groups)} of {len(tied)} of the products that share a value or a weight")
     tables = generic.table_errors(graph.model) if recipe.unfused_embeddings_int8 else {}
     blocks = long_sums(graph.model, without_aliases(graph.model), token)
     errors = {name: error for group in groups for name, error in group.errors.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from embedrt.threads import side_by_side
 from embedrt_export.emit.walk import PIXELS
 from embedrt_export.weights import save_graph
 
 Array = NDArray[np.float32]
 Ids = Sequence[int] | Array
 """A text's token ids, or a picture's patches (count, size)."""
+Outputs = tuple[dict[str, Array], NDArray[np.bool_]]
+"""Every output (B, S, K), by name, and the mask (B, S) of real tokens."""
 
 BATCH_TOKENS = 1024  # rows of every product's input that are in memory at once
 
@@ -98,7 +101,7 @@ class Session:
         self._session = _load(model, outputs)
         self._inputs = [value.name for value in self._session.get_inputs()]
 
-    def run(self, sequences: Sequence[Ids]) -> tuple[dict[str, Array], NDArray[np.bool_]]:
+    def run(self, sequences: Sequence[Ids]) -> Outputs:
         """Every output (B, S, K), by name, and the mask (B, S) of real tokens."""
         if self._inputs == [PIXELS]:
             found = self._session.run(None, {PIXELS: np.stack(sequences).astype(np.float32, copy=False)})
@@ -112,13 +115,18 @@ class Session:
         values = self._session.run(None, {name: every[name] for name in self._inputs})
         return dict(zip(self._names, values, strict=True)), mask.astype(bool)
 
+    def run_all(self, groups: Iterable[list[Ids]]) -> Iterator[tuple[list[Ids], Outputs]]:
+        """Each group with what `run` gives, as many at once as torch has threads."""
+        return side_by_side(
+            lambda group: (group, self.run(group)), groups, torch.get_num_threads(), "embedrt-run", ahead=0
+        )
+
 
 def collect(model: onnx.ModelProto, values: dict[str, bool], sequences: Sequence[Ids]) -> dict[str, InputStats]:
     """Statistics of the named values; the gram matrix is kept for those marked True."""
     session = Session(model, list(values))
     stats: dict[str, InputStats] = {}
-    for batch in batches(sequences):
-        outputs, mask = session.run(batch)
+    for batch, (outputs, mask) in session.run_all(batches(sequences)):
         for name, with_gram in values.items():
             found = outputs[name]
             if np.ndim(batch[0]) == 2:  # of pictures, whose patches are fewer than their rows
@@ -135,8 +143,7 @@ def pooled(session: Session, sequences: Sequence[Ids], *, token: int | None = No
     """The mean of each text's states, or that of its `token`, 0 or -1: (N, H), not normalized, in order."""
     vectors: list[Array] = []
     numbered = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    for batch in batches([sequences[i] for i in numbered]):
-        outputs, _mask = session.run(batch)
+    for _batch, (outputs, _mask) in session.run_all(batches([sequences[i] for i in numbered])):
         hidden = next(iter(outputs.values()))  # of equal lengths, so nothing is padding
         vectors.append(hidden.mean(axis=1) if token is None else hidden[:, token])
     result = np.empty((len(sequences), vectors[0].shape[1]), np.float32)
@@ -177,7 +184,7 @@ def _update(stats: dict[str, InputStats], name: str, rows: Array, with_gram: boo
 def _load(model: onnx.ModelProto, outputs: Sequence[str]) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch works between the runs
+    options.intra_op_num_threads = 1  # several runs at once need no threads that wait for each other
     options.add_session_config_entry("session.x64quantprecision", "1")
     added = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     model.graph.output.extend(added)
