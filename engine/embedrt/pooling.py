@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from embedrt.bundle import Bundle, pipeline_of
 from embedrt.errors import OptionError
-from embedrt.executors import Want
 from embedrt.heads import ATTENTION, POOLING_MODES, Pipeline, ScoreHead, Stage, TokenHead
 from embedrt.pictures.attention_pooling import ARRAYS, AttentionPooling
 
@@ -28,9 +27,6 @@ def _weighted_mean(rows: Floats, first: int) -> Floats:
     weights = np.arange(first + 1, first + 1 + len(rows), dtype=np.float32)
     return np.asarray(weights @ rows / weights.sum(), dtype=np.float32)
 
-
-# What an executor pools itself, with the same bits.
-WANTS: dict[tuple[str, ...], Want] = {("cls",): "first", ("lasttoken",): "last", ("mean",): "mean"}
 
 # name -> f(rows (n, H) of one text after its prompt, number of prompt rows) -> (H,)
 _POOLERS: dict[str, Callable[[Floats, int], Floats]] = {

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from embedrt.batching import BatchLimits, plan_groups
 from embedrt.bundle import check_gives
 from embedrt.errors import InputError, NonFiniteError, OptionError, TokenLimitError
-from embedrt.executors import Executor, TokenBatch
+from embedrt.executors import WANTS, Executor, TokenBatch
 from embedrt.heads import SCORE_ACTIVATIONS, ScoreHead
 from embedrt.loading import LoadedModel
 from embedrt.options import check_known, encoder_parts, flag, parse_container, short_hash, stage_parts, whole_number
 from embedrt.pairs import PairIds, PairOrText, PairTokenizer
-from embedrt.pooling import ACTIVATIONS, WANTS, Head, load_head, pool
+from embedrt.pooling import ACTIVATIONS, Head, load_head, pool
 from embedrt.progress import progress_bar
 from embedrt.prompting import choose_prompt
 from embedrt.settings import Settings

@@ -49,13 +49,10 @@ def one_ahead(work: Callable[[A], B], items: Iterator[A], name: str) -> Iterator
     yield current, result
 
 
-def side_by_side(
-    work: Callable[[A], B], items: Iterable[A], lanes: int, name: str, *, ahead: int | None = None
-) -> Iterator[B]:
+def side_by_side(work: Callable[[A], B], items: Iterable[A], lanes: int, name: str) -> Iterator[B]:
     """What `work` makes of each item, in order; `lanes` are worked on at once, one alone in the calling thread.
 
-    `ahead` is how many may be begun before the first of them is taken, at least `lanes`; default all. `name` is the
-    threads'.
+    No more are begun before the first of them is taken, so that no more outcomes are held. `name` is the threads'.
     """
     if lanes == 1:
         yield from map(work, items)
@@ -64,7 +61,7 @@ def side_by_side(
     with ThreadPoolExecutor(lanes, thread_name_prefix=name) as pool:
         try:
             for item in items:
-                if ahead is not None and len(waiting) >= max(ahead, lanes):
+                if len(waiting) == lanes:
                     yield waiting.popleft().result()
                 waiting.append(begin(pool, work, item))
             while waiting:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
 from embedrt.errors import InputError, NonFiniteError, TokenLimitError
-from embedrt.executors import Executor, TokenBatch
+from embedrt.executors import WANTS, Executor, TokenBatch
 from embedrt.options import EncodeOptions
 from embedrt.overflow import joined, parts_of
-from embedrt.pooling import WANTS, Head, pool
+from embedrt.pooling import Head, pool
 from embedrt.threads import one_ahead
 from embedrt.tokenization import TextTokenizer, TokenizedTexts
 

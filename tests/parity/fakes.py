@@ -34,7 +34,7 @@ class FakeEmbedder:
     def __init__(self, variant: str, max_tokens: int = 512, noise: float | None = None) -> None:
         self.variant = variant
         self.max_tokens = max_tokens
-        self.lanes = 1
+        self.num_threads = 1024  # one call takes all that there are
         self.executor_description = "nothing, 1 thread"
         self.closed = False
         self._noise = NOISE[variant] if noise is None else noise

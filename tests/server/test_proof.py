@@ -135,7 +135,7 @@ def test_a_busy_model_is_proven_more_rarely(lookup_bundle: Path, monkeypatch: py
     with Embedder(lookup_bundle, variant="fp32") as embedder:
         now = [1000.0]
         monkeypatch.setattr(proof, "time", SimpleNamespace(monotonic=lambda: now[0]))
-        made = Proof(embedder, 60.0)
+        made = Proof(embedder, 60.0, proof.texts_of)
         due = []
         for after in (59, 61, 599, 601):
             now[0] = 1000.0 + after
@@ -143,7 +143,7 @@ def test_a_busy_model_is_proven_more_rarely(lookup_bundle: Path, monkeypatch: py
         assert due == [(False, False), (True, False), (True, False), (True, True)]
         assert made.prove()
         assert not made.is_due(idle=True)
-        assert not Proof(embedder, 0).is_due(idle=True)
+        assert not Proof(embedder, 0, proof.texts_of).is_due(idle=True)
         made.weights.close()
 
 

@@ -8,10 +8,13 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Batch", "Executor", "PatchBatch", "TokenBatch", "Want"]
+__all__ = ["WANTS", "Batch", "Executor", "PatchBatch", "TokenBatch", "Want"]
 
 Want = Literal["all", "first", "last", "mean"]
 """The rows of a result: all, or each text's or picture's first or last, or the mean of each one's."""
+
+WANTS: dict[tuple[str, ...], Want] = {("cls",): "first", ("lasttoken",): "last", ("mean",): "mean"}
+"""Poolings that executors do themselves, with the bits of `embedrt.pooling.pool`."""
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from embedrt.bundle import Bundle
 from embedrt.embedder import Embedder
 from embedrt.executors.devices import choose_device
 from embedrt.executors.native import VARIANTS as NATIVE_VARIANTS
-from embedrt.machine import available_threads
 from embedrt.model import Model
 from embedrt.reranker import Reranker
 from embedrt.results import EncodeResult
@@ -21,7 +19,7 @@ Made = TypeVar("Made", covariant=True)
 
 
 class ParityEmbedder(Protocol):
-    """What verification needs of an embedder."""
+    """What verification needs of an embedder; embedrt.Embedder has it."""
 
     @property
     def executor_description(self) -> str:
@@ -32,8 +30,8 @@ class ParityEmbedder(Protocol):
         """Tokens that a text may have."""
 
     @property
-    def lanes(self) -> int:
-        """How many calls go side by side."""
+    def num_threads(self) -> int:
+        """Threads of one call; the rest of those that verification has take further calls at the same time."""
 
     def encode_detailed(self, inputs: Sequence[str], /) -> EncodeResult:
         """Vectors (N, D) with the bundle's default prompt, and tokens per text."""
@@ -71,59 +69,16 @@ def _made(
     )
 
 
-@dataclass(frozen=True)
-class _InLanes:
-    """An embedrt.Embedder that several threads use at once, `lanes` of them."""
-
-    embedder: Embedder
-    lanes: int
-
-    @property
-    def executor_description(self) -> str:
-        beside = f", {self.lanes} calls at once" if self.lanes > 1 else ""
-        return f"{self.embedder.executor_description}{beside}"
-
-    @property
-    def picture_executor_description(self) -> str | None:
-        return self.embedder.picture_executor_description
-
-    @property
-    def max_tokens(self) -> int:
-        return self.embedder.max_tokens
-
-    def encode_detailed(self, inputs: Sequence[Any], /) -> EncodeResult:
-        return self.embedder.encode_detailed(inputs)
-
-    def close(self) -> None:
-        self.embedder.close()
-
-
 def default_embedder(
-    bundle: Bundle,
-    *,
-    variant: str,
-    device: str,
-    num_threads: int | None,
-    executor: str = "auto",
-    isa: str = "auto",
+    bundle: Bundle, *, variant: str, device: str, num_threads: int | None, executor: str = "auto", isa: str = "auto"
 ) -> ParityEmbedder:
-    """An embedrt.Embedder, for several calls at once where that is faster.
+    """An embedrt.Embedder; on ONNX Runtime, on CPUs, with one thread, so that verification has several calls at once.
 
-    ONNX Runtime's threads wait for each other at each of a graph's small products, above all beside other work: on CPUs
-    it has one thread a call here, and `num_threads` calls at once.
+    ONNX Runtime's threads wait for each other at each of a graph's small products, above all beside other work.
     """
     only_there = executor == "onnxruntime" or variant not in NATIVE_VARIANTS
-    lanes = (num_threads or available_threads()) if only_there and choose_device(device) == "cpu" else 1
-    embedder = _made(
-        Embedder,
-        bundle,
-        variant=variant,
-        device=device,
-        num_threads=1 if lanes > 1 else num_threads,
-        executor=executor,
-        isa=isa,
-    )
-    return _InLanes(embedder, lanes)
+    threads = 1 if only_there and choose_device(device) == "cpu" else num_threads
+    return _made(Embedder, bundle, variant=variant, device=device, num_threads=threads, executor=executor, isa=isa)
 
 
 default_reranker = partial(_made, Reranker)

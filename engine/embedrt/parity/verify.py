@@ -82,8 +82,8 @@ class _OfPictures:
         return (pictures.encoder.max_tokens or 0) + 1  # nothing is cut
 
     @property
-    def lanes(self) -> int:
-        return int(self.embedder.lanes)
+    def num_threads(self) -> int:
+        return int(self.embedder.num_threads)
 
     def encode_detailed(self, inputs: Sequence[str], /) -> EncodeResult:
         found: EncodeResult = self.embedder.encode_detailed([self.bundle.path(path) for path in inputs])
@@ -157,6 +157,7 @@ def verify_bundle(
     if bundle.manifest.pipeline is None:
         return _report(bundle, num_threads, counts=tuple(bundle_counts(bundle)), outputs=tuple(outputs))
     corpus = _corpus(bundle, texts, reference)
+    threads = num_threads or available_threads()
     described = reference_description or _describe_reference(bundle, texts is None)
     counts: tuple[int, ...] = ()
     reports = []
@@ -167,9 +168,10 @@ def verify_bundle(
             closing(make_embedder(bundle, variant=name, device=device, num_threads=num_threads)) as embedder,
             progress.step(f"Verify {name}", _total(len(corpus.texts))) as advance,
         ):
-            report, counts = _verify_variant(name, embedder, corpus, advance)
+            report, counts = _verify_variant(name, embedder, corpus, threads, advance)
             if pictures is not None:
-                of_pictures.append(_verify_variant(name, _OfPictures(bundle, embedder), pictures, lambda _: None)[0])
+                seen, _ = _verify_variant(name, _OfPictures(bundle, embedder), pictures, threads, lambda _: None)
+                of_pictures.append(seen)
         reports.append(report)
     kept_reference = Reference(
         description=described,
@@ -227,9 +229,10 @@ def save_report(report: ParityReport, directory: str | Path) -> tuple[Path, Path
 
 
 def _verify_variant(
-    name: str, embedder: ParityEmbedder, corpus: ParityFiles, advance: Callable[[int], object]
+    name: str, embedder: ParityEmbedder, corpus: ParityFiles, threads: int, advance: Callable[[int], object]
 ) -> tuple[VariantReport, tuple[int, ...]]:
-    """One variant's report, and the tokens of each text."""
+    """One variant's report, and the tokens of each text. Calls go side by side where one does not take all threads."""
+    lanes = max(1, threads // embedder.num_threads)
     result = embedder.encode_detailed(corpus.texts)
     advance(len(corpus.texts))
     vectors, counts = np.asarray(result.embeddings), result.num_tokens
@@ -240,14 +243,14 @@ def _verify_variant(
         vectors,
         positions=spread_positions(counts, MAX_INVARIANCE_TEXTS),
         advance=advance,
-        lanes=embedder.lanes,
+        lanes=lanes,
     )
     distances = cosine_distances(normalized(corpus.vectors), normalized(vectors))
     gates = gate_set(name, mean_pairwise_cosine(corpus.vectors))
     report = VariantReport(
         variant=name,
         identity=result.identity,
-        executor=embedder.executor_description,
+        executor=embedder.executor_description + (f", {lanes} calls at once" if lanes > 1 else ""),
         deviation=deviation,
         buckets=_bucket_reports(length_buckets(counts, embedder.max_tokens), corpus.vectors, vectors),
         invariances=invariances,

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from embedrt.encoder import Patches
 from embedrt.errors import DependencyError, NonFiniteError, OptionError, PictureError
-from embedrt.executors import Executor, PatchBatch
+from embedrt.executors import WANTS, Executor, PatchBatch
 from embedrt.options import EncodeOptions
 from embedrt.pictures.attention_pooling import AttentionPooling
 from embedrt.pictures.preprocessing import Preprocessing, preprocess, to_patches
 from embedrt.pictures.reading import MAX_PIXELS, read_picture
-from embedrt.pooling import WANTS, Dense, pool
+from embedrt.pooling import Dense, pool
 from embedrt.threads import begin
 
 Patched = NDArray[np.float32]  # (count, size)

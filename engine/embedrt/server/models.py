@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle, Manifest, outputs_of, pipeline_of
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, OptionError
@@ -28,7 +29,7 @@ from embedrt.server.fairlock import FairLock
 from embedrt.server.pairs import PairEngine, PairModel, warm_up_pairs
 from embedrt.server.policy import QueueLimits
 from embedrt.server.pool import Pool
-from embedrt.server.proof import Proof, pairs_of
+from embedrt.server.proof import Proof, pairs_of, texts_of
 from embedrt.server.settings import Settings
 
 _KINDS: dict[str, Kind] = {"query": "query", "document": "document"}
@@ -180,42 +181,12 @@ class Models:
             threads = max(1, threads // len(bundles))
         embedders = sum(named.bundle.manifest.scores is None for named in bundles)
         cache_bytes = int(settings.cache_mb * 1e6 / settings.workers / max(1, embedders))
+        shared = {"pool": pool, "turn": turn, "listener": listener, "background": background}
         for named in bundles:
             if named.bundle.manifest.scores is not None:
-                self._pairs[named.name] = _load_pairs(
-                    named, settings, threads, pool=pool, turn=turn, listener=listener, background=background
-                )
-                continue
-            check_served(named.bundle.manifest)
-            embedder = Embedder(
-                named.bundle,
-                variant=settings.variant,  # type: ignore[arg-type]  # Embedder checks it
-                device=settings.device,  # type: ignore[arg-type]  # Embedder checks it
-                executor=settings.executor,  # type: ignore[arg-type]  # Embedder checks it
-                isa=settings.isa,
-                num_threads=threads,
-                packed_cache=(settings.packed_cache and settings.packed_dir) or settings.packed_cache,
-                verify_hashes=settings.verify_hashes,
-            )
-            warm_up(embedder, settings.batch_tokens)
-            limits = QueueLimits(
-                batch_tokens=settings.batch_tokens,
-                batch_texts=embedder.batch_limits.max_texts,
-                overhead_tokens=embedder.batch_limits.overhead_tokens if embedder.batch_limits.pads else None,
-                queue_tokens=settings.queue_tokens,
-            )
-            proof = Proof(embedder, settings.proof_every_s)
-            self._engines[named.name] = ModelEngine(
-                named.name,
-                embedder,
-                limits,
-                pool=pool,
-                turn=turn,
-                listener=listener,
-                background=background,
-                proof=proof,
-                cache=RowCache(cache_bytes) if cache_bytes else None,
-            )
+                self._pairs[named.name] = _load_pairs(named, settings, threads, **shared)
+            else:
+                self._engines[named.name] = _load_embedder(named, settings, threads, cache_bytes, **shared)
         self.loaded = True
 
     def stop(self) -> None:
@@ -237,29 +208,56 @@ def check_served(manifest: Manifest) -> None:
         raise OptionError(f"{manifest.name} gives {kinds}; the server serves embedders and rerankers")
 
 
+def _load_embedder(
+    named: NamedBundle, settings: Settings, threads: int, cache_bytes: int, **shared: Any
+) -> ModelEngine:
+    """An embedder, warmed up; `shared` is what all engines have."""
+    check_served(named.bundle.manifest)
+    embedder = Embedder(named.bundle, **_how_to_load(settings, threads))
+    warm_up(embedder, settings.batch_tokens)
+    return ModelEngine(
+        named.name,
+        embedder,
+        _queue_limits(settings, embedder.batch_limits),
+        proof=Proof(embedder, settings.proof_every_s, texts_of),
+        cache=RowCache(cache_bytes) if cache_bytes else None,
+        **shared,
+    )
+
+
 def _load_pairs(named: NamedBundle, settings: Settings, threads: int, **shared: Any) -> PairEngine:
     """A reranker, warmed up; `shared` is what all engines have."""
-    model = PairModel(
-        Reranker(
-            named.bundle,
-            variant=settings.variant,
-            device=settings.device,
-            executor=settings.executor,
-            isa=settings.isa,
-            num_threads=threads,
-            packed_cache=(settings.packed_cache and settings.packed_dir) or settings.packed_cache,
-            verify_hashes=settings.verify_hashes,
-        )
-    )
+    model = PairModel(Reranker(named.bundle, **_how_to_load(settings, threads)))
     warm_up_pairs(model, settings.batch_tokens)
-    limits = QueueLimits(
+    return PairEngine(
+        named.name,
+        model,  # type: ignore[arg-type]  # an embedder to its engine
+        _queue_limits(settings, model.batch_limits),
+        proof=Proof(model.reranker, settings.proof_every_s, pairs_of),
+        **shared,
+    )
+
+
+def _how_to_load(settings: Settings, threads: int) -> dict[str, Any]:
+    """Arguments of an Embedder or a Reranker."""
+    return {
+        "variant": settings.variant,
+        "device": settings.device,
+        "executor": settings.executor,
+        "isa": settings.isa,
+        "num_threads": threads,
+        "packed_cache": (settings.packed_cache and settings.packed_dir) or settings.packed_cache,
+        "verify_hashes": settings.verify_hashes,
+    }
+
+
+def _queue_limits(settings: Settings, batches: BatchLimits) -> QueueLimits:
+    return QueueLimits(
         batch_tokens=settings.batch_tokens,
-        batch_texts=model.batch_limits.max_texts,
-        overhead_tokens=model.batch_limits.overhead_tokens if model.batch_limits.pads else None,
+        batch_texts=batches.max_texts,
+        overhead_tokens=batches.overhead_tokens if batches.pads else None,
         queue_tokens=settings.queue_tokens,
     )
-    proof = Proof(model.reranker, settings.proof_every_s, pairs_of)
-    return PairEngine(named.name, model, limits, proof=proof, **shared)  # type: ignore[arg-type]  # an embedder to its engine
 
 
 def warm_up(embedder: Embedder, batch_tokens: int) -> None:

@@ -41,6 +41,7 @@ class Told:
     noun: str  # "text" or "pair"
     inputs: Sequence[Any]  # tokenized
     run: Callable[[Any], NDArray[np.float32]]  # one input -> its vector, or its logits
+    is_near: Callable[[NDArray[np.float32], NDArray[np.float32]], bool]  # where an executor promises no bits
 
 
 @dataclass
@@ -118,18 +119,18 @@ class Proof:
     Args:
         model: an Embedder, or a Reranker, just loaded and found right; a few inputs run now, one by one.
         every_s: between two proofs of an idle model; 0 is never.
-        told: what is run again, and how it is called; by default the first of the bundle's parity texts.
+        told: what is run again, `texts_of` or `pairs_of`.
     """
 
-    def __init__(self, model: Embedder | Reranker, every_s: float, told: Callable[[Any], Told] | None = None) -> None:
+    def __init__(self, model: Embedder | Reranker, every_s: float, told: Callable[[Any], Told]) -> None:
         self.weights = Weights(_files_of(model))
         self._exact = model.executor == "native"
         self._every_s = every_s
         self._wrong: str | None = None
         self._last = time.monotonic()
         self._turn = 0
-        self._told = (told or _texts_of)(model) if every_s else Told("text", (), _nothing)
-        self._rows = [self._told.run(one) for one in self._told.inputs]
+        self._told = told(model) if every_s else None
+        self._rows = [self._told.run(one) for one in self._told.inputs] if self._told else []
 
     def is_due(self, *, idle: bool) -> bool:
         """Whether it is time for a proof."""
@@ -138,18 +139,20 @@ class Proof:
 
     def prove(self) -> bool:
         """Compute one input again; whether the outcome is what it was. Call it where batches run."""
+        told = self._told
+        assert told is not None  # it was due
         turn = self._turn = (self._turn + 1) % len(self._rows)
         before, begin = self._rows[turn], time.monotonic()
         try:
-            row = self._told.run(self._told.inputs[turn])
+            row = told.run(told.inputs[turn])
         except EmbedrtError as exc:
-            self._wrong = f"parity {self._told.noun} {turn} cannot be computed anymore: {exc}"
+            self._wrong = f"parity {told.noun} {turn} cannot be computed anymore: {exc}"
             return False
         finally:
             self._last = time.monotonic()
-        same = _same(row, before, self._told.noun, exact=self._exact)
+        same = np.array_equal(row, before) or (not self._exact and told.is_near(row, before))
         self._wrong = None if same else (
-            f"parity {self._told.noun} {turn} does not get what it got when the model was loaded (cosine "
+            f"parity {told.noun} {turn} does not get what it got when the model was loaded (cosine "
             f"{_cosine(row, before):.6f}, largest difference {_difference(row, before):.2g}, "
             f"{1e3 * (self._last - begin):.1f} ms): memory or weights are damaged; start the server again"
         )  # fmt: skip
@@ -160,22 +163,28 @@ class Proof:
         return self._wrong or self.weights.what_changed()
 
 
-def _texts_of(model: Any) -> Told:
+def texts_of(model: Embedder) -> Told:
     """The first of an embedder's parity texts."""
     options = model.resolve(prompt="")
     texts = read_parity_files(model.bundle).texts[:_TEXTS]
     ids = model.tokenizer(list(texts)).token_ids if texts else ()
-    return Told("text", ids, lambda one: model.embed_tokens([one], options)[0])
-
-
-def _nothing(one: Any) -> NDArray[np.float32]:
-    raise AssertionError(one)
+    return Told(
+        "text",
+        ids,
+        lambda one: model.embed_tokens([one], options)[0],
+        lambda row, before: _cosine(row, before) >= _LEAST_COSINE,
+    )
 
 
 def pairs_of(model: Reranker) -> Told:
     """The first of a reranker's parity pairs."""
     pairs, _ = read_pairs(model.bundle)
-    return Told("pair", model.tokenizer(pairs[:_TEXTS]), lambda one: model.score_tokens([one])[0])
+    return Told(
+        "pair",
+        model.tokenizer(pairs[:_TEXTS]),
+        lambda one: model.score_tokens([one])[0],
+        lambda row, before: _difference(row, before) <= _MOST_LOGIT,
+    )
 
 
 def _files_of(embedder: Embedder | Reranker) -> dict[Path, str | None]:
@@ -197,11 +206,6 @@ def _sha256(number: int) -> str:
     with open(number, "rb", closefd=False, buffering=0) as stream:
         stream.seek(0)
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _same(row: NDArray[np.float32], before: NDArray[np.float32], noun: str, *, exact: bool) -> bool:
-    near = _difference(row, before) <= _MOST_LOGIT if noun == "pair" else _cosine(row, before) >= _LEAST_COSINE
-    return np.array_equal(row, before) or (not exact and near)
 
 
 def _difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -28,9 +28,8 @@ from embedrt.server.tls import bound_handshakes, check_certificate
 from embedrt.server.wire import Wire, WireLimits
 from embedrt.server.workers import Supervisor
 
-_GC_ALLOCATIONS = (
-    10_000  # of more objects than were freed, until young ones are looked at; Python's 700 are ten requests
-)
+# Of more objects than were freed, until young ones are looked at; Python's 700 are ten requests.
+_GC_ALLOCATIONS = 10_000
 
 
 class _Server(uvicorn.Server):

@@ -18,11 +18,11 @@ _ROWS = (
 )
 
 
-_TASKS = {  # what the hub calls it, and other tags
-    "pipeline": ("sentence-similarity", "sentence-similarity, feature-extraction"),
-    "scores": ("text-ranking", "text-ranking, reranker"),
-    "sparse": ("feature-extraction", "sparse, feature-extraction"),
-    "tokens": ("feature-extraction", "multi-vector, late-interaction, feature-extraction"),
+_TASKS = {  # what the hub calls it, and its tags
+    "pipeline": ("sentence-similarity", ("sentence-similarity", "feature-extraction")),
+    "scores": ("text-ranking", ("text-ranking", "reranker")),
+    "sparse": ("feature-extraction", ("sparse", "feature-extraction")),
+    "tokens": ("feature-extraction", ("multi-vector", "late-interaction", "feature-extraction")),
 }
 _FIGURES = {  # of outputs of other kinds; others that a report has are in its file
     "max_abs_diff": ("largest difference", "{:.1e}"),
@@ -46,7 +46,7 @@ def model_card(manifest: Manifest, repo: str) -> str:
         repo: where the card will lie, for its example.
     """
     given = outputs_of(manifest)
-    tags = ", ".join(dict.fromkeys(tag for name in given for tag in _TASKS[name][1].split(", ")))
+    tags = ", ".join(dict.fromkeys(tag for name in given for tag in _TASKS[name][1]))
     lines = [
         "---",
         "library_name: embedrt",
@@ -80,13 +80,13 @@ def _code(manifest: Manifest, repo: str, given: tuple[str, ...]) -> list[str]:
     if len(given) > 1:
         outputs = json.dumps(["dense" if one == "pipeline" else one for one in given])
         return ["from embedrt import Model", "", f"found = Model({name}).encode({several}, outputs={outputs})"]
-    kind = OUTPUTS[given[0]][1]
-    call = (
-        f"rank({json.dumps(texts[0], ensure_ascii=False)}, {several})" if kind == "Reranker" else f"encode({several})"
-    )
-    if manifest.scores is not None and len(manifest.scores.labels) > 1:
+    kind, result = OUTPUTS[given[0]][1], "found"
+    if manifest.scores is None:
+        call, result = f"encode({several})", "vectors"
+    elif len(manifest.scores.labels) > 1:
         call = f"predict([{several}])"
-    result = "found" if kind == "Reranker" else "vectors"
+    else:
+        call = f"rank({json.dumps(texts[0], ensure_ascii=False)}, {several})"
     return [f"from embedrt import {kind}", "", f"{result} = {kind}({name}).{call}"]
 
 

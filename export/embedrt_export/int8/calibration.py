@@ -117,9 +117,7 @@ class Session:
 
     def run_all(self, groups: Iterable[list[Ids]]) -> Iterator[tuple[list[Ids], Outputs]]:
         """Each group with what `run` gives, as many at once as torch has threads."""
-        return side_by_side(
-            lambda group: (group, self.run(group)), groups, torch.get_num_threads(), "embedrt-run", ahead=0
-        )
+        return side_by_side(lambda group: (group, self.run(group)), groups, torch.get_num_threads(), "embedrt-run")
 
 
 def collect(model: onnx.ModelProto, values: dict[str, bool], sequences: Sequence[Ids]) -> dict[str, InputStats]:
