@@ -24,7 +24,8 @@ CHOICE = "embedrt-onnxruntime"
 CHOICE_VERSIONS = {"2.0.0": "onnxruntime", "1.0.0": "onnxruntime-gpu"}  # the highest is what resolvers prefer
 EXTRA_IN_CHECKOUT = 'gpu = ["onnxruntime<0"]'
 EXTRA_IN_RELEASE = f'gpu = ["{CHOICE}>=1,<2"]'
-_SKIP = shutil.ignore_patterns(".*", "__pycache__", "dist", "build", "bench")
+_SKIP_ANYWHERE = shutil.ignore_patterns(".*", "__pycache__")
+_SKIP_AT_ROOT = {"dist", "build", "bench"}  # embedrt has a package called bench
 
 _CHOICE_PYPROJECT = """\
 [build-system]
@@ -84,9 +85,13 @@ def build(target: Path, *, native: bool = True) -> None:
 
 def write_tree(tree: Path) -> None:
     """The sources with the metadata of a release, to be built elsewhere."""
-    shutil.copytree(ROOT, tree, ignore=_SKIP)
+    shutil.copytree(ROOT, tree, ignore=_skipped)
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (tree / "pyproject.toml").write_text(release_pyproject(text), encoding="utf-8")
+
+
+def _skipped(folder: str, names: list[str]) -> set[str]:
+    return _SKIP_ANYWHERE(folder, names) | (_SKIP_AT_ROOT if Path(folder) == ROOT else set())
 
 
 def build_choices(target: Path) -> None:

@@ -9,10 +9,11 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from email import message_from_string
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
 import numpy as np
@@ -155,6 +156,22 @@ def test_checkout_refuses_gpu_rather_than_install_both(checkout: Path) -> None:
     both = [Requirement(r).specifier for r in needed(checkout, "gpu") if Requirement(r).name == "onnxruntime"]
     assert len(both) == 2
     assert not any(version in both[0] and version in both[1] for version in ("0.9", "1.21", "1.22", "1.32.0", "2.0"))
+
+
+def test_a_release_holds_every_file_of_both_packages(dist: Path) -> None:
+    files = {
+        path.relative_to(ROOT / folder).as_posix()
+        for folder in ("engine", "export")
+        for path in (ROOT / folder).glob("embedrt*/**/*")
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("_native.so")
+    }
+    assert "embedrt/commands/bench/run.py" in files
+    (wheel,) = dist.glob("embedrt-0*.whl")
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
+    (sdist,) = dist.glob("embedrt-0*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        inside = {PurePosixPath(*PurePosixPath(name).parts[2:]).as_posix() for name in archive.getnames()}
+    assert files <= inside
 
 
 def test_wheel_holds_both_packages_and_the_type_marker(checkout: Path) -> None:
