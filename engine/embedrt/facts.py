@@ -10,6 +10,7 @@ from embedrt.closing import Closing
 from embedrt.encoding import Encoding
 from embedrt.executors import Executor
 from embedrt.loading import LoadedModel
+from embedrt.settings import Settings
 from embedrt.tokenization import TextTokenizer
 
 
@@ -70,6 +71,10 @@ class Facts(ModelFacts):
     @property
     def _model(self) -> LoadedModel:
         return self._encoding.model
+
+    @property
+    def _settings(self) -> Settings:
+        return self._encoding.settings
 
     @property
     def takes_pictures(self) -> bool:

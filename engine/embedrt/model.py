@@ -14,10 +14,11 @@ from embedrt.inputs import Texts
 from embedrt.maxsim import maxsim
 from embedrt.options import Kind, whole_number
 from embedrt.output_model import OutputModel, warn_of_cut
-from embedrt.outputs import Given, Output, OutputKwargs, OutputOptions
+from embedrt.outputs import Given, Output, OutputKwargs, OutputOptions, TextOutputs
 from embedrt.results import Truncation
 from embedrt.shaping import apart
 from embedrt.sparse_vectors import SparseVectors, dot_products
+from embedrt.tokenization import TextTokenizer
 
 Floats = NDArray[np.float32]
 
@@ -151,6 +152,42 @@ class Model(OutputModel):
         if limit is None and sparse is not None:
             limit = sparse.max_active_dims
         return replace(self._resolve(given, kind, asked), max_active_dims=limit)
+
+    def tokenizer_for(self, options: OutputOptions) -> TextTokenizer:
+        """What tokenizes the texts of a call, with its limit, for `embed_tokens`.
+
+        Its limit has room for special tokens also where a table is read, which passes them over.
+        """
+        if self.reads_table(options):
+            return self.tokenizer.limited(self._limit(options) + len(self.tokenizer.with_special([])))
+        return self._runners[options.kind].tokenizer
+
+    def num_tokens(self, ids: NDArray[np.int32], options: OutputOptions) -> int:
+        """Tokens that are read of a text that is tokenized, with those that stand behind a short query."""
+        return len(ids) if self.reads_table(options) else self._runners[options.kind].num_tokens(ids)
+
+    def embed_tokens(self, token_ids: Sequence[NDArray[np.int32]], options: OutputOptions) -> list[TextOutputs]:
+        """One run of the executor over texts that are tokenized already: prompt and special tokens in, cut to fit.
+
+        Returns:
+            Of each text, what `options.outputs` asks for; `is_finite` is not checked.
+
+        Raises:
+            InputError: a table is read, and has no weight for a token.
+        """
+        if self.reads_table(options):
+            bare = [self.tokenizer.without_special(ids.tolist()) for ids in token_ids]
+            return [self._from_table(ids, k, options) for k, ids in enumerate(bare)]
+        found: list[TextOutputs] = self._runners[options.kind].run_group(token_ids, options)
+        return found
+
+    def check_table(self, ids: NDArray[np.int32], index: int | None = None) -> None:
+        """Refuse a tokenized text that the table of queries has no weights for: InputError."""
+        self._from_table(self.tokenizer.without_special(ids.tolist()), index, OutputOptions(prompt=""))
+
+    def identity_for(self, options: OutputOptions) -> str:
+        """The identity of what `encode` gives with `options`."""
+        return self._identity(options)
 
     def finish(self, done: Given, options: OutputOptions) -> Outputs:
         """Texts' outputs, joined."""

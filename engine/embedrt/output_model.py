@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Manifest, check_gives, outputs_of
 from embedrt.encoding import WINDOW_TEXTS
 from embedrt.errors import InputError, OptionError, TokenLimitError
-from embedrt.facts import ModelFacts
-from embedrt.heads import TokenHead, TokenSide
+from embedrt.facts import Facts, ModelFacts
 from embedrt.inputs import Texts, checked_texts, distinct_windows
 from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
 from embedrt.options import (
@@ -31,22 +29,12 @@ from embedrt.options import (
     stage_parts,
     whole_number,
 )
-from embedrt.outputs import (
-    OUTPUT_NAMES,
-    Given,
-    Output,
-    OutputKwargs,
-    OutputOptions,
-    OutputRunner,
-    TextOutputs,
-    TokenRows,
-)
-from embedrt.pooling import Dense, Head, load_dense, load_token_head
+from embedrt.output_parts import Parts, load_parts, make_runner
+from embedrt.outputs import OUTPUT_NAMES, Given, Output, OutputKwargs, OutputOptions, TextOutputs
 from embedrt.progress import progress_bar
 from embedrt.reopening import Recipe, recipe_for
 from embedrt.results import TruncationWarning, truncation_message, truncations
-from embedrt.settings import Settings, change, most_tokens, own_settings
-from embedrt.sparse_head import SparseRows, TableRows, load_sparse, load_table
+from embedrt.settings import Settings, change, own_settings
 from embedrt.tokenization import TextTokenizer
 
 Variant: TypeAlias = Literal["auto", "fp32", "fp16", "int8", "bf16"]
@@ -62,17 +50,6 @@ _ELSEWHERE = {
 }
 _HELD = ("_loaded", "_settings", "_parts", "_runners")
 _KINDS: tuple[Kind, ...] = ("encode", "query", "document")
-_NO_VECTORS = Dense(("cls",), Head((), 0, normalizes=False), include_prompt=True)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The heads of a loaded model; None where the bundle has none."""
-
-    dense: Dense | None
-    sparse: SparseRows | None
-    table: TableRows | None
-    tokens: Head | None
 
 
 class OutputModel(ModelFacts):
@@ -117,11 +94,25 @@ class OutputModel(ModelFacts):
             default_prompt_name=default_prompt_name,
         )
         model = load_model(found, asked)
-        self._hold(model, settings, _load_parts(model))
+        self._hold(model, settings, load_parts(model))
+
+    @classmethod
+    def sharing(cls, other: Facts | OutputModel) -> Self:
+        """One of the model that `other`, an `Embedder` or one of these, has loaded: no weights are there twice.
+
+        It has the limit and the prompts of `other`; closing one closes both.
+
+        Raises:
+            OptionError: the bundle does not give what this class is for.
+        """
+        model = other._model
+        if cls._wanted is not None:
+            check_gives(model.bundle.manifest, OUTPUT_NAMES[cls._wanted])
+        return _made(cls, model, replace(other._settings, truncate_dim=None), load_parts(model), {})
 
     def _hold(self, model: LoadedModel, settings: Settings, parts: Parts) -> None:
         self._loaded, self._settings, self._parts = model, settings, parts
-        self._runners = {kind: _make_runner(model, settings, parts, kind) for kind in _KINDS}
+        self._runners = {kind: make_runner(model, settings, parts, kind) for kind in _KINDS}
 
     @property
     def _model(self) -> LoadedModel:
@@ -240,7 +231,7 @@ class OutputModel(ModelFacts):
         rows: list[TextOutputs] = []
         counts: list[int] = []
         with progress_bar("Embedding", max(order, default=-1) + 1, shown=options.show_progress_bar) as advance:
-            if self._reads_table(options):
+            if self.reads_table(options):
                 for window in windows:
                     for index, text in zip(window.indices, window.texts, strict=True):
                         row, count = self._look_up(options.prompt + text, index, options)
@@ -254,27 +245,32 @@ class OutputModel(ModelFacts):
         limit = self._limit(options)
         return Given([rows[k] for k in order], num_tokens, truncations(range(len(texts)), num_tokens, limit))
 
-    def _reads_table(self, options: OutputOptions) -> bool:
+    def reads_table(self, options: OutputOptions) -> bool:
+        """Whether a call looks its texts up in a table, and runs no encoder."""
         sparse = self.bundle.manifest.sparse
         kind = sparse.default if sparse is not None and options.kind == "encode" else options.kind
         return self._parts.table is not None and kind == "query" and options.outputs == ("sparse",)
 
     def _look_up(self, text: str, index: int, options: OutputOptions) -> tuple[TextOutputs, int]:
         """The sparse vector of a text by the table, and its tokens."""
-        assert self._parts.table is not None
         limit = self._limit(options)
         (ids,) = self.tokenizer.ids([text])
         bare = self.tokenizer.without_special(ids)
         if len(bare) > limit and options.on_overflow == "error":
             raise TokenLimitError(f"has {len(bare)} tokens, the model's queries have {limit}", index=index)
-        known = np.array(bare[:limit], np.int32)
-        if len(known) and int(known.max()) >= len(self._parts.table.weight):
+        return self._from_table(bare[:limit], index, options), len(bare)
+
+    def _from_table(self, bare: Sequence[int], index: int | None, options: OutputOptions) -> TextOutputs:
+        """Of a text's tokens without special ones."""
+        table, known = self._parts.table, np.array(bare, np.int32)
+        assert table is not None
+        if len(known) and int(known.max()) >= len(table.weight):
             raise InputError(f"has token {int(known.max())}, which the model's table has no weight for", index=index)
-        return TextOutputs(sparse=self._parts.table(known).strongest(options.max_active_dims)), len(bare)
+        return TextOutputs(sparse=table(known).strongest(options.max_active_dims))
 
     def _limit(self, options: OutputOptions) -> int:
         sparse = self.bundle.manifest.sparse
-        if self._reads_table(options) and sparse is not None and sparse.table_tokens is not None:
+        if self.reads_table(options) and sparse is not None and sparse.table_tokens is not None:
             return min(sparse.table_tokens, self.max_tokens)
         return self._runners[options.kind].tokenizer.max_tokens
 
@@ -316,60 +312,6 @@ def _head_parts(manifest: Manifest, field: str) -> Any:
     return parts
 
 
-def _load_parts(model: LoadedModel) -> Parts:
-    manifest = model.bundle.manifest
-    return Parts(
-        None if manifest.pipeline is None else load_dense(model.bundle, None),
-        None if manifest.sparse is None else load_sparse(model, manifest.sparse),
-        None if manifest.sparse is None else load_table(model.bundle, manifest.sparse),
-        None if manifest.tokens is None else load_token_head(model.bundle, manifest.tokens),
-    )
-
-
-def _make_runner(model: LoadedModel, settings: Settings, parts: Parts, kind: Kind) -> OutputRunner:
-    dense = parts.dense or _NO_VECTORS
-    tokens = model.bundle.manifest.tokens
-    side = TokenSide(None, None, ()) if tokens is None else _side(tokens, kind)
-    expansion = side.expansion
-    limit = _limit_of(side, settings, model.bundle.manifest)
-    return OutputRunner(
-        tokenizer=model.tokenizer.limited(limit),
-        executor=model.executor,
-        head=dense.head,
-        pooling=dense.pooling,
-        include_prompt=dense.include_prompt,
-        variant=model.variant,
-        limits=BatchLimits(pads=model.executor.pads),
-        sparse=parts.sparse,
-        tokens=_token_rows(parts.tokens, tokens, side),
-        expansion=expansion,
-    )
-
-
-def _limit_of(side: TokenSide, settings: Settings, manifest: Manifest) -> int:
-    """Tokens of a text of this side; a limit that the user has set is never passed."""
-    limit = settings.max_tokens
-    if side.max_tokens is not None:
-        limit = side.max_tokens if limit == manifest.max_tokens else min(side.max_tokens, limit)
-    if side.expansion is not None:
-        limit = side.expansion.length if side.expansion.cuts else max(limit, side.expansion.length)
-    return min(limit, most_tokens(manifest))
-
-
-def _side(tokens: TokenHead, kind: Kind) -> TokenSide:
-    """Texts of no kind are read like documents, but for their limit, as sentence-transformers does."""
-    if kind == "query":
-        return tokens.query
-    return tokens.document if kind == "document" else replace(tokens.document, max_tokens=None)
-
-
-def _token_rows(head: Head | None, tokens: TokenHead | None, side: TokenSide) -> TokenRows | None:
-    if head is None or tokens is None:
-        return None
-    skip: NDArray[np.int32] = np.array(side.skip, np.int32)
-    return TokenRows(head, side, tokens.skip_first, skip)
-
-
 def _fingerprint(model: LoadedModel) -> str:
     """Hash over all of the bundle that a call may depend on."""
     manifest = model.bundle.manifest
@@ -394,4 +336,4 @@ def _reopen(kind: type[T], recipe: Recipe, own: Mapping[str, Any]) -> T:
     """
     model = load_model(find_bundle(recipe.root), recipe.asked)
     recipe.check(model, _fingerprint(model))
-    return _made(kind, model, recipe.settings, _load_parts(model), own)
+    return _made(kind, model, recipe.settings, load_parts(model), own)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
 from embedrt.errors import OptionError
-from embedrt.opening import open_bundle
-from embedrt.server.models import check_served, open_bundles, parse_aliases
+from embedrt.server.models import open_bundles, parse_aliases
 from tests.server.serving import serving
 from tests.server.test_config import load
 
@@ -61,10 +58,3 @@ def test_a_list_is_given_with_commas_or_by_repeating_the_flag(cli, tmp_path: Pat
     shown = cli.ok("serve", "b", "--alias", "x=b,y=b", "--alias", "z=b", "--print-config").stdout
     assert 'alias = ["x=b", "y=b", "z=b"]  # flag' in shown
     assert load(tmp_path, 'alias = ["x=b"]').settings.alias == ("x=b",)
-
-
-def test_bundles_that_give_neither_vectors_nor_scores_are_refused(export_outputs: Callable[..., Any]):
-    splade = open_bundle(export_outputs("splade", variants=("fp32",))[1]).manifest
-    with pytest.raises(OptionError, match=r"splade gives sparse vectors \(embedrt.SparseEncoder\); the server serves"):
-        check_served(splade)
-    check_served(open_bundle(export_outputs("m3", variants=("fp32",))[1]).manifest)

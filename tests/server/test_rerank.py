@@ -141,7 +141,7 @@ def test_embeddings_go_on_beside_them(served: Served) -> None:
         ("/v2/rerank", {"query": "a", "documents": ["b"], "priority": 3}, 413, "priority: requests are ordered"),
         ("/v2/rerank", {"query": "a", "documents": ["b"], "max_tokens_per_doc": 0}, 422, "max_tokens_per_doc"),
         ("/v1/rerank", {"query": "a", "documents": ["b"], "raw_scores": True}, 400, "no field 'raw_scores'"),
-        ("/embed", {"inputs": "fox", "model": "bert"}, 424, "scores pairs of texts and embeds none"),
+        ("/embed", {"inputs": "fox", "model": "bert"}, 424, "bert gives scores of pairs of texts: /rerank or /predict"),
     ],
 )
 def test_bad_requests(served: Served, path: str, body: dict[str, Any], status: int, message: str) -> None:
@@ -161,11 +161,13 @@ def test_a_model_of_the_wrong_sort_is_the_requests_fault(served: Served) -> None
 
 def test_an_embedder_is_no_reranker(served: Served) -> None:
     answer = served.post("/rerank", {"query": "a", "texts": ["b"], "model": served.engine.name})
-    assert "is an embedding model" in answer.text
+    assert f"{served.engine.name} gives vectors: /embed or /v1/embeddings" in answer.text
     assert answer.status_code == 424
 
 
 def test_a_reranker_alone(rerankers: Rerankers) -> None:
     with serving(rerankers.bundle("bert")) as served:
         assert len(served.post("/rerank", {"query": "fox", "texts": DOCUMENTS}).json()) == len(DOCUMENTS)
-        assert "scores pairs of texts and embeds none" in served.post("/embed", {"inputs": "fox"}).text
+        assert (
+            "bert gives scores of pairs of texts: /rerank or /predict" in served.post("/embed", {"inputs": "fox"}).text
+        )

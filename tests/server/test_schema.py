@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -17,7 +18,6 @@ from schemathesis.specs.openapi import checks
 from embedrt.server.examples import FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS
 from embedrt.server.openapi import describe_api
-from embedrt.server.tei import OTHER_MODELS
 from tests.conftest import Rerankers
 from tests.server.serving import Served, serving
 
@@ -27,6 +27,12 @@ PATHS = ("/rerank", "/v1/rerank", "/v2/rerank", "/predict")
 @pytest.fixture(scope="module")
 def scoring(rerankers: Rerankers) -> Iterator[Served]:
     with serving(rerankers.bundle("bert")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def sparse(export_outputs: Callable[..., tuple[Path, Path]]) -> Iterator[Served]:
+    with serving(export_outputs("splade", variants=("fp32", "int8"))[1]) as made:
         yield made
 
 
@@ -51,12 +57,13 @@ CHECKS = (
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),
 )
-def test_the_server_does_what_the_description_says(case, served: Served):
+def test_the_server_does_what_the_description_says(case, served: Served, sparse: Served):
     if case.headers:  # a millisecond is a valid time, and 504 its right answer; test_behaviour.py has that
         case.headers.pop("X-Request-Timeout", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the generator, about itself
-        case.call_and_validate(base_url=served.url, checks=CHECKS)
+        asked = sparse if case.path == "/embed_sparse" else served
+        case.call_and_validate(base_url=asked.url, checks=CHECKS)
 
 
 def test_every_route_is_described(served: Served):
@@ -64,7 +71,7 @@ def test_every_route_is_described(served: Served):
     assert served.get("/docs").status_code == 200
     for path in ("/v1/embeddings", "/v1/models", "/embed", "/embed_all", "/similarity", "/tokenize", "/decode"):
         assert path in described
-    pages = {"/docs", "/openapi.json", "/api-doc/openapi.json", *OTHER_MODELS}
+    pages = {"/docs", "/openapi.json", "/api-doc/openapi.json"}
     routes = {route.path.replace(":path", "") for route in served.routes if not route.path.startswith("/static")}
     others = {path.replace(":path", "") for paths in OTHER_PATHS.values() for path in paths}
     assert routes - pages - others == described
@@ -78,11 +85,19 @@ def test_errors_are_described(path: str, own: set[str]):
 
 
 @pytest.mark.parametrize(("path", "body"), REQUESTS.items())
-def test_every_example_is_answered(path: str, body: dict[str, object], taking_ids: Served, scoring: Served):
+def test_every_example_is_answered(
+    path: str, body: dict[str, object], taking_ids: Served, scoring: Served, sparse: Served
+):
     if path == "/decode":
         body = {"ids": [1, 2]}  # the lookup table has no 2054
-    answer = (scoring if path in PATHS else taking_ids).post(path, body)
+    asked = scoring if path in PATHS else sparse if path == "/embed_sparse" else taking_ids
+    answer = asked.post(path, body)
     assert answer.status_code == 200, answer.text
+
+
+def test_weights_are_of_the_shape_that_is_described(sparse: Served):
+    answer = schema["/embed_sparse"]["POST"].Case(body=REQUESTS["/embed_sparse"], media_type="application/json")
+    answer.call_and_validate(base_url=sparse.url, checks=(checks.response_schema_conformance,))
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -3,6 +3,7 @@ embedding model has it: paths, fields, types and statuses. The schemas are writt
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,43 @@ ANSWERED = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def splade(export_outputs: Callable[..., tuple[Path, Path]]) -> Iterator[Served]:
+    with serving(export_outputs("splade", variants=("fp32", "int8"))[1], token_ids="own") as made:
+        yield made
+
+
 @pytest.mark.parametrize(("path", "body", "schema"), ANSWERED, ids=[f"{i}{row[0]}" for i, row in enumerate(ANSWERED)])
 def test_answers(taking_ids: Served, path: str, body: dict[str, Any], schema: dict[str, Any]):
     answer = taking_ids.post(path, body)
     assert answer.status_code == 200, answer.text
     jsonschema_rs.validate(schema, answer.json())
+
+
+SPARSE = rows(record({"index": COUNT, "value": {"type": "number"}}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": "a"},
+        {"inputs": ["a", "fox dog"], "truncate": True, "truncation_direction": "Left", "prompt_name": None},
+        {"inputs": ["a", [4, 5]], "truncate": None},
+    ],
+)
+def test_sparse_vectors(splade: Served, body: dict[str, Any]):
+    answer = splade.post("/embed_sparse", body)
+    assert answer.status_code == 200, answer.text
+    jsonschema_rs.validate(rows(SPARSE), answer.json())
+    assert len(answer.json()) == (1 if isinstance(body["inputs"], str) else 2)
+
+
+def test_a_sparse_model_embeds_nothing_else(splade: Served):
+    for path in ("/embed", "/embed_all"):
+        answer = splade.post(path, {"inputs": "a"})
+        jsonschema_rs.validate(ERROR, answer.json())
+        assert (answer.status_code, answer.json()["error_type"]) == (424, "Backend")
+    jsonschema_rs.validate(INFO, splade.get("/info").json())
 
 
 def test_info(served: Served):
@@ -103,7 +136,7 @@ def test_info(served: Served):
         ("/embed", {"inputs": [[999]]}, 422, "Tokenizer"),
         ("/decode", {"ids": [[999]]}, 422, "Tokenizer"),
         ("/tokenize", {"inputs": []}, 400, "Empty"),
-        ("/embed_sparse", {"inputs": "a"}, 424, "Backend"),
+        ("/embed_sparse", {"inputs": "a", "truncate": True}, 424, "Backend"),
         ("/predict", {"inputs": "a"}, 424, "Backend"),
         ("/rerank", {"query": "a", "texts": ["b"]}, 424, "Backend"),
     ],

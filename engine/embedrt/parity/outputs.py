@@ -95,7 +95,7 @@ def verify_outputs(model: Model, variant: str, texts: Sequence[str]) -> list[Out
 
 
 def _check_sparse(model: Model, variant: str, texts: Sequence[str]) -> OutputReport:
-    reference = _read_sparse(model.bundle)
+    reference = read_sparse(model.bundle)
     if len(reference) != len(texts):
         raise BundleFormatError(f"{model.bundle.root}: {SPARSE_FILE} is of {len(reference)} texts, not {len(texts)}")
     given = {"kind": "document", "outputs": ("sparse",)}
@@ -108,7 +108,7 @@ def _check_sparse(model: Model, variant: str, texts: Sequence[str]) -> OutputRep
     overlaps = [_overlap(a, b) for a, b in zip(reference, found, strict=True)]
     alone = [model.encode_detailed([texts[i]], **given).sparse for i in token_texts(texts)]  # type: ignore[arg-type]
     same = [_cosine(one[0], found[i]) for one, i in zip(alone, token_texts(texts), strict=True) if one is not None]
-    largest = max(_difference(a, b) for a, b in zip(reference, found, strict=True))
+    largest = max(largest_difference(a, b) for a, b in zip(reference, found, strict=True))
     figures = {
         **_spread(cosines),
         "max_abs_diff": largest,
@@ -126,7 +126,7 @@ def _check_tokens(model: Model, variant: str, texts: Sequence[str]) -> OutputRep
     for kind in ("query", "document"):
         outputs = model.encode_detailed(some, outputs=("tokens",), kind=kind)
         found[kind] = outputs.tokens or []
-    expected = _read_tokens(model.bundle)
+    expected = read_tokens(model.bundle)
     cosines: list[NDArray[np.float64]] = []
     for kind, rows in expected.items():
         lengths = [len(row) for row in rows], [len(row) for row in found[kind]]
@@ -134,10 +134,10 @@ def _check_tokens(model: Model, variant: str, texts: Sequence[str]) -> OutputRep
             raise BundleFormatError(
                 f"{model.bundle.root}: {TOKENS_FILE} has other tokens than the bundle's {kind} texts"
             )
-        cosines += [_row_cosines(a, b) for a, b in zip(rows, found[kind], strict=True) if len(a)]
+        cosines += [row_cosines(a, b) for a, b in zip(rows, found[kind], strict=True) if len(a)]
     scores = [maxsim(side["query"], side["document"], mean=True) for side in (expected, found)]
     alone = [model.encode_detailed([text], outputs=("tokens",), kind="document").tokens or [] for text in some]
-    same = [_row_cosines(one[0], row).min() for one, row in zip(alone, found["document"], strict=True) if len(row)]
+    same = [row_cosines(one[0], row).min() for one, row in zip(alone, found["document"], strict=True) if len(row)]
     figures = {
         **_spread(np.concatenate(cosines)),
         "score_error": float(np.nanmax(np.abs(scores[0] - scores[1]))),
@@ -198,7 +198,8 @@ def _cosine(a: SparseVector, b: SparseVector) -> float:
     return float(first[left] @ second[right] / np.sqrt((first @ first) * (second @ second)))
 
 
-def _difference(a: SparseVector, b: SparseVector) -> float:
+def largest_difference(a: SparseVector, b: SparseVector) -> float:
+    """Of a weight."""
     return float(np.abs(a.to_dense() - b.to_dense()).max())
 
 
@@ -211,18 +212,21 @@ def _overlap(a: SparseVector, b: SparseVector) -> float:
     return float(np.isin(kept, b.strongest(TOP_WORDS).indices).mean())
 
 
-def _row_cosines(a: Floats, b: Floats) -> NDArray[np.float64]:
+def row_cosines(a: Floats, b: Floats) -> NDArray[np.float64]:
+    """Of row i of one (n, D) with row i of the other."""
     first, second = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.asarray((first * second).sum(axis=1) / np.maximum(lengths, 1e-30))
 
 
-def _read_sparse(bundle: Bundle) -> SparseVectors:
+def read_sparse(bundle: Bundle) -> SparseVectors:
+    """The reference's sparse vectors of the parity texts, as documents."""
     arrays = _read(bundle, SPARSE_FILE)
     return SparseVectors(arrays["offsets"], arrays["indices"], arrays["values"], int(arrays["dimension"]))
 
 
-def _read_tokens(bundle: Bundle) -> dict[str, list[Floats]]:
+def read_tokens(bundle: Bundle) -> dict[str, list[Floats]]:
+    """The reference's vectors of tokens of `token_texts`, as queries and as documents."""
     arrays = _read(bundle, TOKENS_FILE)
     return {
         name: np.split(arrays[f"{name}_rows"], arrays[f"{name}_offsets"][1:-1]) for name in ("query", "document")

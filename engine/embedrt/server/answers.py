@@ -22,8 +22,10 @@ from starlette.types import Receive, Scope, Send
 from embedrt.embedder import Embedder
 from embedrt.options import EncodeOptions
 from embedrt.server.engine import Answer
+from embedrt.sparse_vectors import SparseVector
 
 _SLICE_NUMBERS = 65536  # about 3 ms of writing
+_SLICE_WEIGHTS = 8192  # about as long
 _PIECE_BYTES = 256 * 1024
 
 
@@ -70,15 +72,33 @@ class Rows:
             yield self.part(k, k + step)
 
 
-async def write_tokens(answer: Answer) -> AsyncIterator[bytes]:
-    """Token embeddings as JSON, one list of vectors per input, comma-separated, in pieces of a few vectors."""
-    for i, row in enumerate(answer.row_of):
-        vectors = answer.rows[row]  # (n, H)
+async def write_tokens(rows: Sequence[NDArray[np.float32]], row_of: Sequence[int]) -> AsyncIterator[bytes]:
+    """Vectors of tokens (n, D) as JSON, one list of vectors per input, comma-separated, in pieces of a few vectors."""
+    for i, row in enumerate(row_of):
+        vectors = rows[row]
         step = max(1, _SLICE_NUMBERS // max(1, vectors.shape[1]))
         yield b",[" if i else b"["
         for k in range(0, len(vectors), step):
             yield (b"," if k else b"") + to_json(np.ascontiguousarray(vectors[k : k + step]))[1:-1]
             await asyncio.sleep(0)
+        yield b"]"
+
+
+async def write_weights(rows: Sequence[SparseVector], row_of: Sequence[int]) -> AsyncIterator[bytes]:
+    """Sparse vectors as text-embeddings-inference writes them: a list of {"index", "value"} per input."""
+    written = 0
+    for i, row in enumerate(row_of):
+        vector = rows[row]
+        yield b",[" if i else b"["
+        for k in range(0, len(vector), _SLICE_WEIGHTS):
+            part = slice(k, k + _SLICE_WEIGHTS)
+            values = to_json(np.ascontiguousarray(vector.values[part]))[1:-1].split(b",")
+            pairs = zip(vector.indices[part].tolist(), values, strict=True)
+            yield b"," * (k > 0) + b",".join([b'{"index":%d,"value":%b}' % pair for pair in pairs])
+            written += len(values)
+            if written >= _SLICE_WEIGHTS:
+                written = 0
+                await asyncio.sleep(0)
         yield b"]"
 
 

@@ -9,45 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import threading
 import time
-from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.bundle import outputs_of
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError, NonFiniteError
 from embedrt.options import EncodeOptions
+from embedrt.outputs import OUTPUT_NAMES
 from embedrt.results import Truncation
 from embedrt.server.background import Background
 from embedrt.server.cache import RowCache
 from embedrt.server.errors import ServeError, overloaded, translate
+from embedrt.server.pending import Pending, Phases, as_served, finish, phases_of, settle_in_loop
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
 from embedrt.server.pool import Pool
 from embedrt.server.prepare import Prepared, Work, prepare, prepare_pictures
 from embedrt.server.proof import Proof
 from embedrt.server.sizes import Size, size_of_rows, size_of_tokens
-
-
-@dataclass(frozen=True)
-class Phases:
-    """Seconds that a request spent."""
-
-    tokenize: float
-    queue: float
-    compute: float  # from the start of its first batch to the end of its last
+from embedrt.tokenization import TextTokenizer
 
 
 @dataclass(frozen=True)
 class Answer:
     """Rows as the executor gave them; `row_of[i]` is the row of input i. Equal texts share one."""
 
-    rows: list[NDArray[np.float32]]
+    rows: list[Any]  # arrays, or other outputs of a text (`TextOutputs`)
     row_of: list[int]
     used_tokens: int  # that the model saw, windows with what they share, equal texts counted each time
     truncated: tuple[Truncation, ...]
@@ -55,6 +51,11 @@ class Answer:
     phases: Phases
 
 
+TOO_MANY_NUMBERS = (
+    "the texts have more weights than an answer may hold (answer_mb); split the request, give max_active_dims, or "
+    "raise answer_mb"
+)
+_OUTPUTS = {field: name for name, field in OUTPUT_NAMES.items()} | {"scores": "scores"}
 _LOOK_EVERY_S = 1.0  # at the files of an idle model
 _LOOK_BEFORE_BATCH_S = 0.05  # at those of a busy one: each look gives up the GIL, and 20 in a second cost nothing
 
@@ -70,21 +71,6 @@ class BatchListener(Protocol):
 
     def on_cache(self, model: str, hits: int, misses: int) -> None:
         """Texts of a request were looked up (in the loop's thread)."""
-
-
-@dataclass
-class _Pending:
-    """A request between queue and answer."""
-
-    token_ids: list[NDArray[Any]]  # or patches of pictures
-    options: EncodeOptions
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
-    added: float
-    rows: list[NDArray[np.float32]] = field(default_factory=list)
-    left: int = 0
-    first_run: float = 0.0
-    last_run: float = 0.0
 
 
 class ModelEngine:
@@ -122,7 +108,7 @@ class ModelEngine:
         self._turn = turn if turn is not None else nullcontext()
         self._listener = listener
         self._queue = BatchQueue(limits)
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._numbers = itertools.count(1)
         self._wake = threading.Condition()
         self._stopping = False
@@ -136,6 +122,11 @@ class ModelEngine:
         self._looked = 0.0
         self._background = background if background is not None else Background()
         self._worker = self._background.thread(f"batches of {name}", self._work, self._start_over)
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """Its outputs: some of "dense", "sparse", "tokens", "scores"."""
+        return tuple(_OUTPUTS[name] for name in outputs_of(self.embedder.bundle.manifest))
 
     @property
     def waiting_tokens(self) -> int:
@@ -172,13 +163,13 @@ class ModelEngine:
         try:
             if work.max_pixels:
                 return await prepare_pictures(self.embedder, self._pool, work)
-            return await prepare(self.embedder.tokenizer, self._pool, work)
+            return await prepare(self._tokenizer(work.options), self._pool, work)
         except EmbedrtError as exc:
             raise translate(exc) from exc
 
-    def size(self, prepared: Prepared, options: EncodeOptions, number_bytes: float) -> Size:
+    def size(self, prepared: Prepared, work: Work, number_bytes: float) -> Size:
         """What the request becomes when it is run and answered with so many bytes per number."""
-        lengths = [len(ids) for ids in prepared.token_ids]
+        options, lengths = work.options, [len(ids) for ids in prepared.token_ids]
         if options.output_value == "token_embeddings":
             return size_of_tokens(lengths, prepared.row_of, self.embedder.bundle.manifest.architecture.hidden_size)
         width = self.embedder.dimension
@@ -191,9 +182,9 @@ class ModelEngine:
         Raises:
             ServeError: there is no room (429), or the executor failed (500).
         """
-        pending: _Pending | None = None
+        pending: Pending | None = None
 
-        async def compute(token_ids: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        async def compute(token_ids: list[NDArray[Any]]) -> list[Any]:
             nonlocal pending
             pending = await self._wait(token_ids, work, time.monotonic())
             return pending.rows
@@ -204,7 +195,7 @@ class ModelEngine:
         else:
             rows = await cache.rows(prepared.token_ids, (self._lane(work.options), work.owner), compute)
             self._count_cached(len(rows), 0 if pending is None else len(pending.token_ids))
-        limit = self.embedder.max_tokens
+        limit = self._tokenizer(work.options).max_tokens
         if prepared.weights is not None and len(rows) > len(prepared.weights):
             rows = await self._pool.run(work.client, self._join, rows, prepared.weights, work.options)
         return Answer(
@@ -214,9 +205,23 @@ class ModelEngine:
             truncated=()
             if work.max_pixels or prepared.weights is not None
             else tuple(Truncation(i, n, limit) for i, n in enumerate(prepared.num_tokens) if n > limit),
-            identity=self.embedder.identity_for(work.options),
-            phases=_phases(prepared, pending),
+            identity=self._identity(work.options),
+            phases=phases_of(prepared, pending),
         )
+
+    def _tokenizer(self, options: EncodeOptions) -> TextTokenizer:
+        """Of a request's texts, with its limit."""
+        del options
+        return self.embedder.tokenizer
+
+    def _identity(self, options: EncodeOptions) -> str:
+        """Of what is answered."""
+        return self.embedder.identity_for(options)
+
+    def _num_tokens(self, ids: NDArray[Any], options: EncodeOptions) -> int:
+        """Tokens that the executor reads of an input."""
+        del options
+        return len(ids)
 
     def _cache_for(self, work: Work) -> RowCache | None:
         """Where rows of this work may be remembered: vectors of texts, of a model that is what it was."""
@@ -234,10 +239,11 @@ class ModelEngine:
         rest = iter(rows)
         return [self.embedder.join_windows(list(islice(rest, len(those))), those, options) for those in weights]
 
-    async def _wait(self, token_ids: list[NDArray[Any]], work: Work, now: float) -> _Pending:
+    async def _wait(self, token_ids: list[NDArray[Any]], work: Work, now: float) -> Pending:
         loop = asyncio.get_running_loop()
         count = len(token_ids)
-        pending = _Pending(token_ids, work.options, loop, loop.create_future(), now)
+        pending = Pending(token_ids, work.options, loop, loop.create_future(), now)
+        pending.room = self._room(work)
         pending.rows = [np.empty(0, np.float32)] * count
         pending.left = count
         number = next(self._numbers)
@@ -245,7 +251,7 @@ class ModelEngine:
             try:
                 self._queue.add(
                     number,
-                    [len(ids) for ids in token_ids],
+                    [self._num_tokens(ids, work.options) for ids in token_ids],
                     now=now,
                     deadline=work.deadline,
                     lane=(work.max_pixels > 0, self._lane(work.options)),
@@ -314,7 +320,7 @@ class ModelEngine:
             self._fail(self._pending.pop(number), ServeError("timeout", "the request's time ran out while it waited"))
         return self._queue.next_batch()
 
-    def _execute(self, batch: list[Item], owners: list[_Pending]) -> list[NDArray[np.float32]] | Exception:
+    def _execute(self, batch: list[Item], owners: list[Pending]) -> list[Any] | Exception:
         if self.what_is_wrong is not None:
             return ServeError("not_ready", f"{self.name} cannot be used: {self.what_is_wrong}")
         token_ids = [owner.token_ids[item.index] for item, owner in zip(batch, owners, strict=True)]
@@ -323,17 +329,30 @@ class ModelEngine:
             for owner in owners:
                 owner.first_run = owner.first_run or started
             try:
-                rows: list[NDArray[np.float32]] | Exception = self._embed(token_ids, owners[0].options)
+                rows: list[Any] | Exception = self._embed(token_ids, owners[0].options)
             except Exception as exc:  # whatever it was, the server goes on
                 rows = exc
             self._running_since = None
         self._count(batch, time.monotonic() - started)
         return rows
 
-    def _embed(self, token_ids: list[Any], options: EncodeOptions) -> list[NDArray[np.float32]]:
+    def _embed(self, token_ids: list[Any], options: EncodeOptions) -> list[Any]:
         """One run of the executor."""
         embed = self.embedder.embed_patches if token_ids[0].ndim == 2 else self.embedder.embed_tokens
         return embed(token_ids, options)
+
+    def _room(self, work: Work) -> float:
+        """Bytes that the rows of this work may take in the answer, where `size` could not know it."""
+        del work
+        return math.inf
+
+    def _written(self, row: Any) -> int:
+        """Bytes that a row takes of that room."""
+        del row
+        return 0
+
+    def _is_finite(self, row: Any) -> bool:
+        return bool(np.isfinite(row).all())
 
     def _count(self, batch: list[Item], seconds: float) -> None:
         """Measure a batch that has run; whatever goes wrong here costs no answer."""
@@ -349,24 +368,28 @@ class ModelEngine:
         except Exception as exc:
             self._background.crashed(f"metrics of {self.name}", exc)
 
-    def _settle(self, batch: list[Item], owners: list[_Pending], rows: list[NDArray[np.float32]] | Exception) -> None:
+    def _settle(self, batch: list[Item], owners: list[Pending], rows: list[Any] | Exception) -> None:
         now = time.monotonic()
         if isinstance(rows, Exception):
-            error = _as_served(rows)
+            error = as_served(rows)
             for item, owner in {id(o): (i, o) for i, o in zip(batch, owners, strict=True)}.values():
                 self._give_up(item, owner, error)
             return
-        done: list[_Pending] = []
+        done: list[Pending] = []
         for item, owner, row in zip(batch, owners, rows, strict=True):
-            if not np.isfinite(row).all():
+            if not self._is_finite(row):
                 self._give_up(item, owner, translate(NonFiniteError(self._not_finite(item))))
+                continue
+            owner.room -= self._written(row)
+            if owner.room < 0:
+                self._give_up(item, owner, ServeError("too_large", TOO_MANY_NUMBERS))
                 continue
             owner.rows[item.index] = row
             owner.left -= 1
             if owner.left == 0:
                 owner.last_run = now
                 done.append(owner)
-        _finish(done)
+        finish(done)
 
     def _not_finite(self, item: Item) -> str:
         return (
@@ -374,51 +397,11 @@ class ModelEngine:
             f"({self.embedder.variant}) does not hold this model's values, serve fp32"
         )
 
-    def _give_up(self, item: Item, owner: _Pending, error: ServeError) -> None:
+    def _give_up(self, item: Item, owner: Pending, error: ServeError) -> None:
         with self._wake:
             self._queue.drop(item.request)
             self._pending.pop(item.request, None)
         self._fail(owner, error)
 
-    def _fail(self, owner: _Pending, error: ServeError) -> None:
-        _call(owner, lambda done: done.set_exception(error))
-
-
-def _phases(prepared: Prepared, pending: _Pending | None) -> Phases:
-    """`pending` is None where nothing was run."""
-    if pending is None:
-        return Phases(prepared.seconds, 0.0, 0.0)
-    return Phases(prepared.seconds, pending.first_run - pending.added, pending.last_run - pending.first_run)
-
-
-def _as_served(exc: Exception) -> ServeError:
-    """What the clients of a batch are told that failed."""
-    if isinstance(exc, ServeError):
-        return ServeError(exc.kind, str(exc))  # one of its own for each
-    error = translate(exc) if isinstance(exc, EmbedrtError) else ServeError("not_inferred", "internal error")
-    error.__cause__ = exc
-    return error
-
-
-def _finish(owners: list[_Pending]) -> None:
-    """Tell the loop that these are done: once for all of them, since each call wakes it."""
-
-    def apply() -> None:
-        for owner in owners:
-            if not owner.done.done():
-                owner.done.set_result(None)
-
-    if owners:
-        with suppress(RuntimeError):  # its loop is closed, and nobody waits there
-            owners[0].loop.call_soon_threadsafe(apply)
-
-
-def _call(owner: _Pending, settle: Callable[[asyncio.Future[None]], None]) -> None:
-    """Settle a request's future in its loop, unless its task was cancelled meanwhile."""
-
-    def apply() -> None:
-        if not owner.done.done():
-            settle(owner.done)
-
-    with suppress(RuntimeError):  # its loop is closed, and nobody waits there
-        owner.loop.call_soon_threadsafe(apply)
+    def _fail(self, owner: Pending, error: ServeError) -> None:
+        settle_in_loop(owner, lambda done: done.set_exception(error))

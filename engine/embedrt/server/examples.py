@@ -14,6 +14,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "/": {"inputs": "The weather in Seoul is lovely today."},
     "/invocations": {"inputs": "The weather in Seoul is lovely today."},
     "/embed_all": {"inputs": "a short text"},
+    "/embed_sparse": {"inputs": _TEXTS},
     "/similarity": {"inputs": {"source_sentence": "I cannot sign in", "sentences": ["password reset", "stock prices"]}},
     "/tokenize": {"inputs": "The weather in Seoul"},
     "/decode": {"ids": [101, 2054, 102]},
@@ -22,8 +23,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "/v2/rerank": {"query": _QUERY, "documents": _DOCUMENTS, "top_n": 2, "max_tokens_per_doc": 256},
     "/predict": {"inputs": [[_QUERY, _DOCUMENTS[0]], [_QUERY, _DOCUMENTS[2]]]},
 }
-"""By path; each is answered by a server with default settings (/decode: with --token-ids own), the last
-four where it has a reranker."""
+"""By path; each is answered by a server with default settings (/decode: with --token-ids own), the last four where it
+has a reranker, and /embed_sparse where it has a model of sparse vectors."""
 
 _TRUNCATE = "cut texts over the model's limit (true) or refuse them (false); the server's setting where it is not given"
 _ON_OVERFLOW = (
@@ -81,6 +82,15 @@ FIELDS: dict[str, dict[str, str]] = {
         "prompt_name": _PROMPT_NAME,
         "model": _MODEL,
     },
+    "EmbedSparseRequest": {
+        "inputs": f"a text, texts, or token ids; {_IDS}",
+        "truncate": _TRUNCATE,
+        "truncation_direction": _DIRECTION,
+        "prompt_name": _PROMPT_NAME,
+        "max_active_dims": "at most so many weights of a text, the largest; the model's own limit, or all, if absent",
+        "model": "NAME, NAME:query or NAME:document of a model of sparse vectors, or an alias; the first if absent",
+    },
+    "Weight": {"index": "of the word in the model's vocabulary", "value": "not 0"},
     "SimilarityInput": {"source_sentence": "what is compared", "sentences": "with each of these"},
     "SimilarityParameters": {
         "truncate": _TRUNCATE,
@@ -134,6 +144,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "identity": "of vectors made under this name without options",
         "variant": "precision that runs",
         "matryoshka": "whether `dimensions` may ask for fewer",
+        "outputs": "dense (/embed, /v1/embeddings), sparse (/embed_sparse), tokens (/embed_all), scores (/rerank)",
+        "modalities": "what /v1/embeddings takes",
     },
     "Token": {
         "text": "the slice of the text that it stands for; of a special token its spelling",

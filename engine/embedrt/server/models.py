@@ -26,13 +26,21 @@ from embedrt.server.cache import RowCache
 from embedrt.server.engine import BatchListener, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
+from embedrt.server.outputs import OutputEngine, ServedOutputs, warm_up_outputs
 from embedrt.server.pairs import PairEngine, PairModel, warm_up_pairs
 from embedrt.server.policy import QueueLimits
 from embedrt.server.pool import Pool
-from embedrt.server.proof import Proof, pairs_of, texts_of
+from embedrt.server.proof import Proof, outputs_told, pairs_of, texts_of
 from embedrt.server.settings import Settings
 
 _KINDS: dict[str, Kind] = {"query": "query", "document": "document"}
+_NOUNS = {name: noun for name, (noun, _) in OUTPUTS.items()}
+_ROUTES = {
+    "pipeline": "/embed or /v1/embeddings",
+    "sparse": "/embed_sparse",
+    "tokens": "/embed_all",
+    "scores": "/rerank or /predict",
+}
 # A variant may differ from the reference as much as it did when the bundle was made, and by rounding besides.
 _COSINE_SLACK = 1e-4
 _COSINE_WITHOUT_REPORT = 0.99
@@ -92,68 +100,73 @@ class Models:
 
     def __init__(self) -> None:
         self._engines: dict[str, ModelEngine] = {}
-        self._pairs: dict[str, PairEngine] = {}  # rerankers
         self._aliases: dict[str, str] = {}
         self.loaded = False
         self.created = int(time.time())
 
     def __iter__(self) -> Iterator[ModelEngine]:
-        return iter((*self._engines.values(), *self._pairs.values()))
+        """Rerankers behind the others."""
+        return iter(sorted(self._engines.values(), key=lambda engine: isinstance(engine, PairEngine)))
 
     @property
     def names(self) -> list[str]:
         """What clients may call, the default first: NAME, and NAME:query, NAME:document where those differ; aliases."""
         every = []
         for engine in self:
-            prompts = engine.embedder.bundle.manifest.prompts.texts
-            every += [engine.name] + [f"{engine.name}:{kind}" for kind in _KINDS] * bool(prompts)
+            kinds = [f"{engine.name}:{kind}" for kind in _KINDS] * _has_kinds(engine.embedder.bundle.manifest)
+            every += [engine.name, *kinds]
         return every + list(self._aliases) * bool(every)
 
-    def find(self, name: str | None) -> tuple[ModelEngine, Kind]:
-        """The engine and the sort of text that `name` says; the default model for None.
+    def find(self, name: str | None, *wanted: str) -> tuple[ModelEngine, Kind]:
+        """The engine and the sort of text that `name` says; for None the first that gives what is wanted.
+
+        Args:
+            name: NAME, NAME:query, NAME:document, an alias, or a source's name.
+            wanted: outputs by their names in `heads.OUTPUTS`, any of which will do; without any, every model does.
 
         Raises:
-            ServeError: there is none of that name, or nothing is loaded yet.
+            ServeError: there is none such, it gives something else, or nothing is loaded yet.
         """
-        if not self._engines and not self._pairs:
+        if not self._engines:
             raise ServeError("not_ready", "the models are still loading", headers={"Retry-After": "5"})
-        base = self._base(name)
-        if base in self._pairs or (name is None and not self._engines):
-            pairs = base or next(iter(self._pairs))
-            raise ServeError("wrong_model", f"{pairs} scores pairs of texts and embeds none: /rerank, /predict take it")
-        if name is None:
-            return next(iter(self._engines.values())), "encode"
-        base, colon, kind = self._aliases.get(name, name).partition(":")
-        base = self._aliases.get(base, base)
-        engine = self._engines.get(base) or self._by_source(base)
-        if engine is None or (colon and kind not in _KINDS):
-            raise ServeError("model_not_found", f"there is no model {name!r}; there are: {', '.join(self.names)}",
-                             param="model")  # fmt: skip
-        return engine, _KINDS.get(kind, "encode")
+        engine, kind = self._first(wanted) if name is None else self._named(name)
+        gives = outputs_of(engine.embedder.bundle.manifest)
+        if wanted and not set(wanted) & set(gives):
+            what, routes = (" and ".join(table[one] for one in gives) for table in (_NOUNS, _ROUTES))
+            raise ServeError(
+                "wrong_model", f"this needs a model of {_NOUNS[wanted[0]]}, and {engine.name} gives {what}: {routes}"
+            )
+        return engine, kind
 
     def find_pairs(self, name: str | None) -> PairEngine:
         """The reranker of that name; the first for None.
 
         Raises:
-            ServeError: there is none, or nothing is loaded yet.
+            ServeError: as `find` says.
         """
-        if not self._engines and not self._pairs:
-            raise ServeError("not_ready", "the models are still loading", headers={"Retry-After": "5"})
-        base = self._base(name)
-        if base in self._pairs or (name is None and self._pairs):
-            return self._pairs[base] if base is not None else next(iter(self._pairs.values()))
-        if name is None:
-            raise ServeError("wrong_model", "this needs a reranker, and this server has embedding models only")
-        engine, _ = self.find(name)
-        raise ServeError("wrong_model", f"this needs a reranker, and {engine.name} is an embedding model")
+        engine, kind = self.find(name, "scores")
+        assert isinstance(engine, PairEngine)
+        if kind != "encode":
+            raise self._unknown(name)
+        return engine
 
-    def _base(self, name: str | None) -> str | None:
-        """The name of a model without an alias; a reranker's also by its source's name."""
-        if name is None:
-            return None
-        base = self._aliases.get(name, name)
-        sources = {one.embedder.bundle.manifest.source.model: key for key, one in reversed(self._pairs.items())}
-        return base if base in self._pairs else sources.get(base, base)
+    def _first(self, wanted: tuple[str, ...]) -> tuple[ModelEngine, Kind]:
+        """The first engine that gives something of it; the first of all where none does."""
+        every = list(self)
+        fit = (one for one in every if not wanted or set(wanted) & set(outputs_of(one.embedder.bundle.manifest)))
+        return next(fit, every[0]), "encode"
+
+    def _named(self, name: str) -> tuple[ModelEngine, Kind]:
+        base, colon, kind = self._aliases.get(name, name).partition(":")
+        base = self._aliases.get(base, base)
+        engine = self._engines.get(base) or self._by_source(base)
+        if engine is None or (colon and kind not in _KINDS):
+            raise self._unknown(name)
+        return engine, _KINDS.get(kind, "encode")
+
+    def _unknown(self, name: str | None) -> ServeError:
+        there = ", ".join(self.names)
+        return ServeError("model_not_found", f"there is no model {name!r}; there are: {there}", param="model")
 
     def _by_source(self, name: str) -> ModelEngine | None:
         """The first model whose source has that name, as in "intfloat/multilingual-e5-large"."""
@@ -179,12 +192,15 @@ class Models:
             turn = FairLock()
         elif len(bundles) > 1:
             threads = max(1, threads // len(bundles))
-        embedders = sum(named.bundle.manifest.scores is None for named in bundles)
+        embedders = sum(named.bundle.manifest.pipeline is not None for named in bundles)
         cache_bytes = int(settings.cache_mb * 1e6 / settings.workers / max(1, embedders))
         shared = {"pool": pool, "turn": turn, "listener": listener, "background": background}
         for named in bundles:
-            if named.bundle.manifest.scores is not None:
-                self._pairs[named.name] = _load_pairs(named, settings, threads, **shared)
+            manifest = named.bundle.manifest
+            if manifest.scores is not None:
+                self._engines[named.name] = _load_pairs(named, settings, threads, **shared)
+            elif manifest.sparse is not None or manifest.tokens is not None:
+                self._engines[named.name] = _load_outputs(named, settings, threads, cache_bytes, **shared)
             else:
                 self._engines[named.name] = _load_embedder(named, settings, threads, cache_bytes, **shared)
         self.loaded = True
@@ -194,25 +210,18 @@ class Models:
         for engine in self:
             engine.stop()
         self._engines.clear()
-        self._pairs.clear()
 
 
-def check_served(manifest: Manifest) -> None:
-    """Refuse a bundle that gives neither vectors of texts nor scores of pairs.
-
-    Raises:
-        OptionError: it gives something else.
-    """
-    if manifest.pipeline is None and manifest.scores is None:
-        kinds = " and ".join(f"{OUTPUTS[name][0]} (embedrt.{OUTPUTS[name][1]})" for name in outputs_of(manifest))
-        raise OptionError(f"{manifest.name} gives {kinds}; the server serves embedders and rerankers")
+def _has_kinds(manifest: Manifest) -> bool:
+    """Whether queries and documents are read in different ways."""
+    table = manifest.sparse is not None and manifest.sparse.table is not None
+    return manifest.scores is None and (bool(manifest.prompts.texts) or manifest.tokens is not None or table)
 
 
 def _load_embedder(
     named: NamedBundle, settings: Settings, threads: int, cache_bytes: int, **shared: Any
 ) -> ModelEngine:
     """An embedder, warmed up; `shared` is what all engines have."""
-    check_served(named.bundle.manifest)
     embedder = Embedder(named.bundle, **_how_to_load(settings, threads))
     warm_up(embedder, settings.batch_tokens)
     return ModelEngine(
@@ -221,6 +230,29 @@ def _load_embedder(
         _queue_limits(settings, embedder.batch_limits),
         proof=Proof(embedder, settings.proof_every_s, texts_of),
         cache=RowCache(cache_bytes) if cache_bytes else None,
+        **shared,
+    )
+
+
+def _load_outputs(
+    named: NamedBundle, settings: Settings, threads: int, cache_bytes: int, **shared: Any
+) -> OutputEngine:
+    """A model of sparse vectors or vectors of tokens, and dense ones where it has them, loaded once and warmed up."""
+    how, is_dense = _how_to_load(settings, threads), named.bundle.manifest.pipeline is not None
+    if is_dense:
+        embedder = Embedder(named.bundle, **how)
+        outputs = ServedOutputs.sharing(embedder)
+        warm_up(embedder, settings.batch_tokens)
+    else:
+        outputs = ServedOutputs(named.bundle, **how)
+    warm_up_outputs(outputs, settings.batch_tokens)
+    return OutputEngine(
+        named.name,
+        embedder if is_dense else outputs,
+        outputs,
+        _queue_limits(settings, outputs.batch_limits),
+        proof=Proof(outputs, settings.proof_every_s, outputs_told),
+        cache=RowCache(cache_bytes) if cache_bytes and is_dense else None,
         **shared,
     )
 

@@ -76,7 +76,7 @@ class OpenAIApi:
         service, call = self._service, call_of(request)
         body = await service.read(request, EmbeddingsRequest)
         name = request.path_params.get("deployment", body.model)
-        engine, kind = service.models.find(name)
+        engine, kind = service.models.find(name, "pipeline")
         if body.input_type is not None:
             asked: Any = "document" if body.input_type == "passage" else body.input_type
             if kind not in ("encode", asked):
@@ -132,5 +132,6 @@ class OpenAIApi:
             "dimension": embedder.dimension,
             "max_tokens": embedder.max_tokens,
             "matryoshka": self._service.may_shorten(engine),
+            "outputs": engine.gives,
             "modalities": ["text", "image"] if embedder.takes_pictures else ["text"],
         }

@@ -11,11 +11,7 @@ from embedrt.server.errors import KINDS, openai_path
 from embedrt.server.examples import FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS, EmbeddingsRequest
 from embedrt.server.rerank import COHERE_PATHS, DocumentsRequest, PredictRequest, RerankRequest, TextDocument
-from embedrt.server.tei import (
-    EmbedAllRequest,
-    EmbedRequest,
-    SimilarityRequest,
-)
+from embedrt.server.tei import EmbedAllRequest, EmbedRequest, EmbedSparseRequest, SimilarityRequest
 from embedrt.server.tokens import DecodeRequest, TokenizeRequest
 from embedrt.version import __version__
 
@@ -66,6 +62,8 @@ class Model(msgspec.Struct):
     dimension: int
     max_tokens: int
     matryoshka: bool  # whether `dimensions` may ask for fewer
+    outputs: list[Literal["dense", "sparse", "tokens", "scores"]]
+    modalities: list[Literal["text", "image"]]
 
 
 class ModelList(msgspec.Struct):
@@ -84,6 +82,13 @@ class Token(msgspec.Struct):
     start: int | None  # characters of the text, prompt included
     stop: int | None
     token: str  # as the vocabulary spells it
+
+
+class Weight(msgspec.Struct):
+    """One dimension of a sparse vector."""
+
+    index: int
+    value: float
 
 
 class Ranked(msgspec.Struct):
@@ -190,6 +195,8 @@ _OPERATIONS = (
     _Operation("get", "/", "The playground", "text/html", None, (), key=False),
     _Operation("post", "/embed_all", "A vector per token", list[list[list[float]]], EmbedAllRequest, _BODY,
                (_TIMEOUT,)),
+    _Operation("post", "/embed_sparse", "The weights of a text's words (SPLADE's, BGE-M3's)", list[list[Weight]],
+               EmbedSparseRequest, _BODY, (_TIMEOUT,)),
     _Operation("post", "/similarity", "Similarity of one text with several", list[float], SimilarityRequest, _BODY,
                (_TIMEOUT,)),
     _Operation("post", "/rerank", "Texts by their score with a query, best first (a reranker's)",
@@ -230,6 +237,7 @@ _INPUT_FIELDS = (  # what the types cannot say: sorts are not mixed, and nothing
     ("EmbeddingsRequest", "input", _SORTS),
     ("EmbedRequest", "inputs", _SORTS),
     ("EmbedAllRequest", "inputs", _SORTS),
+    ("EmbedSparseRequest", "inputs", _SORTS),
     ("DecodeRequest", "ids", _SORTS[2:]),
 )
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
-from embedrt.errors import EmbedrtError, ExecutorError, InputError, TokenLimitError
-from embedrt.options import EncodeOptions
+from embedrt.errors import EmbedrtError, ExecutorError, InputError, OptionError, TokenLimitError
+from embedrt.options import EncodeOptions, Kind
 from embedrt.pairs import PairCut, PairIds, PairOrText
 from embedrt.parity.pairs import read_pairs
 from embedrt.reranker import Reranker
@@ -34,6 +34,8 @@ class PairModel:
     """A reranker under the names by which an engine knows an embedder."""
 
     reranker: Reranker
+    takes_pictures = False
+    pooling = ()
 
     @property
     def bundle(self) -> Bundle:
@@ -69,6 +71,22 @@ class PairModel:
     def identity(self) -> str:
         """Of scores without options."""
         return self.reranker.identity
+
+    def resolve(self, *, kind: Kind = "encode", prompt_name: str | None = None) -> EncodeOptions:
+        """Of texts that are only tokenized.
+
+        Raises:
+            OptionError: a prompt is named; these go before pairs.
+        """
+        del kind
+        if prompt_name is not None:
+            raise OptionError("prompt_name goes with embedding models; this one scores pairs of texts")
+        return EncodeOptions(prompt="")
+
+    def identify(self, *, kind: Kind = "encode", on_overflow: str = "truncate") -> str:
+        """`identity`: pairs are of one kind, and cut or refused."""
+        del kind, on_overflow
+        return self.identity
 
     @property
     def executor_description(self) -> str:
@@ -145,9 +163,9 @@ class PairEngine(ModelEngine):
             tokenizer.texts.check(pair.ids, k)
         return found
 
-    def size(self, prepared: Prepared, options: EncodeOptions, number_bytes: float) -> Size:
+    def size(self, prepared: Prepared, work: Work, number_bytes: float) -> Size:
         """What the request becomes when it is run and answered."""
-        del options, number_bytes
+        del work, number_bytes
         width = self.embedder.dimension
         lengths = [len(pair) for pair in prepared.token_ids]
         return size_of_rows(lengths, prepared.row_of, width, written=width, each=_SCORE_BYTES)

@@ -45,6 +45,7 @@ class Work:
     client: str = ""  # who asks
     owner: str = ""  # name of the key that was shown: others learn nothing of what its texts left behind
     max_pixels: int = 0  # of each input, where these are pictures as data URIs; 0: they are texts
+    most_answer: float = math.inf  # bytes of its answer
     most_tokens: int | None = None  # that may come of it, windows included; None: whoever asks has seen to it
 
 

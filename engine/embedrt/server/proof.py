@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError
-from embedrt.parity.files import read_parity_files
+from embedrt.facts import ModelFacts
+from embedrt.model import Model
+from embedrt.parity.files import read_parity_files, read_parity_texts
 from embedrt.parity.pairs import read_pairs
 from embedrt.reranker import Reranker
 from embedrt.server.logs import log
@@ -117,12 +119,12 @@ class Proof:
     """Embeds parity texts again from time to time, and compares with what the same process gave at first.
 
     Args:
-        model: an Embedder, or a Reranker, just loaded and found right; a few inputs run now, one by one.
+        model: what was just loaded and found right; a few inputs run now, one by one.
         every_s: between two proofs of an idle model; 0 is never.
-        told: what is run again, `texts_of` or `pairs_of`.
+        told: what is run again, `texts_of`, `outputs_told` or `pairs_of`.
     """
 
-    def __init__(self, model: Embedder | Reranker, every_s: float, told: Callable[[Any], Told]) -> None:
+    def __init__(self, model: ModelFacts, every_s: float, told: Callable[[Any], Told]) -> None:
         self.weights = Weights(_files_of(model))
         self._exact = model.executor == "native"
         self._every_s = every_s
@@ -176,6 +178,20 @@ def texts_of(model: Embedder) -> Told:
     )
 
 
+def outputs_told(model: Model) -> Told:
+    """The first of the parity texts of a bundle of several outputs: all of these end to end."""
+    options = model.resolve(kind="document", prompt="")
+    texts = read_parity_texts(model.bundle)[:_TEXTS]
+
+    def run(one: NDArray[np.int32]) -> NDArray[np.float32]:
+        (row,) = model.embed_tokens([one], options)
+        parts = [row.dense, None if row.sparse is None else row.sparse.to_dense(), row.tokens]
+        return np.concatenate([part.ravel() for part in parts if part is not None])
+
+    ids = model.tokenizer_for(options)(texts).token_ids if texts else ()
+    return Told("text", ids, run, lambda row, before: _cosine(row, before) >= _LEAST_COSINE)
+
+
 def pairs_of(model: Reranker) -> Told:
     """The first of a reranker's parity pairs."""
     pairs, _ = read_pairs(model.bundle)
@@ -187,7 +203,7 @@ def pairs_of(model: Reranker) -> Told:
     )
 
 
-def _files_of(embedder: Embedder | Reranker) -> dict[Path, str | None]:
+def _files_of(embedder: ModelFacts) -> dict[Path, str | None]:
     """What the variant has mapped: its files, and what the native executor packed."""
     bundle = embedder.bundle
     files: dict[Path, str | None] = {

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
+from embedrt.outputs import Output
 from embedrt.server.answers import to_json
 from embedrt.server.background import Background
 from embedrt.server.bodies import SMALL_BYTES, S, read_json, too_many_texts
@@ -24,6 +25,7 @@ from embedrt.server.inputs import InputReader
 from embedrt.server.keys import ApiKeys
 from embedrt.server.metrics import Metrics, ProcessState
 from embedrt.server.models import Models
+from embedrt.server.outputs import OutputEngine
 from embedrt.server.pool import Pool
 from embedrt.server.prepare import Work
 from embedrt.server.rates import Meters
@@ -97,11 +99,17 @@ class Service:
             self._admit_pictures(request, engine, len(work.inputs))
         else:
             call.num_characters += sum(map(len, work.inputs))
-        work = replace(work, client=call.client, owner=call.key, most_tokens=self.settings.request_tokens)
+        work = replace(
+            work,
+            client=call.client,
+            owner=call.key,
+            most_tokens=self.settings.request_tokens,
+            most_answer=self.settings.answer_mb * 1e6,
+        )
 
         async def embedded() -> Answer:
             prepared = await engine.prepare(work)
-            self.admit(request, engine.size(prepared, work.options, number_bytes))
+            self.admit(request, engine.size(prepared, work, number_bytes))
             return await engine.run(prepared, work)
 
         answer = await while_wanted(request, work.deadline, embedded())
@@ -200,6 +208,17 @@ def resolve(engine: ModelEngine, **options: Any) -> EncodeOptions:
     """The embedder's options; ServeError where they do not fit."""
     try:
         return engine.embedder.resolve(**{name: value for name, value in options.items() if value is not None})
+    except EmbedrtError as exc:
+        raise translate(exc) from exc
+
+
+def resolve_outputs(engine: ModelEngine, output: Output, **options: Any) -> EncodeOptions:
+    """The options of a model of several outputs, for one of them; ServeError where they do not fit."""
+    assert isinstance(engine, OutputEngine)
+    try:
+        return engine.outputs.resolve(
+            (output,), **{name: value for name, value in options.items() if value is not None}
+        )
     except EmbedrtError as exc:
         raise translate(exc) from exc
 

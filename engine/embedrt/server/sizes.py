@@ -11,6 +11,7 @@ from embedrt.server.errors import ServeError
 # shorter), and base64 writes 4 bytes as 16/3.
 FLOAT_BYTES = 18.0
 BASE64_BYTES = 16 / 3
+WEIGHT_BYTES = 28 + FLOAT_BYTES  # of one weight of a sparse vector: {"index":250001,"value":0.12345678},
 _ROW_BYTES = 80  # of an answer, besides a vector's numbers: brackets, or OpenAI's fields around them
 _ARRAY_BYTES = 256  # of a numpy array besides what is in it, twice: its token ids and its vector
 _VALUE_BYTES = 40  # of a number or a short string as a Python object, and of its place in a list
@@ -71,6 +72,25 @@ def size_of_tokens(lengths: Sequence[int], row_of: Sequence[int], width: int) ->
     tokens = sum(lengths)
     held = tokens * 4 + tokens * width * 4 + len(lengths) * _ARRAY_BYTES
     return Size(tokens, held, round(sum(lengths[row] for row in row_of) * (width * FLOAT_BYTES + 2)))
+
+
+def size_of_weights(
+    lengths: Sequence[int], row_of: Sequence[int], most: Sequence[int], room: float | None = None
+) -> Size:
+    """Of a request that gets a sparse vector per input.
+
+    Args:
+        lengths: tokens of each different input.
+        row_of: for each input its place among the different ones.
+        most: weights that each different input may have.
+        room: bytes of an answer, where inputs may have far more weights than they do, so that they are counted as they
+            come and the request ends there; None where `most` is near enough.
+    """
+    tokens, weights = sum(lengths), sum(most)
+    answer = round(sum(most[row] * WEIGHT_BYTES + _ROW_BYTES for row in row_of))
+    if room is not None:
+        weights, answer = min(weights, round(room / WEIGHT_BYTES)), min(answer, round(room))
+    return Size(tokens, tokens * 4 + weights * 8 + len(lengths) * _ARRAY_BYTES, answer)
 
 
 def size_of_values(num_bytes: int, num_values: int, *, plain: bool) -> int:

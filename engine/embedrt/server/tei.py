@@ -1,4 +1,4 @@
-"""text-embeddings-inference's API: /embed, /embed_all, /similarity, /info, and POST / as /embed; see also `tokens`."""
+"""text-embeddings-inference's API: /embed (and POST /), /embed_all, /embed_sparse, /similarity, /info; see `tokens`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from starlette.routing import Route
 
 from embedrt.bundle import pipeline_of
 from embedrt.options import EncodeOptions
-from embedrt.server.answers import Rows, as_matrix, between, respond, respond_rows, to_json, write_tokens
+from embedrt.server.answers import Rows, as_matrix, between, respond, respond_rows, to_json, write_tokens, write_weights
 from embedrt.server.call import call_of
-from embedrt.server.engine import ModelEngine
+from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.inputs import Inputs
+from embedrt.server.outputs import OutputEngine
 from embedrt.server.prepare import Work
-from embedrt.server.service import Overflow, Service, json_response, resolve
+from embedrt.server.service import Overflow, Service, json_response, resolve, resolve_outputs
+from embedrt.server.sizes import WEIGHT_BYTES, Size
 from embedrt.version import __version__
 
 Direction = Literal["left", "right", "Left", "Right"]
-Dimensions = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class EmbedRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,7 +38,7 @@ class EmbedRequest(msgspec.Struct, forbid_unknown_fields=True):
     on_overflow: Overflow | None = None
     truncation_direction: Direction | None = None
     prompt_name: str | None = None
-    dimensions: Dimensions | None = None
+    dimensions: Count | None = None
     model: str | None = None
 
 
@@ -47,6 +49,17 @@ class EmbedAllRequest(msgspec.Struct, forbid_unknown_fields=True):
     truncate: bool | None = None
     truncation_direction: Direction | None = None
     prompt_name: str | None = None
+    model: str | None = None
+
+
+class EmbedSparseRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Inputs of /embed_sparse. `max_active_dims` and `model` are additions."""
+
+    inputs: Inputs
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+    max_active_dims: Count | None = None
     model: str | None = None
 
 
@@ -78,9 +91,6 @@ def _vector(_: int, row: NDArray[Any]) -> bytes:
     return to_json(row)
 
 
-OTHER_MODELS = {"/embed_sparse": "a sparse model"}
-
-
 class TeiApi:
     """The endpoints."""
 
@@ -94,15 +104,15 @@ class TeiApi:
             Route("/embed", self.embed, methods=["POST"]),
             Route("/invocations", self.embed, methods=["POST"]),  # SageMaker's
             Route("/embed_all", self.embed_all, methods=["POST"]),
+            Route("/embed_sparse", self.embed_sparse, methods=["POST"]),
             Route("/similarity", self.similarity, methods=["POST"]),
             Route("/info", self.info, methods=["GET"]),
-            *(Route(path, self.other_models, methods=["POST"]) for path in OTHER_MODELS),
         ]
 
     async def embed(self, request: Request) -> Response:
         """A vector per input."""
         body = await self._service.read(request, EmbedRequest)
-        engine, kind = self._service.models.find(body.model)
+        engine, kind = self._service.models.find(body.model, "pipeline")
         dimensions = self._service.check_dimensions(engine, body.dimensions)
         overflow = self._overflow(body)
         wanted = {"normalize_embeddings": body.normalize is not False and not _normalizes(engine)}
@@ -131,22 +141,52 @@ class TeiApi:
         return overflow
 
     async def embed_all(self, request: Request) -> Response:
-        """A vector per token."""
+        """A vector per token: of models that have some for it their own, of others the hidden states."""
         body = await self._service.read(request, EmbedAllRequest)
-        engine, kind = self._service.models.find(body.model)
-        options = resolve(engine, kind=kind, prompt_name=body.prompt_name, output_value="token_embeddings")
+        engine, kind = self._service.models.find(body.model, "tokens", "pipeline")
         truncate = self._service.truncate(body.truncate)
-        return await self._embed(request, engine, options, body, truncate=truncate)
+        if isinstance(engine, OutputEngine) and "tokens" in engine.outputs.outputs:
+            options = resolve_outputs(engine, "tokens", kind=kind, prompt_name=body.prompt_name)
+            answer = await self._run(request, engine, options, body, truncate=truncate)
+            rows = [one.tokens for one in answer.rows]
+        else:
+            options = resolve(engine, kind=kind, prompt_name=body.prompt_name, output_value="token_embeddings")
+            answer = await self._run(request, engine, options, body, truncate=truncate)
+            rows = answer.rows
+        with call_of(request).timed("write"):
+            return await respond(request, between(b"[", write_tokens(rows, answer.row_of), b"]"))
+
+    async def embed_sparse(self, request: Request) -> Response:
+        """The weights of a text's words, per input."""
+        body = await self._service.read(request, EmbedSparseRequest)
+        engine, kind = self._service.models.find(body.model, "sparse")
+        options = resolve_outputs(
+            engine, "sparse", kind=kind, prompt_name=body.prompt_name, max_active_dims=body.max_active_dims
+        )
+        answer = await self._run(request, engine, options, body, truncate=self._service.truncate(body.truncate))
+        rows = [one.sparse for one in answer.rows]
+        # what was reckoned before the work may have been the least that a text can have
+        count = sum(len(rows[row]) for row in answer.row_of)
+        self._service.admit(request, Size(call_of(request).metered_tokens, 0, round(count * WEIGHT_BYTES)))
+        with call_of(request).timed("write"):
+            return await respond(request, between(b"[", write_weights(rows, answer.row_of), b"]"))
 
     async def _embed(
+        self, request: Request, engine: ModelEngine, options: EncodeOptions, body: EmbedRequest, *, truncate: bool
+    ) -> Response:
+        answer = await self._run(request, engine, options, body, truncate=truncate)
+        with call_of(request).timed("write"):
+            return await respond_rows(request, b"[", Rows(answer, engine.embedder, options, _vector), b"]")
+
+    async def _run(
         self,
         request: Request,
         engine: ModelEngine,
         options: EncodeOptions,
-        body: EmbedRequest | EmbedAllRequest,
+        body: EmbedRequest | EmbedAllRequest | EmbedSparseRequest,
         *,
         truncate: bool,
-    ) -> Response:
+    ) -> Answer:
         reader = self._service.inputs
         inputs = await self._service.sized(request, lambda: reader.tei(body.inputs, engine, options.prompt))
         work = Work(
@@ -156,17 +196,12 @@ class TeiApi:
             keep_end=keeps_end(body.truncation_direction),
             deadline=self._service.deadline(request),
         )
-        answer = await self._service.embed(request, engine, work)
-        with call_of(request).timed("write"):
-            tokens = options.output_value == "token_embeddings"
-            if tokens:
-                return await respond(request, between(b"[", write_tokens(answer), b"]"))
-            return await respond_rows(request, b"[", Rows(answer, engine.embedder, options, _vector), b"]")
+        return await self._service.embed(request, engine, work)
 
     async def similarity(self, request: Request) -> Response:
         """Similarity of one text with each of several, by the model's own function."""
         body = await self._service.read(request, SimilarityRequest)
-        engine, kind = self._service.models.find(body.model)
+        engine, kind = self._service.models.find(body.model, "pipeline")
         given = body.parameters or SimilarityParameters()
         overflow = self._overflow(given)
         options = resolve(engine, kind=kind, prompt_name=given.prompt_name, on_overflow=overflow)
@@ -183,15 +218,6 @@ class TeiApi:
             scores = engine.embedder.similarity(vectors[:1], vectors[1:])[0]
             return json_response(np.ascontiguousarray(scores))
 
-    async def other_models(self, request: Request) -> Response:
-        """What only models of other sorts can do: TEI's 424."""
-        path = request.scope["path"]
-        raise ServeError(
-            "wrong_model",
-            f"{path} needs {OTHER_MODELS[path]}, which the server does not serve; the library's SparseEncoder gives "
-            "sparse vectors",
-        )
-
     async def info(self, request: Request) -> Response:
         """What is served, in TEI's fields and our own."""
         engine, _ = self._service.models.find(request.query_params.get("model"))
@@ -202,7 +228,7 @@ class TeiApi:
                 "model_id": manifest.source.model,
                 "model_sha": manifest.source.revision,
                 "model_dtype": {"fp32": "float32", "fp16": "float16"}.get(embedder.variant, embedder.variant),
-                "model_type": {"embedding": {"pooling": "+".join(embedder.pooling)}},
+                "model_type": _model_type(engine),
                 "max_concurrent_requests": settings.queue_tokens,  # what waits is limited by its tokens
                 "max_input_length": embedder.max_tokens,
                 "max_batch_tokens": settings.batch_tokens,
@@ -217,12 +243,28 @@ class TeiApi:
                 "name": engine.name,
                 "identity": embedder.identify(on_overflow=self._service.default_overflow),
                 "dimension": embedder.dimension,
+                "outputs": engine.gives,
                 "prompts": manifest.prompts.texts,
                 "default_prompt": manifest.prompts.default_name,
                 "executor": embedder.executor_description,
                 "models": self._service.models.names,
             }
         )
+
+
+def _model_type(engine: ModelEngine) -> dict[str, Any]:
+    """As TEI has it; a model of several outputs is what it is first."""
+    manifest = engine.embedder.bundle.manifest
+    if manifest.scores is not None:
+        labels = manifest.scores.labels
+        sort = "reranker" if len(labels) == 1 else "classifier"
+        names = {
+            "id2label": {str(k): name for k, name in enumerate(labels)},
+            "label2id": {name: k for k, name in enumerate(labels)},
+        }
+        return {sort: names}
+    pooling = "+".join(engine.embedder.pooling) or ("splade" if manifest.sparse is not None else "none")
+    return {"embedding": {"pooling": pooling}}
 
 
 def _normalizes(engine: ModelEngine) -> bool:
