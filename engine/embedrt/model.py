@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.errors import OptionError
-from embedrt.inputs import Texts
+from embedrt.inputs import Texts, several_texts
 from embedrt.maxsim import maxsim
 from embedrt.options import Kind, whole_number
 from embedrt.output_model import OutputModel, warn_of_cut
 from embedrt.outputs import Given, Output, OutputKwargs, OutputOptions, TextOutputs
-from embedrt.results import Truncation
+from embedrt.results import EncodedBlock, Truncation
 from embedrt.shaping import apart
 from embedrt.sparse_vectors import SparseVectors, dot_products
+from embedrt.streaming import read_blocks, stream_blocks
 from embedrt.tokenization import TextTokenizer
 
 Floats = NDArray[np.float32]
@@ -61,6 +62,8 @@ class Model(OutputModel):
         BundleError, DependencyError, ExecutorError: as `Embedder` says.
     """
 
+    takes_pictures = False
+
     def encode(
         self, inputs: Texts, *, outputs: Sequence[Output] | None = None, **options: Unpack[ModelKwargs]
     ) -> Outputs:
@@ -93,6 +96,41 @@ class Model(OutputModel):
     ) -> tuple[Given, OutputOptions]:
         chosen = self.resolve(outputs, **given)
         return self._run(inputs, chosen), chosen
+
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        outputs: Sequence[Output] | None = None,
+        block_size: int = 1024,
+        on_error: Literal["raise", "skip"] = "raise",
+        **options: Unpack[ModelKwargs],
+    ) -> Iterator[EncodedBlock]:
+        """Embed an iterable block by block, in its order, in bounded memory, as `Embedder.encode_stream` does.
+
+        Args:
+            texts: strings; read in the calling thread, one block ahead.
+            outputs, options: as `encode` takes them.
+            block_size: texts read per block.
+            on_error: "raise", or "skip" to leave out texts that cannot be embedded; the block says why of each.
+
+        Yields:
+            EncodedBlock: whose `embeddings` are `Outputs`.
+        """
+        chosen = self.resolve(outputs, **options)
+        if on_error not in ("raise", "skip"):
+            raise OptionError(f"on_error must be raise or skip, not {on_error!r}")
+        skip, size = on_error == "skip", whole_number("block_size", block_size) or 1
+        blocks = stream_blocks(
+            read_blocks(several_texts(texts), size, skip),
+            lambda windows: self._windows(windows, chosen, skip=skip),
+            lambda _: {},
+            lambda rows: rows,  # type: ignore[arg-type, return-value]  # joined below, with their numbers of tokens
+            self._limit(chosen),
+        )
+        for block in blocks:
+            given = Given(block.embeddings, block.num_tokens, block.truncated)  # type: ignore[arg-type]
+            yield replace(block, embeddings=self.finish(given, chosen))  # type: ignore[arg-type]
 
     def encode_query(self, inputs: Texts, **options: Any) -> Outputs:
         """As `encode` with kind="query"."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
@@ -36,6 +36,7 @@ from embedrt.reopening import Recipe, recipe_for
 from embedrt.results import TruncationWarning, truncation_message, truncations
 from embedrt.settings import Settings, change, own_settings
 from embedrt.tokenization import TextTokenizer
+from embedrt.windows import Embedded, Window
 
 Variant: TypeAlias = Literal["auto", "fp32", "fp16", "int8", "bf16"]
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
@@ -227,23 +228,41 @@ class OutputModel(ModelFacts):
         """The outputs of one text or several, each different one computed once."""
         texts = checked_texts(inputs)
         windows, order = distinct_windows(texts, WINDOW_TEXTS)
-        runner = self._runners[options.kind]
-        rows: list[TextOutputs] = []
+        rows: list[Any] = []
         counts: list[int] = []
         with progress_bar("Embedding", max(order, default=-1) + 1, shown=options.show_progress_bar) as advance:
-            if self.reads_table(options):
-                for window in windows:
-                    for index, text in zip(window.indices, window.texts, strict=True):
-                        row, count = self._look_up(options.prompt + text, index, options)
-                        rows.append(row)
-                        counts.append(count)
-            else:
-                for _, done in runner.run(windows, options, advance):
-                    rows += done.rows  # type: ignore[arg-type]  # of `OutputRunner.run_group`
-                    counts += done.num_tokens
+            for _, done in self._windows(windows, options, advance):
+                rows += done.rows
+                counts += done.num_tokens
         num_tokens = tuple(counts[k] for k in order)
         limit = self._limit(options)
         return Given([rows[k] for k in order], num_tokens, truncations(range(len(texts)), num_tokens, limit))
+
+    def _windows(
+        self,
+        windows: Iterator[Window],
+        options: OutputOptions,
+        advance: Callable[[int], None] = lambda _: None,
+        *,
+        skip: bool = False,
+    ) -> Iterator[tuple[Window, Embedded]]:
+        """Each window with its outcome; with `skip`, texts that fail are in `Embedded.failed`."""
+        if not self.reads_table(options):
+            yield from self._runners[options.kind].run(windows, options, advance, skip=skip)
+            return
+        for window in windows:
+            found: list[tuple[Any, int]] = []
+            failed: dict[int, str] = {}
+            for k, (index, text) in enumerate(zip(window.indices, window.texts, strict=True)):
+                try:
+                    found.append(self._look_up(options.prompt + text, index, options))
+                except InputError as exc:
+                    if not skip:
+                        raise
+                    failed[k] = exc.reason
+                    found.append((TextOutputs(), 0))
+            advance(len(found))
+            yield window, Embedded([row for row, _ in found], (), tuple(count for _, count in found), failed)
 
     def reads_table(self, options: OutputOptions) -> bool:
         """Whether a call looks its texts up in a table, and runs no encoder."""

@@ -57,7 +57,7 @@ class EncodedBlock:
     start: int  # position in the stream of the first text read for this block
     num_texts: int  # texts read for it, skipped ones included
     indices: tuple[int, ...]  # position in the stream of each row
-    embeddings: NDArray[Any]  # (len(indices), D)
+    embeddings: NDArray[Any]  # (len(indices), D); of `Model` its `Outputs`
     num_tokens: tuple[int, ...]  # per row, before cutting; see `Truncation`
     truncated: tuple[Truncation, ...]
     skipped: tuple[SkippedText, ...]

@@ -40,7 +40,7 @@ def test_what_other_kinds_of_bundles_are_used_by(rerankers, export_outputs):
     reranker, labels, splade, colbert, m3 = (open_bundle(path).manifest for path in made)
     assert uses(reranker) == ["Reranker: embedrt rerank; serve: /rerank, /v1/rerank, /v2/rerank, /predict"]
     assert uses(labels) == ["Reranker: serve: /predict"]
-    assert uses(splade) == ["SparseEncoder: serve: /embed_sparse"]
+    assert uses(splade) == ["SparseEncoder: embedrt embed; serve: /embed_sparse"]
     assert [line.partition(":")[0] for line in uses(m3)] == ["Embedder", "SparseEncoder", "MultiVectorEncoder", "Model"]
     assert head_rows(labels)[0][1].startswith("3 labels (contradiction, entailment, neutral), activation ")
     assert [name for name, _ in head_rows(m3)] == ["sparse", "tokens"]

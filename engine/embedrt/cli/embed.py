@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,12 @@ from embedrt.cli import options as o
 from embedrt.cli.base import counted, make_command
 from embedrt.cli.long_texts import long_options, piece_size
 
+if TYPE_CHECKING:
+    from embedrt.bundle import Manifest
+
 _OUTPUTS = (".npy", ".parquet", ".jsonl")
+_KINDS = ("dense", "sparse", "tokens")
+_ONLY_DENSE = ("truncate_dim", "precision", "normalize", "long", "task")
 
 
 @make_command(
@@ -30,6 +35,7 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
             "embedrt embed minilm books.jsonl -o pieces.parquet --long pieces --with-text",
         ),
         ("a folder of pictures, with a bundle of CLIP", "embedrt embed clip photos -o photos.parquet --with-text"),
+        ("all that BGE-M3 gives", "embedrt embed m3 texts.txt -o texts.parquet --outputs dense,sparse,tokens"),
         ("in a pipe", "cat texts.txt | embedrt embed minilm - -o - | jq -c '.embedding[0]'"),
     ),
 )
@@ -42,6 +48,12 @@ _OUTPUTS = (".npy", ".parquet", ".jsonl")
 @o.reading_options
 @o.engine_options
 @o.prompt_options
+@click.option(
+    "--outputs", metavar="LIST", callback=o.split_list(_KINDS),
+    help="What to write of each text, of dense, sparse, tokens.  [default: dense if the bundle gives it]",
+)  # fmt: skip
+@click.option("--max-active-dims", type=click.IntRange(min=1),
+              help="Keep so many of the largest weights of a sparse vector.")  # fmt: skip
 @click.option("--truncate-dim", type=click.IntRange(min=1), help="Keep the first so many dimensions.")
 @click.option("--precision", type=click.Choice(o.PRECISIONS), default="float32", show_default=True,
               help="Type of the numbers.")  # fmt: skip
@@ -66,6 +78,9 @@ def command(bundle: Path, source: str, output: Path, **given: Any) -> None:
 
     With --on-error skip, rows are left out, never filled: OUT.skipped.jsonl lists them with line and reason,
     and each row's place in the input is in OUT.rows.npy (for .npy) or in its "row" (other formats).
+
+    Models of sparse vectors and of vectors of tokens write columns "sparse" (indices and values) and "tokens" (a list
+    of vectors) beside "embedding", which dense vectors have; --outputs says which.
     """
     to_stdout = str(output) == "-"
     if to_stdout and given["resume"]:
@@ -86,6 +101,8 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
     from embedrt.commands.embed import EmbedJob, run
     from embedrt.commands.piece_source import pieces_of
     from embedrt.embedder import Embedder
+    from embedrt.model import Model
+    from embedrt.opening import open_bundle
     from embedrt.progress import NullProgress, RichProgress
 
     job = EmbedJob(o.open_input(source, given), output, request)
@@ -93,18 +110,54 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
         job, **{name: given[name] for name in ("on_error", "with_text", "block_size", "resume", "force")}
     )
     job.check_output()
+    opened = open_bundle(bundle)
+    outputs = _chosen(opened.manifest, output, given)
+    job = dataclasses.replace(job, request=dataclasses.replace(request, outputs=outputs))
     console = o.stderr_console()
     progress = NullProgress() if given["quiet"] else RichProgress(console, unit="texts")
-    with Embedder(bundle, **o.engine(given)) as embedder:
+    kind: Any = Embedder if outputs is None else Model
+    with kind(opened, **o.engine(given)) as model:
         if size is not None:
-            job = dataclasses.replace(job, source=pieces_of(job.source, embedder, request, size))
+            job = dataclasses.replace(job, source=pieces_of(job.source, model, job.request, size))
         try:
-            summary = run(embedder, job, progress)
+            summary = run(model, job, progress)
         except KeyboardInterrupt:
             if output is not None:
                 console.print("finished rows are kept; go on with --resume")
             raise
     _report(summary, given["quiet"])
+
+
+def _chosen(manifest: Manifest, output: Path | None, given: dict[str, Any]) -> tuple[str, ...] | None:
+    """Which outputs of a bundle to write; None for dense vectors alone, by Embedder and all of its options.
+
+    Raises:
+        click.UsageError: another option, or the format, does not go with them.
+        OptionError: the bundle does not give them.
+    """
+    from embedrt.bundle import outputs_of
+    from embedrt.errors import OptionError
+    from embedrt.outputs import OUTPUT_NAMES
+
+    fields = outputs_of(manifest)
+    there = [name for name, field in OUTPUT_NAMES.items() if field in fields]
+    asked = given["outputs"] or (("dense",) if "dense" in there or not there else tuple(there))
+    if given["max_active_dims"] and "sparse" not in asked:
+        raise click.UsageError("--max-active-dims goes with sparse vectors (--outputs sparse)")
+    if asked == ("dense",):
+        return None
+    for name in asked:
+        if name not in there:
+            raise OptionError(f"{manifest.name} gives {' and '.join(there) or 'no vectors'}, not {name}")
+    if output is not None and output.suffix.lower() == ".npy":
+        raise click.UsageError(
+            f"a .npy holds as many numbers of every text, which {' and '.join(asked)} have not; "
+            "write .parquet or .jsonl"
+        )
+    only_dense = [name for name in _ONLY_DENSE if given[name] not in (None, False, "float32")]
+    if only_dense:
+        raise click.UsageError(f"--{only_dense[0].replace('_', '-')} goes with dense vectors alone (--outputs dense)")
+    return tuple(name for name in _KINDS if name in asked)
 
 
 def _report(summary: Any, quiet: bool) -> None:
@@ -131,5 +184,4 @@ def _report(summary: Any, quiet: bool) -> None:
     if summary.was_complete:
         click.echo(f"{name} is complete already: same input, options and identity {summary.identity}", err=True)
         return
-    size = f"{state.rows_written:,} x {summary.shape.dimension} {summary.shape.dtype}"
-    click.echo(f"{name}: {size}, identity {summary.identity}", err=True)
+    click.echo(f"{name}: {state.rows_written:,} x {summary.shape.title}, identity {summary.identity}", err=True)

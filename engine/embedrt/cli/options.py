@@ -280,5 +280,6 @@ def encode_request(given: dict[str, Any]) -> EncodeRequest:
         truncate_dim=given.get("truncate_dim"),
         precision=given.get("precision", "float32"),
         normalize_embeddings=given.get("normalize", False),
+        max_active_dims=given.get("max_active_dims"),
         on_overflow="windows" if given.get("long") == "windows" else given.get("on_overflow", "truncate"),
     )

@@ -29,6 +29,7 @@ from embedrt.progress import Progress
 
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder
+    from embedrt.model import Model
     from embedrt.results import EncodedBlock
 
 BLOCK_TEXTS = 256  # few enough to show progress on large models, enough to sort by length within
@@ -85,7 +86,7 @@ class Rows:
     skipped: list[Record]
 
 
-def run(embedder: Embedder, job: EmbedJob, progress: Progress) -> Summary:
+def run(embedder: Embedder | Model, job: EmbedJob, progress: Progress) -> Summary:
     """Embed everything; see the module.
 
     Raises:
@@ -112,15 +113,13 @@ def run(embedder: Embedder, job: EmbedJob, progress: Progress) -> Summary:
 class _Run:
     """One run: the state moves from block to block."""
 
-    def __init__(self, embedder: Embedder, job: EmbedJob) -> None:
+    def __init__(self, embedder: Embedder | Model, job: EmbedJob) -> None:
         job.source.check_fits(embedder)
         self._embedder = embedder
         self._job = job
         self._feed = Feed(job.source, job.on_error == "skip")
-        keywords: dict[str, Any] = job.request.keywords()
-        self._identity = embedder.identify(**keywords)
-        empty = embedder.encode_detailed([], **keywords).embeddings  # (0, D), in the type asked for
-        self._shape = Shape(int(empty.shape[1]), str(empty.dtype), job.with_text, self._metadata())
+        self._identity, self._shape = shape_of(embedder, job.request)
+        self._shape = replace(self._shape, with_text=job.with_text, metadata=self._metadata())
         self._state = State({}, self._feed.prefix_sha256)
         self._skipped: list[str] = []
 
@@ -128,7 +127,7 @@ class _Run:
         """JSON lines, as they come."""
         with progress.step("embedding", self._job.source.count()) as advance:
             for rows in self._blocks():
-                stream.write(jsonl_lines(rows.records, rows.vectors, self._job.with_text))
+                stream.write(jsonl_lines(rows.records, rows.vectors, self._shape))
                 stream.flush()
                 advance(len(rows.records) + len(rows.skipped))
         return self._summary()
@@ -197,11 +196,11 @@ class _Run:
     def _blocks(self) -> Iterator[Rows]:
         """Blocks from the state on; the state is behind each when it is yielded."""
         job = self._job
-        keywords: dict[str, Any] = job.request.keywords()
+        keywords: dict[str, Any] = job.request.of_outputs() if job.request.outputs else job.request.keywords()
         blocks = self._embedder.encode_stream(
             self._feed.texts(self._state.rows_done, self._state.prefix_sha256),
             block_size=job.block_size,
-            on_error=job.on_error,  # type: ignore[arg-type]  # Embedder checks it
+            on_error=job.on_error,  # type: ignore[arg-type]  # it is checked there
             **keywords,
         )
         for block in self._with_lines(blocks):
@@ -295,6 +294,7 @@ class _Run:
             **self._metadata(),
             "rows": self._state.rows_written,
             "dimension": self._shape.dimension,
+            **({"outputs": list(self._shape.outputs)} if self._job.request.outputs else {}),
             "dtype": self._shape.dtype,
             "rows_skipped": self._state.rows_skipped,
             "texts_cut": self._state.texts_cut,
@@ -312,6 +312,21 @@ class _Run:
             unit=self._job.source.unit,
             skipped=tuple(self._skipped),
         )
+
+
+def shape_of(model: Embedder | Model, request: EncodeRequest) -> tuple[str, Shape]:
+    """The identity of what a request gives, and its shape."""
+    if request.outputs is None:
+        embedder: Any = model
+        keywords = request.keywords()
+        empty = embedder.encode_detailed([], **keywords).embeddings  # (0, D), in the type asked for
+        return embedder.identify(**keywords), Shape(int(empty.shape[1]), str(empty.dtype), False, {})
+    several: Any = model
+    manifest = several.bundle.manifest
+    width = manifest.pipeline.dimension if "dense" in request.outputs else 0
+    each = manifest.tokens.dimension if "tokens" in request.outputs else 0
+    identity = several.identity_for(several.resolve(**request.of_outputs()))
+    return identity, Shape(width, "float32", False, {}, request.outputs, each)
 
 
 def _reason(message: str) -> str:

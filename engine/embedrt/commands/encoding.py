@@ -18,6 +18,8 @@ class EncodeRequest:
     precision: str = "float32"
     normalize_embeddings: bool = False
     on_overflow: str = "truncate"
+    outputs: tuple[str, ...] | None = None  # of `embedrt.Model`; None: one dense vector
+    max_active_dims: int | None = None
 
     def options(self) -> dict[str, Any]:
         """Keywords of Embedder.encode: those that are set."""
@@ -28,6 +30,12 @@ class EncodeRequest:
             "normalize_embeddings": self.normalize_embeddings,
             "on_overflow": self.on_overflow,
         }
+
+    def of_outputs(self) -> dict[str, Any]:
+        """Keywords of Model.encode_stream and Model.resolve."""
+        given = {"prompt": self.prompt, "prompt_name": self.prompt_name, "max_active_dims": self.max_active_dims}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return {"outputs": self.outputs, "kind": self.kind, "on_overflow": self.on_overflow, **chosen}
 
     def keywords(self) -> dict[str, Any]:
         """Keywords of Embedder.encode_stream and Embedder.identify."""

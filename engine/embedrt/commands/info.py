@@ -114,7 +114,7 @@ def uses(manifest: Manifest) -> list[str]:
         elif name == "scores":
             line = "embedrt rerank; serve: /rerank, /v1/rerank, /v2/rerank, /predict"
         else:
-            line = f"serve: {'/embed_sparse' if name == 'sparse' else '/embed_all'}"
+            line = f"embedrt embed; serve: {'/embed_sparse' if name == 'sparse' else '/embed_all'}"
         lines.append(f"{kind}: {line}")
     return [*lines, *(["Model: all from one run, joined scores"] if len(lines) > 1 else [])]
 

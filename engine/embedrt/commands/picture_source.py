@@ -18,6 +18,7 @@ from embedrt.pictures.reading import SUFFIXES
 
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder
+    from embedrt.model import Model
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class PictureSource(TextSource):
         """Number of pictures, or None for a pipe."""
         return sum(1 for _ in self._files()) if self.is_folder else super().count()
 
-    def check_fits(self, embedder: Embedder) -> None:
+    def check_fits(self, embedder: Embedder | Model) -> None:
         """Refuse a model of texts.
 
         Raises:

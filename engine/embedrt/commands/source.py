@@ -23,6 +23,7 @@ from embedrt.errors import FileFormatError, OptionError
 
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder
+    from embedrt.model import Model
 
 STDIN = "-"
 _CHUNK_BYTES = 1 << 20
@@ -92,7 +93,7 @@ class TextSource:
         """What decides the vector of a text of this source: the text."""
         return text
 
-    def check_fits(self, embedder: Embedder) -> None:
+    def check_fits(self, embedder: Embedder | Model) -> None:
         """Refuse a model that cannot embed what is here: any can embed texts."""
 
     @property

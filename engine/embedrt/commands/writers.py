@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.commands.columns import ARROW, AS_JSON, COLUMNS
 from embedrt.commands.kept import array_of, fields_of, json_object, refuse_taken, refuse_unknown
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.reading.records import Record
@@ -34,13 +36,30 @@ class Shape:
     dtype: str  # numpy name
     with_text: bool
     metadata: dict[str, Any]  # kept inside the file where the format has a place for it
+    outputs: tuple[str, ...] = ("dense",)  # of each text, in the order of their columns
+    token_dimension: int = 0  # numbers per vector of a token
+
+    @property
+    def title(self) -> str:
+        """What a row holds, in words."""
+        words = {
+            "dense": f"{self.dimension} {self.dtype}",
+            "sparse": "sparse",
+            "tokens": f"tokens of {self.token_dimension} {self.dtype}",
+        }
+        return " + ".join(words[name] for name in self.outputs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns of the output's own."""
+        return ("row", *(["text"] if self.with_text else []), *(COLUMNS[name] for name in self.outputs))
 
 
 class VectorWriter(Protocol):
     """Writes rows into a partial file."""
 
-    def append(self, records: Sequence[Record], vectors: NDArray[Any]) -> None:
-        """Add rows: vectors (n, D), made from the n records."""
+    def append(self, records: Sequence[Record], vectors: Any) -> None:
+        """Add rows: vectors (n, D), or `embedrt.model.Outputs`, made from the n records."""
 
     def sync(self) -> int:
         """Put everything on the disk; the partial file's size, from which writing can go on."""
@@ -143,11 +162,11 @@ class JsonlWriter:
 
     def __init__(self, path: Path, position: int, shape: Shape) -> None:
         self._file = AppendFile(path, position)
-        self._with_text = shape.with_text
+        self._shape = shape
 
-    def append(self, records: Sequence[Record], vectors: NDArray[Any]) -> None:
+    def append(self, records: Sequence[Record], vectors: Any) -> None:
         """See VectorWriter."""
-        self._file.write(jsonl_lines(records, vectors, self._with_text).encode("utf-8"))
+        self._file.write(jsonl_lines(records, vectors, self._shape).encode("utf-8"))
 
     def sync(self) -> int:
         """See VectorWriter."""
@@ -180,21 +199,22 @@ class ParquetWriter:
             with path.open("rb") as spool:
                 self._schema = pa.ipc.read_schema(spool)
 
-    def append(self, records: Sequence[Record], vectors: NDArray[Any]) -> None:
+    def append(self, records: Sequence[Record], vectors: Any) -> None:
         """See VectorWriter."""
         pa, _ = import_pyarrow()
         if not records:
             return
         self._begin(records)
         refuse_unknown(records, self._schema.names)
-        values = pa.array(np.ascontiguousarray(vectors).reshape(-1))
-        own = {
-            "row": lambda: pa.array([record.row for record in records], pa.int64()),
-            "text": lambda: pa.array([record.text for record in records], pa.string()),
-            "embedding": lambda: pa.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type),
+        own: dict[str, Callable[[Any], Any]] = {
+            "row": lambda _: pa.array([record.row for record in records], pa.int64()),
+            "text": lambda _: pa.array([record.text for record in records], pa.string()),
+            **{COLUMNS[name]: partial(ARROW[name], vectors) for name in self._shape.outputs},
         }
-        names = self._own_names()
-        columns = [own[field.name]() if field.name in names else array_of(field, records) for field in self._schema]
+        names = self._shape.names
+        columns = [
+            own[field.name](field.type) if field.name in names else array_of(field, records) for field in self._schema
+        ]
         self._file.write(memoryview(pa.record_batch(columns, schema=self._schema).serialize()))
 
     def sync(self) -> int:
@@ -223,22 +243,24 @@ class ParquetWriter:
         """See VectorWriter."""
         self._file.close()
 
-    def _own_names(self) -> tuple[str, ...]:
-        return ("row", "text", "embedding") if self._shape.with_text else ("row", "embedding")
-
     def _begin(self, records: Sequence[Record]) -> None:
         """Write the schema, if that has not been done."""
         if self._schema is not None:
             return
         pa, _ = import_pyarrow()
-        refuse_taken(records, self._own_names())
+        refuse_taken(records, self._shape.names)
         shape = self._shape
-        vector = pa.list_(pa.from_numpy_dtype(np.dtype(shape.dtype)), shape.dimension)
-        text = [pa.field("text", pa.string(), nullable=False)] if shape.with_text else []
-        fields = [
-            pa.field("row", pa.int64(), nullable=False), *text, *fields_of(records),
-            pa.field("embedding", vector, nullable=False),
-        ]  # fmt: skip
+        number = pa.from_numpy_dtype(np.dtype(shape.dtype))
+        types = {
+            "row": pa.int64(),
+            "text": pa.string(),
+            "embedding": pa.list_(number, shape.dimension),
+            "sparse": pa.struct([("indices", pa.list_(pa.int32())), ("values", pa.list_(number))]),
+            "tokens": pa.list_(pa.list_(number, shape.token_dimension)),
+        }
+        own = [pa.field(name, types[name], nullable=False) for name in shape.names]
+        place = 1 + shape.with_text  # what goes along stands before the vectors
+        fields = [*own[:place], *fields_of(records), *own[place:]]
         metadata = {"embedrt": json.dumps(shape.metadata, ensure_ascii=False, sort_keys=True)}
         self._schema = pa.schema(fields, metadata=metadata)
         self._file.write(memoryview(self._schema.serialize()))
@@ -261,18 +283,13 @@ def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body.encode("latin1")
 
 
-def jsonl_lines(records: Sequence[Record], vectors: NDArray[Any], with_text: bool) -> str:
-    """The JSON lines of n records and their vectors (n, D)."""
-    refuse_taken(records, ("row", "text", "embedding") if with_text else ("row", "embedding"))
+def jsonl_lines(records: Sequence[Record], vectors: Any, shape: Shape) -> str:
+    """The JSON lines of n records and their vectors: (n, D), or `embedrt.model.Outputs`."""
+    refuse_taken(records, shape.names)
     lines = []
-    for record, vector in zip(records, vectors, strict=True):
-        text = f', "text": {json.dumps(record.text, ensure_ascii=False)}' if with_text else ""
+    for k, record in enumerate(records):
+        text = f', "text": {json.dumps(record.text, ensure_ascii=False)}' if shape.with_text else ""
         kept = f", {json.dumps(json_object(record.kept), ensure_ascii=False)[1:-1]}" if record.kept else ""
-        lines.append(f'{{"row": {record.row}{text}{kept}, "embedding": [{_numbers(vector)}]}}\n')
+        own = "".join([f', "{COLUMNS[name]}": {AS_JSON[name](vectors, k)}' for name in shape.outputs])
+        lines.append(f'{{"row": {record.row}{text}{kept}{own}}}\n')
     return "".join(lines)
-
-
-def _numbers(vector: NDArray[Any]) -> str:
-    if vector.dtype == np.float32:
-        return ", ".join([f"{value:.9g}" for value in vector.tolist()])  # 9 digits give any float32 back
-    return ", ".join(map(str, vector.tolist()))

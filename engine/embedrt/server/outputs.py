@@ -29,7 +29,6 @@ _COSINE_SLACK = 5e-3  # of the mean over a few tokens
 class ServedOutputs(Model):
     """A bundle's outputs, under the names by which an engine knows an embedder."""
 
-    takes_pictures = False
     pooling = ()
 
     @property
