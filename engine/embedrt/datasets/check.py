@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import numpy as np
 from embedrt.arrow import VectorShape
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.reading.records import How
-from embedrt.datasets.inputs import Source, input_files, read_shard
+from embedrt.datasets.inputs import input_files, read_shard
+from embedrt.datasets.lance_input import pinned
 from embedrt.datasets.ledger import FOLDER, Ledger, Record, Run
 from embedrt.datasets.parts import import_lance, note_of, sha256_of
 from embedrt.datasets.plan import Shard, changes
+from embedrt.datasets.sources import LANCE, Source
 from embedrt.datasets.stores import Store, reading, store_at
 from embedrt.errors import FileFormatError
 
@@ -257,7 +259,8 @@ def _source_of(run: Run) -> Source:
     options = run.options
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(run.schema)))
     how = How(options["text"], options["encoding"], options["delimiter"], options["quoting"], tuple(schema.names))
-    return replace(Source(run.input, run.pattern, how, options["input_format"]), schema=schema)
+    source = Source(run.input, run.pattern, how, options["input_format"], schema)
+    return pinned(source) if source.input_format == LANCE else source
 
 
 def _place(shard: Shard) -> str:

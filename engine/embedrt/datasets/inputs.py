@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -14,83 +14,29 @@ from embedrt.commands.kept import array_of, fields_of
 from embedrt.commands.reading.compression import SUFFIXES as PACKED
 from embedrt.commands.reading.compression import unpacked
 from embedrt.commands.reading.encodings import has_byte_lines
-from embedrt.commands.reading.formats import FORMATS, check_options, format_of, is_known
-from embedrt.commands.reading.parquet import (
-    Unreadable,
-    column_at,
-    import_pyarrow,
-    text_encoding,
-    text_path,
-    texts_of,
-    type_at,
-)
+from embedrt.commands.reading.formats import FORMATS, check_options, is_known
+from embedrt.commands.reading.parquet import import_pyarrow, text_encoding, text_path, type_at
 from embedrt.commands.reading.records import How, Record, kept_columns
 from embedrt.datasets.plan import Group, InputFile, Shard
-from embedrt.datasets.stores import Store, is_url, reading, split_pattern, store_at
+from embedrt.datasets.sources import BATCH_BYTES, BATCH_ROWS, LANCE, TEXT, Rows, Source, batch_rows, of_batch
+from embedrt.datasets.stores import reading
 from embedrt.errors import FileFormatError
 
-TEXT = "embedrt: text"  # the column of texts in the batches of `read_shard`; no input calls one so
-_BATCH_BYTES = 8 << 20
-_BATCH_ROWS = 2048
 _BUFFER_BYTES = 1 << 20  # of a column chunk are read at once, not the whole of it
 _LINES_BYTES = 1 << 20  # lines are counted in such groups
 _SAMPLE_ROWS = 1000  # decide the types of kept columns
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where rows come from, and which of their columns are wanted."""
-
-    place: str  # folder or URL
-    pattern: str = ""  # of the files below it; "": all whose suffix is known
-    how: How = field(default_factory=How)  # `keep` are the columns that go along, the id first
-    input_format: str | None = None
-    schema: Any = None  # of the columns that go along; found by `sampled`
-
-    @property
-    def store(self) -> Store:
-        """The folder."""
-        return store_at(self.place)
-
-    def format_of(self, path: str) -> str:
-        """A file's format, by its suffix unless it was said."""
-        return self.input_format or format_of(Path(path))
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a shard."""
-
-    batch: Any  # RecordBatch: TEXT, and the columns that go along
-    problems: dict[int, str]  # why rows, by place in the batch, have no text
-
-
-def source_at(place: str, how: How, input_format: str | None = None) -> Source:
-    """The source at a file, a folder, a glob or a URL.
-
-    Raises:
-        FileFormatError: nothing is there.
-    """
-    place = place.removeprefix("file://").rstrip("/")
-    if is_url(place):
-        parent, _, name = place.rpartition("/")
-        if is_known(Path(name)) and store_at(parent).stat(name) is not None:
-            return Source(parent, name, how, input_format)
-    elif Path(place).is_file():
-        path = Path(place).absolute()
-        return Source(str(path.parent), path.name, how, input_format)
-    elif Path(place).is_dir():
-        return Source(str(Path(place).absolute()), "", how, input_format)
-    folder, pattern = split_pattern(place)
-    if not is_url(place):
-        if not pattern or not Path(folder).is_dir():
-            raise FileFormatError(f"{place} is not there")
-        folder = str(Path(folder).absolute())
-    return Source(folder, pattern, how, input_format)
-
-
 def input_files(source: Source) -> Iterator[InputFile]:
-    """The files, by name. Those in folders that begin with "_" or "." are a program's own and left out."""
+    """The files, by name. Those in folders that begin with "_" or "." are a program's own and left out.
+
+    Of a Lance dataset they are its fragments.
+    """
+    if source.input_format == LANCE:
+        from embedrt.datasets.lance_input import fragments
+
+        yield from fragments(source)
+        return
     wanted = re.compile(_regex(source.pattern)) if source.pattern else None
     for stat in source.store.files():
         if wanted is not None:
@@ -110,6 +56,11 @@ def groups_of(source: Source, file: InputFile) -> Iterator[Group]:
     Raises:
         FileFormatError: it cannot be read as what it is.
     """
+    if source.input_format == LANCE:
+        from embedrt.datasets.lance_input import fragment_group
+
+        yield fragment_group(source, file)
+        return
     kind = source.format_of(file.path)
     check_options(file.path, kind, source.how)
     with reading(source.store, file.path) as stream:
@@ -126,6 +77,10 @@ def groups_of(source: Source, file: InputFile) -> Iterator[Group]:
 
 def sampled(source: Source, file: InputFile) -> Source:
     """The source with the types of its columns, as the first rows of a file have them."""
+    if source.input_format == LANCE:
+        from embedrt.datasets.lance_input import lance_sampled
+
+        return lance_sampled(source)
     pa, pq = import_pyarrow()
     kind = source.format_of(file.path)
     with reading(source.store, file.path) as stream:
@@ -149,6 +104,11 @@ def read_shard(source: Source, shard: Shard) -> Iterator[Rows]:
     Raises:
         FileFormatError: the file changed since it was planned, is damaged, or has other columns than the first one.
     """
+    if source.input_format == LANCE:
+        from embedrt.datasets.lance_input import lance_rows
+
+        yield from lance_rows(source, shard)
+        return
     now = source.store.stat(shard.path)
     if now is None or now.tag != shard.tag:
         raise FileFormatError(
@@ -178,30 +138,19 @@ def _parquet_rows(stream: BinaryIO, source: Source, shard: Shard) -> Iterator[Ro
     encoding = text_encoding(type_at(schema, path), source.how, shard.path, ".".join(path), schema)
     kept_columns(source.how, path[0], schema.names, shard.path)
     groups, before = _overlapping(file.metadata, shard)
-    rows = _batch_rows(sum(group.text_bytes for group in groups.values()), sum(group.rows for group in groups.values()))
+    rows = batch_rows(sum(group.text_bytes for group in groups.values()), sum(group.rows for group in groups.values()))
     names = list(dict.fromkeys([".".join(path), *source.schema.names]))
     position, stop = before, shard.first + shard.rows
     try:
         for batch in file.iter_batches(batch_size=rows, row_groups=list(groups), columns=names):
             a, b = max(shard.first, position), min(stop, position + batch.num_rows)
             if a < b:
-                yield _of_batch(batch.slice(a - position, b - a), path, encoding, source.schema)
+                yield of_batch(batch.slice(a - position, b - a), path, encoding, source.schema)
             position += batch.num_rows
             if position >= stop:
                 break
     except pa.ArrowException as exc:
         raise FileFormatError(f"{shard.path} cannot be read as parquet: {exc}") from exc
-
-
-def _of_batch(batch: Any, path: tuple[str, ...], encoding: str, schema: Any) -> Rows:
-    pa, _ = import_pyarrow()
-    column, problems = column_at(batch, path), {}
-    if not any(getattr(pa.types, f"is_{kind}")(column.type) for kind in ("string", "large_string", "string_view")):
-        values = texts_of(column, encoding)
-        problems = {k: str(value) for k, value in enumerate(values) if isinstance(value, Unreadable)}
-        column = pa.array([None if k in problems else value for k, value in enumerate(values)], pa.large_string())
-    kept = [batch.column(name).cast(schema.field(name).type) for name in schema.names]
-    return Rows(pa.RecordBatch.from_arrays([column, *kept], names=[TEXT, *schema.names]), problems)
 
 
 def _of_records(records: list[Record], schema: Any) -> Rows:
@@ -253,11 +202,6 @@ def _overlapping(metadata: Any, shard: Shard) -> tuple[dict[int, Group], int]:
     return groups, before
 
 
-def _batch_rows(num_bytes: int, rows: int) -> int:
-    """Rows to decode at once, for about _BATCH_BYTES."""
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(1, num_bytes)))
-
-
 def _has_lines(path: str, kind: str, how: How) -> bool:
     """Whether a file can be cut behind any line without reading what is before it."""
     packed = Path(path).suffix.lower() in PACKED
@@ -286,13 +230,13 @@ def _records(stream: BinaryIO, path: str, kind: str, how: How) -> Iterator[Recor
 
 
 def _sized(records: Iterator[Record]) -> Iterator[list[Record]]:
-    """Records in lists of at most _BATCH_ROWS, and of few long ones."""
+    """Records in lists of at most BATCH_ROWS, and of few long ones."""
     block: list[Record] = []
     size = 0
     for record in records:
         block.append(record)
         size += len(record.text or "")
-        if len(block) == _BATCH_ROWS or size >= _BATCH_BYTES:
+        if len(block) == BATCH_ROWS or size >= BATCH_BYTES:
             yield block
             block, size = [], 0
     if block:

@@ -14,12 +14,13 @@ from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.reading.formats import SUFFIXES
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.reading.records import How
-from embedrt.datasets.inputs import TEXT, Source, groups_of, input_files, sampled, source_at
+from embedrt.datasets.inputs import groups_of, input_files, sampled
 from embedrt.datasets.ledger import FOLDER, Ledger, Planned, Run, Totals, differences
 from embedrt.datasets.local import run_local
 from embedrt.datasets.parts import commit_lance, import_lance
 from embedrt.datasets.plan import SHARD_TOKENS, Changes, InputFile, Shard, changes, cut
 from embedrt.datasets.policy import Sizing, local_sizing
+from embedrt.datasets.sources import TEXT, Source, source_at
 from embedrt.datasets.stores import Store, store_at
 from embedrt.datasets.work import Job, Report
 from embedrt.errors import FileFormatError, OptionError
@@ -153,7 +154,7 @@ class _Driver:
         job, embed = self._job, self._embed
         options = {
             "text": job.text, "id": job.id, "keep": list(job.keep), "shard_tokens": job.shard_tokens,
-            "input_format": job.input_format, "encoding": job.how.encoding, "delimiter": job.how.delimiter,
+            "input_format": source.input_format, "encoding": job.how.encoding, "delimiter": job.how.delimiter,
             "quoting": job.how.quoting,
         }  # fmt: skip
         schema = base64.b64encode(source.schema.serialize().to_pybytes()).decode()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedrt.arrow import Rows as Vectors
 from embedrt.arrow import VectorShape
 from embedrt.batch import EmbedBatch
-from embedrt.datasets.inputs import TEXT, Rows
+from embedrt.datasets.sources import TEXT, Rows
 
 REMEMBERED_BYTES = 256 << 20  # of vectors within a shard; texts behind are embedded as often as they come
 _QUERY_TEXTS = 500  # values of one query; SQLite's oldest limit is 999

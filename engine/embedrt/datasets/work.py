@@ -15,12 +15,13 @@ import numpy as np
 from embedrt.arrow import arrow_vectors
 from embedrt.batch import BLOCK_TEXTS, EmbedBatch
 from embedrt.commands.reading.parquet import import_pyarrow
-from embedrt.datasets.inputs import Source, read_shard
+from embedrt.datasets.inputs import read_shard
 from embedrt.datasets.ledger import Ledger, Record
 from embedrt.datasets.parts import Counts, adopt, publish, write_lance, write_parquet
 from embedrt.datasets.plan import BYTES_PER_TOKEN, Shard
 from embedrt.datasets.policy import Verdict, verdict, wait_s
 from embedrt.datasets.seen import Embedded, VectorStore, embed_once
+from embedrt.datasets.sources import Source
 from embedrt.datasets.stores import Store, store_at
 
 _BLOCK_BYTES = 16 << 20  # of text are held at once for embedding, twice
