@@ -17,7 +17,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)  # make -j alone has no
 DIST ?= dist
 LINTED := engine export tests bench demo .ci
 
-.PHONY: help venv install demo test test-oldest test-slow check format site bench bench-quick bench-server bench-kernels \
+.PHONY: help venv install demo test test-oldest test-scale test-slow check format site bench bench-quick bench-server bench-kernels \
         native sanitize emulate test-arm dist lock clean
 
 help: ## Show the targets
@@ -45,6 +45,15 @@ test-oldest: constraints-oldest.txt ## Run the exporter's tests with the oldest 
 	.venv-oldest/bin/python -m pip install --quiet --requirement constraints-oldest.txt
 	printf '%s\n' "$(CURDIR)/engine" "$(CURDIR)/export" > .venv-oldest/lib/python3.11/site-packages/embedrt_sources.pth
 	.venv-oldest/bin/python -m pytest $(PYTEST_FLAGS) $(OLDEST_WARNINGS) tests/export --ignore=tests/export/test_requirements.py
+
+# Over .venv, whose packages it sees through a .pth file: botocore wants an older python-dateutil than the suite has.
+SCALE_TESTS := tests/batch tests/datasets
+test-scale: $(VENV)/.stamp-dev constraints-scale.txt ## Run the tests of embed-dataset with Ray, Spark (needs Java 17), Lance and S3
+	test -x .venv-scale/bin/python || $(BIN)/python -m venv .venv-scale
+	.venv-scale/bin/python -m pip install --quiet --no-deps --requirement constraints-scale.txt
+	printf '%s\n' "$(CURDIR)/engine" "$(CURDIR)/export" "$(CURDIR)/$$(echo $(VENV)/lib/python3*/site-packages)" \
+	  > "$$(echo .venv-scale/lib/python3*/site-packages)/embedrt_sources.pth"
+	.venv-scale/bin/python -m pytest -m "slow or not slow" $(SCALE_TESTS)
 
 check: $(VENV)/.stamp-dev ## Lint, check the format and the types
 	$(BIN)/ruff check $(LINTED)
@@ -112,7 +121,7 @@ lock: $(VENV)/.stamp-dev $(VENV)/.stamp-bench ## Write constraints.txt from what
 	$(BIN)/python .ci/lock.py constraints.txt
 
 clean: ## Remove .venv, the demo and every cache
-	rm -rf $(VENV) .demo .cache $(DIST) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .venv-scale .demo .cache $(DIST) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp-venv: constraints.txt

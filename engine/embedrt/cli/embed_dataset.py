@@ -68,8 +68,8 @@ def command(bundle: Path, source: str, output: str, **given: Any) -> None:
     """Embed every row of IN into OUT, exactly once.
 
     IN is a file, a folder, a glob or a URL (s3://, gs://, ...) of .parquet, .jsonl, .csv, .tsv or .txt, or a Lance
-    dataset; OUT a folder or URL. Rows are done in shards, each of which appears in OUT whole or not at all. Whatever is killed, --resume goes
-    on; a row that cannot be embedded is listed in OUT/_embedrt/aside with the reason.
+    dataset; OUT a folder or URL. Rows are done in shards, each of which appears in OUT whole or not at all. Whatever is
+    killed, --resume goes on; a row that cannot be embedded is listed in OUT/_embedrt/aside with the reason.
     """
     from embedrt.datasets.run import embed_dataset
 
