@@ -65,14 +65,8 @@ def serving(*bundles: Path | str, ready: bool = True, **settings: Any) -> Iterat
         proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
-    server = uvicorn.Server(config)
-    server.capture_signals = _no_signals  # type: ignore[method-assign]
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(256)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-        thread.start()
-        served = Served(service, f"http://127.0.0.1:{listener.getsockname()[1]}")
+    with hosted(config) as url:
+        served = Served(service, url)
         try:
             if ready:
                 wait_until(lambda: service.models.loaded or bool(failures))
@@ -80,6 +74,21 @@ def serving(*bundles: Path | str, ready: bool = True, **settings: Any) -> Iterat
             yield served
         finally:
             served.client.close()
+
+
+@contextmanager
+def hosted(config: uvicorn.Config) -> Iterator[str]:
+    """Run an application in a thread for the length of a `with` block; its URL."""
+    server = uvicorn.Server(config)
+    server.capture_signals = _no_signals  # type: ignore[method-assign]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(256)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
             server.should_exit = True
             thread.join(20)
             assert not thread.is_alive()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from embedrt.server import metrics, run
+from embedrt.server import hosting, metrics
 from embedrt.server.models import Models
 
 
@@ -34,7 +34,7 @@ def test_signals_reach_a_loop_that_cannot_watch_for_them() -> None:
 
     async def wait() -> None:
         seen = asyncio.Event()
-        run._on_signal(Loop(asyncio.get_running_loop()), signal.SIGUSR2, seen.set)  # type: ignore[arg-type]
+        hosting.on_signal(Loop(asyncio.get_running_loop()), signal.SIGUSR2, seen.set)  # type: ignore[arg-type]
         os.kill(os.getpid(), signal.SIGUSR2)
         await asyncio.wait_for(seen.wait(), 5)
 

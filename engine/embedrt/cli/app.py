@@ -14,7 +14,7 @@ _COMMANDS = {
     for name in (
         "export", "verify", "info", "embed", "embed-dataset", "check-dataset", "similarity", "search", "rerank",
         "index", "cluster", "dedup", "map", "mine", "eval",
-        "serve", "bench", "pull", "push", "list", "rm", "help",
+        "serve", "front", "bench", "pull", "push", "list", "rm", "help",
     )
 }  # fmt: skip
 

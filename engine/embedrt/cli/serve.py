@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from embedrt.cli.base import make_command
 from embedrt.server.settings import DEFAULTS, NAMES, SECRET, Settings
 
 
-def _options(function: Callable[..., None]) -> Callable[..., None]:
+def setting_options(names: Sequence[str], function: Callable[..., None]) -> Callable[..., None]:
     """One flag per setting; a flag that is not given is None, so that the other sources count."""
-    for name in reversed(NAMES):
+    for name in reversed(names):
         if name == "bundles" or name in SECRET:  # a command line is seen by everybody on the machine
             continue
         entry = Settings.__dataclass_fields__[name]
@@ -37,6 +38,12 @@ def _metavar(default: object) -> str:
     return {int: "N", float: "NUMBER", str: "TEXT"}[type(default)]
 
 
+def given_flags(flags: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given, lists in one string as the environment has them."""
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    return given | {name: ",".join(value) for name, value in given.items() if isinstance(value, tuple)}
+
+
 @make_command(
     "serve",
     "Serve bundles over HTTP, as OpenAI and TEI do.",
@@ -49,7 +56,7 @@ def _metavar(default: object) -> str:
 @click.argument("bundles", nargs=-1, metavar="BUNDLE...")
 @click.option("--config", type=click.Path(path_type=Path), envvar="EMBEDRT_CONFIG", help="TOML file of settings.")
 @click.option("--print-config", is_flag=True, help="Print the settings and where each is from, and exit.")
-@_options
+@partial(setting_options, NAMES)
 def command(bundles: tuple[str, ...], config: Path | None, print_config: bool, **flags: Any) -> None:
     """Serve bundles over HTTP: OpenAI's embeddings API, text-embeddings-inference's, metrics and a playground.
 
@@ -58,9 +65,8 @@ def command(bundles: tuple[str, ...], config: Path | None, print_config: bool, *
     """
     from embedrt.server.config import load_settings, to_toml
 
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
-    given |= {name: ",".join(value) for name, value in given.items() if isinstance(value, tuple)}
-    loaded = load_settings({**given, **({"bundles": bundles} if bundles else {})}, os.environ, config)
+    given = given_flags(flags) | ({"bundles": bundles} if bundles else {})
+    loaded = load_settings(given, os.environ, config)
     if print_config:
         click.echo(to_toml(loaded), nl=False)
         return

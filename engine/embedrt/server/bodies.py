@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import zlib
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from embedrt.server.budget import ByteBudget
 from embedrt.server.call import Call, call_of
 from embedrt.server.counting import count_json, is_plain
+from embedrt.server.draining import drain
 from embedrt.server.errors import ServeError
 from embedrt.server.explain import parse
 from embedrt.server.pool import Pool
@@ -28,8 +28,6 @@ _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # by what the data begin with
 _SLICE_BYTES = 256 * 1024  # about a millisecond of decompressing
 SMALL_BYTES = 64 * 1024  # are parsed in less than a millisecond, whatever is in them
 _OTHER_VALUES = 64  # strings and brackets of a request besides its texts: names of fields and what they say
-_DRAINED_BODIES = 8  # of the largest size; so much of one that is too large is read and thrown away
-_DRAIN_S = 5.0  # and for no longer
 
 
 async def read_json(request: Request, shape: type[S], settings: Settings, budget: ByteBudget, pool: Pool) -> S:
@@ -180,16 +178,8 @@ async def _read(request: Request, call: Call, budget: ByteBudget, limit: int, se
 
 
 async def _too_large_by(request: Request, limit: int, size: int) -> ServeError:
-    """The error for a body that is too large, once enough of the rest was read and thrown away.
-
-    Clients such as Python's http.client read no answer before they have sent everything; a connection that is closed
-    on what they send shows them a broken pipe instead of the answer. One that waits for "100 Continue" sends nothing.
-    """
-    whole = False
-    if "100-continue" not in request.headers.get("expect", "").lower() and size <= _DRAINED_BODIES * limit:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                whole = await _drain(request, _DRAINED_BODIES * limit)
+    """The error for a body that is too large, once enough of the rest was read and thrown away."""
+    whole = await drain(request.receive, request.headers.get("expect", ""), limit, size)
     return _too_large(limit, size, {} if whole else {"Connection": "close"})
 
 
@@ -198,17 +188,6 @@ def _too_large(limit: int, size: int, headers: dict[str, str] | None = None) -> 
         "too_large", f"the body may have {limit} bytes, this has {size} or more; split it, or raise body_mb",
         headers=headers,
     )  # fmt: skip
-
-
-async def _drain(request: Request, limit: int) -> bool:
-    """Read and forget the rest of the body; whether it ended within `limit` bytes."""
-    seen = 0
-    while seen <= limit:
-        message = await request.receive()
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return True
-        seen += len(message.get("body", b""))
-    return False
 
 
 async def _decompress(packed: list[bytes], encoding: str, call: Call, budget: ByteBudget, limit: int) -> list[bytes]:

@@ -43,6 +43,7 @@ KINDS = {
     "wrong_model": Kind(400, "invalid_request_error", 424, "Backend"),  # it is of another sort
     "not_inferred": Kind(500, "server_error", 424, "Backend"),  # the model failed
     "failed": Kind(500, "server_error", 500, "Backend"),  # a bug
+    "bad_gateway": Kind(502, "server_error", 502, "Backend"),  # of `embedrt front`: a server broke off
     "not_ready": Kind(503, "server_error", 503, "Unhealthy"),
     "timeout": Kind(504, "timeout_error", 504, "Overloaded"),
 }

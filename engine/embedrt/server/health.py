@@ -85,11 +85,12 @@ class Health:
         return Response(to_json({"status": "live"}), media_type="application/json")
 
     async def ready(self, request: Request) -> Response:
-        """200 when ready, else 503 with the reason."""
+        """200 when ready, with the identity behind each name that may be called, else 503 with the reason."""
         del request
         reason = self.why_not_ready()
         if reason is None:
-            return Response(to_json({"status": "ready"}), media_type="application/json")
+            told = {"status": "ready", "identities": self._models.identities}
+            return Response(to_json(told), media_type="application/json")
         return Response(
             to_json({"status": "not ready", "error": reason, "error_type": "Unhealthy"}),
             503,

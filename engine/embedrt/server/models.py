@@ -103,6 +103,7 @@ class Models:
         self._aliases: dict[str, str] = {}
         self.loaded = False
         self.created = int(time.time())
+        self.identities: dict[str, str] = {}  # of what requests get that say no more than a name, once it is loaded
 
     def __iter__(self) -> Iterator[ModelEngine]:
         """Rerankers behind the others."""
@@ -168,6 +169,10 @@ class Models:
         there = ", ".join(self.names)
         return ServeError("model_not_found", f"there is no model {name!r}; there are: {there}", param="model")
 
+    def _identity(self, name: str, settings: Settings) -> str:
+        engine, kind = self.find(name)
+        return str(engine.embedder.identify(kind=kind, on_overflow=settings.default_overflow))
+
     def _by_source(self, name: str) -> ModelEngine | None:
         """The first model whose source has that name, as in "intfloat/multilingual-e5-large"."""
         return next((engine for engine in self if engine.embedder.bundle.manifest.source.model == name), None)
@@ -203,6 +208,7 @@ class Models:
                 self._engines[named.name] = _load_outputs(named, settings, threads, cache_bytes, **shared)
             else:
                 self._engines[named.name] = _load_embedder(named, settings, threads, cache_bytes, **shared)
+        self.identities = {name: self._identity(name, settings) for name in self.names}
         self.loaded = True
 
     def stop(self) -> None:

@@ -16,7 +16,8 @@ from embedrt.server.call import call_of
 from embedrt.server.errors import ServeError
 from embedrt.server.inputs import Inputs, pictures_of
 from embedrt.server.prepare import Work
-from embedrt.server.service import Overflow, Service, json_response, resolve
+from embedrt.server.service import Service, json_response, resolve
+from embedrt.server.settings import Overflow
 from embedrt.server.sizes import BASE64_BYTES, FLOAT_BYTES
 
 # Base URLs without /v1, and those of Azure, where the model is called a deployment.
@@ -127,7 +128,7 @@ class OpenAIApi:
             "object": "model",
             "created": self._service.models.created,
             "owned_by": embedder.bundle.manifest.source.model,
-            "identity": embedder.identify(kind=kind, on_overflow=self._service.default_overflow),
+            "identity": embedder.identify(kind=kind, on_overflow=self._service.settings.default_overflow),
             "variant": embedder.variant,
             "dimension": embedder.dimension,
             "max_tokens": embedder.max_tokens,

@@ -3,55 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import cast
-
-import uvicorn
+from collections.abc import Callable
 
 from embedrt.errors import EmbedrtError
 from embedrt.server.app import make_app, make_service
-from embedrt.server.door import Door
 from embedrt.server.files import allow_files, room_for_connections
+from embedrt.server.hosting import QuietServer, http_config, make_wire, on_signal, protocol_on
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
 from embedrt.server.notify import Notifier
-from embedrt.server.protocol import HttpProtocol
 from embedrt.server.service import Service
 from embedrt.server.settings import Settings
-from embedrt.server.sockets import BACKLOG, announce, listen, listening
+from embedrt.server.sockets import announce, listen, listening
 from embedrt.server.tls import bound_handshakes, check_certificate
-from embedrt.server.wire import Wire, WireLimits
 from embedrt.server.workers import Supervisor
 
 # Of more objects than were freed, until young ones are looked at; Python's 700 are ten requests.
 _GC_ALLOCATIONS = 10_000
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn would end the process by the signal itself; we exit with 0."""
-        yield
-
-
 def bounded_protocol(service: Service) -> type[asyncio.Protocol]:
     """What makes the protocol of each connection; all of them share one account."""
     settings = service.settings
-    limits = WireLimits(
-        head_s=settings.header_timeout_s,
-        stall_s=settings.idle_timeout_s,
-        answer_s=settings.answer_timeout_s,
-        drain_bytes=int(settings.body_mb * 1e6),
-    )
-    service.wire = Wire(limits, lambda: Door(room_for_connections(settings.connections)))
-    return cast("type[asyncio.Protocol]", partial(HttpProtocol, wire=service.wire))
+    service.wire = make_wire(settings, lambda: room_for_connections(settings.connections))
+    return protocol_on(service.wire)
 
 
 def serve_here(
@@ -82,23 +60,8 @@ def serve_here(
         failures.append(reason)
         server.should_exit = True
 
-    config = uvicorn.Config(
-        make_app(service, bundles, fail),
-        loop="auto",
-        http=bounded_protocol(service),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # uvicorn would believe anybody on this machine who says that he is somebody else
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(settings.grace_s)),
-        ssl_certfile=settings.ssl_certfile or None,
-        ssl_keyfile=settings.ssl_keyfile or None,
-    )
-    server = _Server(config)
+    config = http_config(make_app(service, bundles, fail), bounded_protocol(service), settings)
+    server = QuietServer(config)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -136,7 +99,7 @@ def serve_here(
             ("SIGUSR1", tell),
         ):
             if hasattr(signal, name):  # Windows has the first two
-                _on_signal(loop, getattr(signal, name), act)
+                on_signal(loop, getattr(signal, name), act)
         gc.set_threshold(_GC_ALLOCATIONS, *gc.get_threshold()[1:])
         service.health.told.append(_sparing())
         if beat is not None:
@@ -169,14 +132,6 @@ def _sparing() -> Callable[[str | None], None]:
             gc.freeze()
 
     return spare
-
-
-def _on_signal(loop: asyncio.AbstractEventLoop, number: int, act: Callable[[], None]) -> None:
-    """Have the loop call `act` at a signal, also where loops cannot watch for signals themselves (Windows)."""
-    try:
-        loop.add_signal_handler(number, act)
-    except NotImplementedError:
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
 
 
 def serve(settings: Settings, notifier: Notifier | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,14 +29,13 @@ from embedrt.server.outputs import OutputEngine
 from embedrt.server.pool import Pool
 from embedrt.server.prepare import Work
 from embedrt.server.rates import Meters
-from embedrt.server.settings import Settings
+from embedrt.server.settings import Overflow, Settings
 from embedrt.server.shares import Shares
 from embedrt.server.sizes import FLOAT_BYTES, Size, SizeLimits
 from embedrt.server.traces import Traces
 from embedrt.server.wire import Wire
 
 T = TypeVar("T")
-Overflow = Literal["truncate", "error", "windows"]
 
 
 @dataclass
@@ -150,13 +149,6 @@ class Service:
         """Whether long inputs are cut: as the request says, else as the settings do."""
         return self.settings.truncate if wanted is None else wanted
 
-    @property
-    def default_overflow(self) -> Overflow:
-        """What becomes of texts over the limit where the request does not say."""
-        if self.settings.long == "windows":
-            return "windows"
-        return "truncate" if self.settings.truncate else "error"
-
     def overflow(self, asked: Overflow | None, truncate: bool | None) -> Overflow:
         """What becomes of texts over the limit: as the request says by either field, else as the settings do.
 
@@ -164,7 +156,7 @@ class Service:
             ServeError: the two fields say different things.
         """
         if truncate is None:
-            return asked or self.default_overflow
+            return asked or self.settings.default_overflow
         said: Overflow = "truncate" if truncate else "error"
         if asked not in (None, said):
             raise ServeError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
+Overflow = Literal["truncate", "error", "windows"]
 VARIANT_CHOICES = ("auto", "fp32", "fp16", "int8", "bf16")
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
 EXECUTOR_CHOICES = ("auto", "native", "onnxruntime")
@@ -106,6 +107,13 @@ class Settings:
     ssl_certfile: str = _setting("", "certificate for TLS")
     ssl_keyfile: str = _setting("", "its key")
     otlp_endpoint: str = _setting("", "send traces there by OTLP over HTTP; needs embedrt[otel]")
+
+    @property
+    def default_overflow(self) -> Overflow:
+        """What becomes of texts over the limit where the request does not say."""
+        if self.long == "windows":
+            return "windows"
+        return "truncate" if self.truncate else "error"
 
 
 NAMES = tuple(entry.name for entry in fields(Settings))

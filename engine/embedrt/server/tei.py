@@ -21,7 +21,8 @@ from embedrt.server.errors import ServeError
 from embedrt.server.inputs import Inputs
 from embedrt.server.outputs import OutputEngine
 from embedrt.server.prepare import Work
-from embedrt.server.service import Overflow, Service, json_response, resolve, resolve_outputs
+from embedrt.server.service import Service, json_response, resolve, resolve_outputs
+from embedrt.server.settings import Overflow
 from embedrt.server.sizes import WEIGHT_BYTES, Size
 from embedrt.version import __version__
 
@@ -235,13 +236,13 @@ class TeiApi:
                 "max_batch_requests": None,
                 "max_client_batch_size": settings.request_texts,
                 "auto_truncate": settings.truncate and settings.long == "cut",
-                "on_overflow": self._service.default_overflow,
+                "on_overflow": self._service.settings.default_overflow,
                 "tokenization_workers": self._service.pool.workers,
                 "version": __version__,
                 "sha": None,
                 "docker_label": None,
                 "name": engine.name,
-                "identity": embedder.identify(on_overflow=self._service.default_overflow),
+                "identity": embedder.identify(on_overflow=self._service.settings.default_overflow),
                 "dimension": embedder.dimension,
                 "outputs": engine.gives,
                 "prompts": manifest.prompts.texts,

@@ -1,0 +1,1 @@
+"""`embedrt front`: one address before several servers, which sends each request where least waits."""
