@@ -16,15 +16,16 @@ _ENDINGS = ("_total", "_bucket", "_sum", "_count")
 
 
 def known() -> set[str]:
-    """Names of the server's metrics, without the endings that a kind of metric adds."""
+    """Names of the server's and the front's metrics, without the endings that a kind of metric adds."""
     pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
+    from embedrt.routing.metrics import FrontMetrics
     from embedrt.server.metrics import Metrics
 
-    return {family.name for family in Metrics()._registry.collect()}
+    return {family.name for every in (Metrics()._registry, FrontMetrics().registry) for family in every.collect()}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_metrics_are_the_servers(name: str) -> None:
+def test_the_metrics_are_there(name: str) -> None:
     text = (FOLDER / name).read_text(encoding="utf-8")
     found = set(re.findall(r"\bembedrt_[a-z_]+", text))
     bare = {next((metric.removesuffix(end) for end in _ENDINGS if metric.endswith(end)), metric) for metric in found}

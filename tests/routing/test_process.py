@@ -48,7 +48,7 @@ def events(log: Path, name: str) -> int:
 def test_sigterm_finishes_what_is_in_flight(one: Served, tmp_path: Path) -> None:
     gate = Gate(one.engine)
     found: list[int] = []
-    with started(tmp_path / "log", one.url, "--drain-s", "0.2") as (process, url):
+    with started(tmp_path / "log", one.url, "--drain-s", "3") as (process, url):
         try:
             assert httpx.get(f"{url}/health/ready").json()["identities"]
             ask = threading.Thread(
@@ -98,7 +98,7 @@ def test_a_rolling_update_loses_nothing(lookup_bundle: Path, tmp_path: Path) -> 
                 processes[k].terminate()
                 assert processes[k].wait(20) == 0
                 processes[k] = server(port)
-                # Ready for the front, that is: whoever updates waits for its next look (in Kubernetes: minReadySeconds).
+                # Ready for the front: whoever updates waits for its next look (in Kubernetes, minReadySeconds).
                 wait_until(lambda k=k: events(log, "server is ready") == 3 + k, 60)
             count = len(statuses)
             wait_until(lambda: len(statuses) > count + 20)
