@@ -203,3 +203,10 @@ def test_an_end_is_quick_with_idle_connections(one: Served) -> None:
         httpx.get(front.url + "/v1/models")
         front.client.get("/v1/models")
     assert time.monotonic() - begin < 10
+
+
+def test_a_server_tells_the_identities_that_its_answers_have(one: Served) -> None:
+    told = one.get("/health/ready").json()["identities"]
+    assert told == {row["id"]: row["identity"] for row in one.get("/v1/models").json()["data"]}
+    for name, identity in told.items():
+        assert one.post("/v1/embeddings", {"model": name, "input": "a"}).headers["x-embedrt-identity"] == identity
