@@ -17,7 +17,7 @@ CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)  # make -j alone has no
 DIST ?= dist
 LINTED := engine export tests bench demo .ci
 
-.PHONY: help venv install demo test test-oldest test-scale test-slow check format site bench bench-quick bench-server bench-kernels \
+.PHONY: help venv install demo test test-oldest test-scale test-deploy test-slow check format site bench bench-quick bench-server bench-kernels \
         native sanitize emulate test-arm dist lock clean
 
 help: ## Show the targets
@@ -54,6 +54,11 @@ test-scale: $(VENV)/.stamp-dev constraints-scale.txt ## Run the tests of embed-d
 	printf '%s\n' "$(CURDIR)/engine" "$(CURDIR)/export" "$(CURDIR)/$$(echo $(VENV)/lib/python3*/site-packages)" \
 	  > "$$(echo .venv-scale/lib/python3*/site-packages)/embedrt_sources.pth"
 	.venv-scale/bin/python -m pytest -m "slow or not slow" $(SCALE_TESTS)
+
+test-deploy: $(VENV)/.stamp-dev ## Run the tests of deploy/ with helm and Kubernetes' schemas
+	test -x .cache/deploy/helm || $(BIN)/python -m tests.deploy.fetch_helm .cache/deploy
+	test -d .cache/deploy/lib || $(PIP) install --quiet --no-deps --target .cache/deploy/lib kubernetes-validate==1.37.0
+	PATH="$(CURDIR)/.cache/deploy:$$PATH" PYTHONPATH=.cache/deploy/lib $(BIN)/python -m pytest tests/deploy tests/server/test_deploy.py
 
 check: $(VENV)/.stamp-dev ## Lint, check the format and the types
 	$(BIN)/ruff check $(LINTED)

@@ -59,13 +59,25 @@ class Connection:
         reader, writer = self._streams
         writer.write(data)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-        return int(head.split(b" ", 2)[1]), await reader.readexactly(length)
+        status = int(head.split(b" ", 2)[1])
+        if b"\r\ncontent-length:" not in head:
+            return status, await _read_chunks(reader)
+        length = int(head.split(b"\r\ncontent-length:", 1)[1].split(b"\r\n", 1)[0])
+        return status, await reader.readexactly(length)
 
     def close(self) -> None:
         """Close."""
         if self._streams is not None:
             self._streams[1].close()
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """A body of which the length was not known, as large answers are sent."""
+    pieces = []
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        pieces.append((await reader.readexactly(size + 2))[:-2])
+    await reader.readexactly(2)
+    return b"".join(pieces)
 
 
 async def closed_loop(port: int, shots: Sequence[Shot], clients: int, seconds: float) -> Tally:

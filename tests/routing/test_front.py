@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
 from embedrt import Embedder
 from tests.routing.fronting import fronting
-from tests.server.serving import Gate, Served, wait_until
+from tests.server.serving import Gate, Served, serving, wait_until
 
 BODY = {"input": ["light river", "a stone"], "encoding_format": "base64"}
 
@@ -203,6 +204,18 @@ def test_an_end_is_quick_with_idle_connections(one: Served) -> None:
         httpx.get(front.url + "/v1/models")
         front.client.get("/v1/models")
     assert time.monotonic() - begin < 10
+
+
+def test_a_server_of_another_identity_than_pinned_does_not_start(one: Served, lookup_bundle: Path) -> None:
+    """What keeps two identities from one name where there is no front: Kubernetes then never finds the pod ready."""
+    identity = one.get("/health/ready").json()["identities"]["lookup"]
+    with serving(lookup_bundle, variant="fp32", identity=(f"lookup={identity}",)) as same:
+        assert same.get("/health/ready").status_code == 200
+    with (
+        pytest.raises(AssertionError, match=f"lookup must be {identity}"),
+        serving(lookup_bundle, variant="int8", identity=(f"lookup={identity}",)),
+    ):
+        pass
 
 
 def test_a_server_tells_the_identities_that_its_answers_have(one: Served) -> None:

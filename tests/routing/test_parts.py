@@ -9,7 +9,7 @@ import pytest
 from embedrt.errors import OptionError
 from embedrt.routing.address import addresses_of, parse_address
 from embedrt.routing.headers import passed_on
-from embedrt.routing.settings import parse_pins
+from embedrt.server.pins import parse_pins
 
 
 def test_headers_of_one_hop_stay() -> None:

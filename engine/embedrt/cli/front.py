@@ -11,7 +11,8 @@ import click
 from embedrt.cli.base import make_command
 from embedrt.cli.serve import given_flags, setting_options
 from embedrt.routing.policy import POLICIES
-from embedrt.routing.settings import SHARED, FrontSettings, parse_pins
+from embedrt.routing.settings import SHARED, FrontSettings
+from embedrt.server.pins import parse_pins
 
 
 @make_command(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from embedrt.server.pins import against_pins
+
 Identities = Mapping[str, str]  # by name, the default first
 
 
@@ -29,7 +31,7 @@ class Agreement:
         """
         if self.settled is not None:
             return None
-        every = [one for one in told if self._against_pins(one) is None]
+        every = [one for one in told if against_pins(self._pinned, one) is None]
         if not every:
             return None
         for one in every[1:]:
@@ -40,17 +42,11 @@ class Agreement:
 
     def against(self, told: Identities) -> str | None:
         """Why a server that tells this gets no request; None where it may have some."""
-        if (wrong := self._against_pins(told)) is not None:
+        if (wrong := against_pins(self._pinned, told)) is not None:
             return wrong
         if self.settled is None:
             return "the servers have not agreed on what they serve yet"
         return _difference(self.settled, told)
-
-    def _against_pins(self, told: Identities) -> str | None:
-        for name, identity in self._pinned.items():
-            if told.get(name) != identity:
-                return f"{name} must be {identity} (--identity), and is {told.get(name, 'not served')}"
-        return None
 
 
 def _difference(wanted: Identities, told: Identities) -> str | None:

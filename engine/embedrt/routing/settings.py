@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from embedrt.errors import OptionError
 from embedrt.routing.policy import Policy
 from embedrt.server.settings import Settings
 
@@ -42,19 +41,3 @@ class FrontSettings:
     def body_bytes(self) -> int:
         """Of one request."""
         return int(self.edge.body_mb * 1e6)
-
-
-def parse_pins(given: tuple[str, ...]) -> dict[str, str]:
-    """Identities by name, out of NAME=IDENTITY each.
-
-    Raises:
-        OptionError: not of that form, or a name has two.
-    """
-    found: dict[str, str] = {}
-    for text in given:
-        name, _, identity = text.rpartition("=")
-        if not name or not identity:
-            raise OptionError(f"identity must be NAME=IDENTITY, not {text!r}; /health/ready of a server tells them")
-        if found.setdefault(name, identity) != identity:
-            raise OptionError(f"identity: {name} has two; one name has one identity")
-    return found

@@ -28,6 +28,7 @@ from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
 from embedrt.server.outputs import OutputEngine, ServedOutputs, warm_up_outputs
 from embedrt.server.pairs import PairEngine, PairModel, warm_up_pairs
+from embedrt.server.pins import against_pins, parse_pins
 from embedrt.server.policy import QueueLimits
 from embedrt.server.pool import Pool
 from embedrt.server.proof import Proof, outputs_told, pairs_of, texts_of
@@ -209,6 +210,8 @@ class Models:
             else:
                 self._engines[named.name] = _load_embedder(named, settings, threads, cache_bytes, **shared)
         self.identities = {name: self._identity(name, settings) for name in self.names}
+        if (wrong := against_pins(parse_pins(settings.identity), self.identities)) is not None:
+            raise OptionError(f"{wrong}; another model needs another name, or a place of its own")
         self.loaded = True
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ from embedrt.server.hosting import QuietServer, http_config, make_wire, on_signa
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
 from embedrt.server.notify import Notifier
+from embedrt.server.pins import parse_pins
 from embedrt.server.service import Service
 from embedrt.server.settings import Settings
 from embedrt.server.sockets import announce, listen, listening
@@ -140,6 +141,7 @@ def serve(settings: Settings, notifier: Notifier | None = None) -> int:
     setup_logging(settings.log_format, settings.log_level)
     bundles = open_bundles(settings.bundles)
     parse_aliases(settings.alias, bundles)  # what is wrong with them is said before anything is loaded
+    parse_pins(settings.identity)
     check_certificate(settings)
     with listening(settings) as listener:
         announce(settings, listener)

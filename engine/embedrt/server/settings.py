@@ -25,6 +25,9 @@ class Settings:
 
     bundles: tuple[str, ...] = _setting((), "bundles to serve: PATH, or NAME=PATH; the first is the default model")
     alias: tuple[str, ...] = _setting((), "other names of models, ALIAS=NAME, for clients that know only their own")
+    identity: tuple[str, ...] = _setting(
+        (), "what models must be, NAME=IDENTITY; a server whose models are something else does not start"
+    )
     host: str = _setting("127.0.0.1", "address to listen at; 0.0.0.0 for all")
     port: int = _setting(8080, "port to listen at; 0 takes a free one", minimum=0)
     uds: str = _setting("", "path of a Unix socket to listen at, instead of a port")
