@@ -106,10 +106,10 @@ class Fleet:
         return f"none of {len(self.servers)} servers is ready; the front's log says why"
 
     async def watch(self, every_s: float) -> None:
-        """Ask all servers every `every_s` seconds, for ever."""
+        """Ask all servers every `every_s` seconds, for ever; the first time after so long."""
         while True:
-            await self.check()
             await asyncio.sleep(every_s)
+            await self.check()
 
     async def check(self) -> None:
         """Ask every server once whether it is ready and what it serves."""
