@@ -88,6 +88,7 @@ def test_a_new_process_at_the_same_address_is_asked_before_it_gets_a_request(
     with fronting(one.url, check_every_s=3600) as front:
         assert front.post("/embed", {"inputs": "a"}).status_code == 200
         server = front.server(one.url)
+        wait_until(lambda: server.load.requests == 0)  # the connection was taken back
         server.upstream.close()  # as the end of the process would
         monkeypatch.setattr(server.upstream, "address", type(server.upstream.address)(
             one.url, "127.0.0.1", int(other.url.rpartition(":")[2]), server_name="localhost:1"))  # fmt: skip
