@@ -134,10 +134,7 @@ class Fleet:
         except UnreachableError as exc:
             self.take_out(server, str(exc))
             return None
-        if self.agreement.against(told) is None:
-            server.upstream.keep(connection)
-        else:
-            connection.close()
+        server.upstream.keep(connection)  # until it is judged, which closes it where it differs
         if self.agreement.settled is not None:  # else all are asked before any is judged
             self._judge(server, told)
         return told
