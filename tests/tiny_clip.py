@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,13 @@ def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 def clip_tokenizer() -> Any:
     """transformers' own class, with a small vocabulary."""
     vocabulary, merges = _vocabulary()
-    return transformers.CLIPTokenizerFast(vocab=vocabulary, merges=merges, model_max_length=77)
+    if transformers.CLIPTokenizerFast is transformers.CLIPTokenizer:  # since version 5
+        return transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
+    with tempfile.TemporaryDirectory() as folder:  # version 4 reads files
+        files = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
+        files[0].write_text(json.dumps(vocabulary))
+        files[1].write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]))
+        return transformers.CLIPTokenizerFast(*map(str, files), model_max_length=77)
 
 
 def clip_config(*, small: bool = True, **text: Any) -> Any:

@@ -144,7 +144,7 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
         try:
             model = transformers.AutoModel.from_pretrained(str(folder), **float32_option()).eval()
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-            processor = transformers.AutoImageProcessor.from_pretrained(str(folder), **_pillow_option())
+            processor = transformers.AutoImageProcessor.from_pretrained(str(folder), **pillow_option())
         except Exception as exc:  # transformers raises many kinds
             raise SourceError(f"{source.name} cannot be loaded by transformers: {exc}") from exc
     check_complete(source.name, model, tensor_names(source.checkpoint))
@@ -169,7 +169,7 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
     )
 
 
-def _pillow_option() -> dict[str, Any]:
+def pillow_option() -> dict[str, Any]:
     """The option of AutoImageProcessor for the class that works with Pillow, whose name is another since 5."""
     import transformers
     from packaging.version import Version

@@ -68,7 +68,8 @@ def test_code_of_its_own_is_another_model_whatever_its_model_type_says() -> None
     [
         ({**BERT, "position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'.*'absolute'"),
         ({**BERT, "hidden_act": "mish"}, "hidden_act 'mish' is not supported yet, only 'gelu' or"),
-        ({**BERT, "is_decoder": True}, "is_decoder True"),
+        ({**BERT, "is_decoder": True}, "is_decoder True.*only False"),
+        ({**MODERNBERT, "pruned_heads": {"0": [1]}}, r"pruned_heads \{'0': \[1\]\}.*only \{\}"),
         ({**BERT, "use_new_attention": 2}, "use_new_attention 2 is not supported: its effect is not known"),
         ({**BERT, "quantization_config": {"bits": 4}}, r"quantization_config \{'bits': 4\}"),
         ({**LLAMA, "rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope type 'dynamic'.*default, linear"),
@@ -90,6 +91,14 @@ def test_settings_of_training_heads_and_generation_are_none() -> None:
         "pooler_fc_size": 768, "torch_dtype": "float16", "transformers_version": "4.9", "something_new": None,
     }  # fmt: skip
     assert spec_of({**BERT, **noise}) == spec_of(BERT)
+
+
+@pytest.mark.parametrize("config", [BERT, LLAMA, MODERNBERT], ids=lambda config: config["model_type"])
+def test_what_every_config_of_transformers_4_says_is_none(config: dict[str, Any]) -> None:
+    """A whole to_dict, as in the configs of two towers."""
+    every = {"is_decoder": False, "pruned_heads": {}, "is_encoder_decoder": False, "tie_encoder_decoder": False,
+             "add_cross_attention": False, "chunk_size_feed_forward": 0, "tf_legacy_loss": False}  # fmt: skip
+    assert spec_of({**config, **every}) == spec_of(config)
 
 
 def test_both_spellings_of_rotary_settings_say_the_same() -> None:

@@ -112,6 +112,8 @@ def test_scripts() -> None:
 
 
 def qwen(folder: Path) -> Path:
+    if not hasattr(transformers, "Qwen3Config"):
+        pytest.skip("this transformers has no Qwen3")
     model = tiny.save_pipeline(folder, "qwen3", pooling="lasttoken")
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(byte_level_json()), pad_token="<end>", model_max_length=64

@@ -19,7 +19,7 @@ def spec_of(config: Config) -> EncoderSpec:
         int(s.need("num_attention_heads")),
         int(s.get("embedding_size", 128)),
     )
-    for key, value in (("position_embedding_type", "absolute"), ("pruned_heads", {}), ("down_scale_factor", 1)):
+    for key, value in (("position_embedding_type", "absolute"), ("down_scale_factor", 1)):
         s.only(key, value)
     s.only("layers_to_keep", [])
     for key, value in (("gap_size", 0), ("net_structure_type", 0), ("num_memory_blocks", 0)):  # of old checkpoints

@@ -15,8 +15,7 @@ def spec_of(config: Config) -> EncoderSpec:
     """What config.json says."""
     s = Settings(str(config["model_type"]), config)
     hidden, heads = int(s.need("hidden_size")), int(s.need("num_attention_heads"))
-    for key, value in (("position_embedding_type", "absolute"), ("is_decoder", False), ("pruned_heads", {})):
-        s.only(key, value)
+    s.only("position_embedding_type", "absolute")
     if s.family != "electra":
         s.ignore("embedding_size")
     every_norm = layer_norm(s.get("layer_norm_eps", 1e-12))

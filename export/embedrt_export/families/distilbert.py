@@ -13,7 +13,6 @@ def spec_of(config: Config) -> EncoderSpec:
     """What config.json says."""
     s = Settings("distilbert", config)
     hidden, heads = int(s.need("dim")), int(s.need("n_heads"))
-    s.only("pruned_heads", {})
     s.ignore("sinusoidal_pos_embds")  # how the table was begun; it is in the checkpoint
     every_norm, positions = layer_norm(1e-12), int(s.need("max_position_embeddings"))
     spec = EncoderSpec(

@@ -17,7 +17,6 @@ def spec_of(config: Config) -> EncoderSpec:
     s = Settings("jina_bert", config)
     hidden, heads = int(s.need("hidden_size")), int(s.need("num_attention_heads"))
     s.only("position_embedding_type", "alibi", default="absolute")
-    s.only("is_decoder", False)
     s.only("alibi_scaling", 1)
     s.ignore("hidden_act", "type_vocab_size")  # the first is its head's
     every_norm = layer_norm(s.get("layer_norm_eps", 1e-12))

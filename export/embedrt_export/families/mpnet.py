@@ -17,7 +17,6 @@ def spec_of(config: Config) -> EncoderSpec:
     """What config.json says."""
     s = Settings("mpnet", config)
     s.only("relative_attention_num_buckets", _BUCKETS)
-    s.only("pruned_heads", {})
     hidden, heads = int(s.need("hidden_size")), int(s.need("num_attention_heads"))
     every_norm = layer_norm(s.get("layer_norm_eps", 1e-12))
     positions = int(s.need("max_position_embeddings"))

@@ -52,6 +52,9 @@ _NO_EFFECT = re.compile(
 )
 """Settings that change no hidden state."""
 
+_AS_EVERY_CONFIG = {"is_decoder": False, "pruned_heads": {}}
+"""Settings that transformers 4 writes for every architecture, and what they say where they change nothing."""
+
 
 class Settings:
     """A config.json being read; `finish` refuses what nobody read."""
@@ -137,7 +140,9 @@ class Settings:
         """
         for key in sorted(set(self._config) - self._read):
             value = self._config[key]
-            if value is not None and not _NO_EFFECT.fullmatch(key):
+            if key in _AS_EVERY_CONFIG:
+                self.only(key, _AS_EVERY_CONFIG[key])
+            elif value is not None and not _NO_EFFECT.fullmatch(key):
                 raise UnsupportedModelError(
                     f"{self.family!r} with {key} {value!r} is not supported: its effect is not known. If it changes no "
                     "vector, remove it from config.json"

@@ -19,7 +19,6 @@ def spec_of(config: Config) -> EncoderSpec:
     hidden, heads, ffn = int(s.need("d_model")), int(s.need("num_heads")), _ffn(s)
     s.ignore("dense_act_fn", "is_gated_act")  # what transformers made of feed_forward_proj
     s.ignore("num_decoder_layers", "scale_decoder_outputs")  # the other half's
-    s.only("is_decoder", False)
     every_norm, _ = rms_norm(s.get("layer_norm_epsilon", 1e-6)), _buckets(s)
     one = attention(heads, int(s.need("d_kv")), scale=1.0, distance_bias="table")
     spec = EncoderSpec(
