@@ -83,6 +83,12 @@ def test_a_text_that_is_cut_is_told(served: Served, bundles: dict[str, Path]) ->
     assert (refused.status_code, "text 1: has" in refused.text) == (413, True)
 
 
+def test_the_root_is_what_the_first_model_is_for(bundles: dict[str, Path]) -> None:
+    for name, path in (("splade", "/embed_sparse"), ("colbert", "/embed_all"), ("m3", "/embed")):
+        with serving(bundles[name]) as alone:
+            assert alone.post("/", {"inputs": "fox"}).json() == alone.post(path, {"inputs": "fox"}).json()
+
+
 def test_queries_are_looked_up_where_the_model_has_a_table(
     served: Served, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
 
 from embedrt import Reranker
 from embedrt.pairs import PairCut
@@ -87,6 +89,36 @@ def test_a_classifier_reads_texts_alone(served: Served, rerankers: Rerankers) ->
     for row, scores in zip(mixed, wanted, strict=True):
         assert [one["score"] for one in row] == pytest.approx(sorted(scores, reverse=True), abs=1e-6)
     assert served.post("/predict", {"inputs": "fox", "model": "labels"}).json() == mixed[0] != mixed[1]
+
+
+def test_the_hubs_client_classifies(served: Served, rerankers: Rerankers) -> None:
+    """huggingface_hub's shape: `parameters` beside the text, and a list in a list."""
+    with Reranker(rerankers.bundle("labels"), num_threads=1) as reranker:
+        logits = reranker.predict([["fox"]], activation_fn="identity")[0]
+        soft, sigmoids = (reranker.predict([["fox"]], activation_fn=name)[0] for name in ("softmax", "sigmoid"))
+        best = [reranker.labels[k] for k in np.argsort(-logits)]
+    with serving(rerankers.bundle("labels")) as alone:
+        for url in (f"{alone.url}/predict", alone.url):  # POST / is what the model is for
+            client = InferenceClient(model=url)
+            found = client.text_classification("fox")
+            assert [one.label for one in found] == best
+            assert [one.score for one in found] == pytest.approx(sorted(soft, reverse=True), abs=1e-6)
+            (top,) = client.text_classification("fox", top_k=1, function_to_apply="sigmoid")
+            assert (top.label, top.score) == (best[0], pytest.approx(max(sigmoids), abs=1e-6))
+            raw = client.text_classification("fox", function_to_apply="none")
+            assert [one.score for one in raw] == pytest.approx(sorted(logits, reverse=True), abs=1e-5)
+        with pytest.raises(HfHubHTTPError, match="there is no field 'candidate_labels' in parameters"):
+            client.zero_shot_classification("fox", candidate_labels=["a", "b"])
+    both = {"inputs": "fox", "model": "labels", "raw_scores": True, "parameters": {"function_to_apply": "none"}}
+    assert "leave one of them out" in served.post("/predict", both).text
+
+
+def test_the_root_ranks_where_nothing_embeds(rerankers: Rerankers) -> None:
+    with serving(rerankers.bundle("bert")) as alone:
+        body = {"query": "fox", "texts": ["dog", "fox"]}
+        for path in ("/", "/invocations"):
+            assert alone.post(path, body).json() == alone.post("/rerank", body).json()
+        assert alone.post("/", {"inputs": "fox"}).status_code == 422
 
 
 def test_texts_are_cut_on_the_left_where_a_request_says_so(served: Served, reranker: Reranker) -> None:

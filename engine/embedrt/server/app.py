@@ -31,6 +31,7 @@ from embedrt.server.pages import page_routes
 from embedrt.server.pool import Pool
 from embedrt.server.rates import Meters, parse_rates
 from embedrt.server.rerank import RerankApi
+from embedrt.server.root import RootApi
 from embedrt.server.service import Service
 from embedrt.server.settings import Settings
 from embedrt.server.shares import Shares
@@ -78,10 +79,12 @@ def api_routes(service: Service) -> list[BaseRoute]:
         del request
         return Response(service.metrics.page(service.models, service.process_state()), media_type=CONTENT_TYPE)
 
+    tei, rerank = TeiApi(service), RerankApi(service)
     return [
         *OpenAIApi(service).routes(),
-        *TeiApi(service).routes(),
-        *RerankApi(service).routes(),
+        *RootApi(service, tei, rerank).routes(),
+        *tei.routes(),
+        *rerank.routes(),
         *TokensApi(service).routes(),
         *service.health.routes(),
         Route("/metrics", metrics, methods=["GET"]),

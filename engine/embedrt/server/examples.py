@@ -110,9 +110,14 @@ FIELDS: dict[str, dict[str, str]] = {
     "PredictRequest": {
         "inputs": "a text, a pair of texts [a, b], or a list of pairs and of texts in lists [a]",
         "raw_scores": "true: the model's logits; else their sigmoid, or softmax where there are several labels",
+        "parameters": "huggingface_hub's; where it is there, also empty, the answer for one text is a list of one list",
         "truncate": _TRUNCATE,
         "truncation_direction": "which end of the texts is cut, the longer first: right (the default) or left",
         "model": _RERANKER,
+    },
+    "PredictParameters": {
+        "function_to_apply": "sigmoid, softmax or none, of the model's logits",
+        "top_k": "so many of the best labels; all if absent",
     },
     "Ranked": {"index": "of the text in the request", "text": "where return_text asks for it"},
     "RankedDocument": {

@@ -184,14 +184,15 @@ _TIMEOUT = {
 _MODEL_QUERY = {"name": "model", "in": "query", "schema": {"type": "string"}}
 _NAME_PATH = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 
+_ROOT = "As /embed; where no model gives vectors, as /embed_sparse, /embed_all, /rerank or, of several labels, /predict"
 _OPERATIONS = (
     _Operation("post", "/v1/embeddings", "Embed texts or token ids", Embeddings, EmbeddingsRequest, _BODY,
                (_TIMEOUT,), openai=True),
     _Operation("get", "/v1/models", "The names that model may have", ModelList, None, _READ, openai=True),
     _Operation("get", "/v1/models/{name}", "One of them", Model, None, _READ, (_NAME_PATH,), openai=True),
     _Operation("post", "/embed", "Embed texts or token ids", list[list[float]], EmbedRequest, _BODY, (_TIMEOUT,)),
-    _Operation("post", "/", "As /embed", list[list[float]], EmbedRequest, _BODY, (_TIMEOUT,)),
-    _Operation("post", "/invocations", "As /embed", list[list[float]], EmbedRequest, _BODY, (_TIMEOUT,)),
+    _Operation("post", "/", _ROOT, list[list[float]], EmbedRequest, _BODY, (_TIMEOUT,)),
+    _Operation("post", "/invocations", _ROOT, list[list[float]], EmbedRequest, _BODY, (_TIMEOUT,)),
     _Operation("get", "/", "The playground", "text/html", None, (), key=False),
     _Operation("post", "/embed_all", "A vector per token", list[list[list[float]]], EmbedAllRequest, _BODY,
                (_TIMEOUT,)),

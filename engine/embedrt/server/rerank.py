@@ -7,7 +7,7 @@ Cohere's v2 and Jina's requests are alike: /v1/rerank and /v2/rerank take them, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -69,13 +69,21 @@ class DocumentsRequest(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
+class PredictParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """What huggingface_hub's text_classification sends beside a text."""
+
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
+    top_k: Count | None = None
+
+
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Inputs of /predict."""
+    """Inputs of /predict; with `parameters`, also where they are empty, the request and its answer are the hub's."""
 
     inputs: str | list[str | list[str]]
     raw_scores: bool | None = False
     truncate: bool | None = None
     truncation_direction: Direction | None = None
+    parameters: PredictParameters | None = None
     model: str | None = None
 
 
@@ -168,15 +176,15 @@ class RerankApi:
         single = isinstance(given, str) or isinstance(given[0], str)
         one = [given] if isinstance(given, str) else given
         pairs = [_pair(pair, i) for i, pair in enumerate([one] if single else one)]
-        reranker = engine.embedder.reranker
-        activation = "identity" if body.raw_scores else "sigmoid" if reranker.num_labels == 1 else "softmax"
+        labels, asked = engine.embedder.reranker.labels, body.parameters or PredictParameters()
+        activation = _activation(body, asked, len(labels))
         answer = await self._run(request, engine, pairs, body)
         scores = self._scores(engine, answer, activation)
         found = [
-            [{"score": float(row[k]), "label": reranker.labels[k]} for k in np.argsort(-row, kind="stable")]
+            [{"score": float(row[k]), "label": labels[k]} for k in np.argsort(-row, kind="stable")[: asked.top_k]]
             for row in scores
         ]
-        return json_response(found[0] if single else found)
+        return json_response(found[0] if single and body.parameters is None else found)
 
     def _one_label(self, model: str | None) -> PairEngine:
         engine = self._service.models.find_pairs(model)
@@ -229,6 +237,19 @@ class RerankApi:
         logits = np.stack([answer.rows[row] for row in answer.row_of])
         found: NDArray[np.float32] = engine.embedder.scores(logits, activation)
         return found
+
+
+def _activation(body: PredictRequest, asked: PredictParameters, num_labels: int) -> str:
+    """What turns logits into the scores that a request wants."""
+    if asked.function_to_apply is None:
+        return "identity" if body.raw_scores else "sigmoid" if num_labels == 1 else "softmax"
+    if body.raw_scores:
+        raise ServeError(
+            "unfit",
+            "raw_scores and parameters.function_to_apply say both what the scores are; leave one of them out",
+            param="raw_scores",
+        )
+    return "identity" if asked.function_to_apply == "none" else asked.function_to_apply
 
 
 def _order(scores: NDArray[np.float32]) -> list[int]:

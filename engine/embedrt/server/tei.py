@@ -1,4 +1,4 @@
-"""text-embeddings-inference's API: /embed (and POST /), /embed_all, /embed_sparse, /similarity, /info; see `tokens`."""
+"""text-embeddings-inference's API: /embed, /embed_all, /embed_sparse, /similarity, /info; see `tokens`."""
 
 from __future__ import annotations
 
@@ -101,9 +101,7 @@ class TeiApi:
     def routes(self) -> list[Route]:
         """For the router."""
         return [
-            Route("/", self.embed, methods=["POST"]),
             Route("/embed", self.embed, methods=["POST"]),
-            Route("/invocations", self.embed, methods=["POST"]),  # SageMaker's
             Route("/embed_all", self.embed_all, methods=["POST"]),
             Route("/embed_sparse", self.embed_sparse, methods=["POST"]),
             Route("/similarity", self.similarity, methods=["POST"]),

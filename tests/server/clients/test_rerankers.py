@@ -85,8 +85,12 @@ CLIENTS = [
 ]
 HUB = """
 from huggingface_hub import InferenceClient
-answer(InferenceClient(token=KEY).sentence_similarity(QUERY, other_sentences=DOCUMENTS, model=f"{URL}/similarity"))
-"""  # for rerankers it has nothing
+client = InferenceClient(token=KEY)
+near = client.sentence_similarity(QUERY, other_sentences=DOCUMENTS, model=f"{URL}/similarity")
+classes = client.text_classification(QUERY, model=f"{URL}/predict")
+vector = client.feature_extraction(QUERY, model=URL)
+answer(near, [[one.label, one.score] for one in classes], vector.tolist())
+"""  # of pairs it knows nothing
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +116,18 @@ def test_a_client_gets_the_librarys_ranking(client: Ranking, ranking: Served, re
 
 
 @pytest.mark.slow
-def test_the_hubs_client_compares_sentences(ranking: Served, library: Embedder, tmp_path: Path):
+def test_the_hubs_client_compares_classifies_and_embeds(
+    ranking: Served, library: Embedder, rerankers: Rerankers, tmp_path: Path
+):
     python = install_python(tmp_path, ["huggingface-hub==2.4.0", "numpy"])
     (tmp_path / "program.py").write_text(HEAD + HUB, encoding="utf-8")
-    (near,) = run([python, "program.py"], tmp_path, ranking.url, **QUIET)
+    near, classes, (vector,) = run([python, "program.py"], tmp_path, ranking.url, **QUIET)
     wanted = library.similarity(library.encode([QUERY]), library.encode(DOCUMENTS))[0]
     np.testing.assert_allclose(near, wanted, atol=1e-6)
+    np.testing.assert_array_equal(np.array(vector, np.float32), library.encode(QUERY))
+    with Reranker(rerankers.bundle("bert"), variant="fp32", num_threads=1) as reranker:
+        ((label, score),) = classes
+        assert (label, score) == (
+            reranker.labels[0],
+            pytest.approx(float(reranker.predict([[QUERY]], activation_fn="sigmoid")[0]), abs=1e-6),
+        )
