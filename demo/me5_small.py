@@ -215,8 +215,8 @@ def _files(packed: Packed) -> dict[str, Any]:
             "max_position_embeddings": packed.positions, "type_vocab_size": packed.types, "layer_norm_eps": 1e-12,
             "hidden_act": "gelu", "pad_token_id": 0, "position_embedding_type": "absolute", "torch_dtype": "float32",
         },
-        "tokenizer_config.json": {
-            "tokenizer_class": "XLMRobertaTokenizer", "model_max_length": MAX_TOKENS, **special,
+        "tokenizer_config.json": {  # XLM-R's own class, of transformers 5, would leave the normalizer out
+            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_TOKENS, **special,
         },
         "special_tokens_map.json": special,
         "sentence_bert_config.json": {"max_seq_length": MAX_TOKENS, "do_lower_case": False},

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from demo import me5_small
 
@@ -82,6 +83,15 @@ def test_vectors_are_the_packages_own(packed: me5_small.Packed, tmp_path: Path) 
         assert ours.shape == (len(TEXTS), 384)
         assert (ours * theirs).sum(axis=1).min() > 0.998
     assert ours[0] @ ours[1] > max(ours[0] @ ours[2], ours[0] @ ours[3])  # the same in two languages
+
+
+@pytest.mark.slow
+def test_transformers_reads_the_tokenizer_as_it_is_written(packed: me5_small.Packed, tmp_path: Path) -> None:
+    """A class that builds its own from the vocabulary would leave the normalizer out."""
+    tokenizer = AutoTokenizer.from_pretrained(me5_small.save(packed, tmp_path / "model"))
+    text = "男人在唱歌，№２。"
+    assert tokenizer(text)["input_ids"] == Tokenizer.from_str(me5_small.tokenizer_json(packed)).encode(text).ids
+    assert "，" not in tokenizer.tokenize(text)
 
 
 @pytest.mark.slow
