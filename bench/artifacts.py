@@ -22,6 +22,7 @@ from bench.paths import REPO, cache_dir, whole_or_nothing
 from bench.texts import calibration_texts
 
 CALIBRATION_SENTENCES = 300
+_MANY_TOKENS = 100_000  # no vocabulary of English alone has so many
 _failed: dict[Path, str] = {}  # not tried again in this run
 _ST_FILES = ("*.json", "*.txt", "1_Pooling", "2_Normalize")
 
@@ -199,8 +200,8 @@ def _build_accurate_bundle(model: Path, target: Path, _needs: dict[str, Path]) -
 
 
 def is_english(model: Path) -> bool:
-    """MiniLM and mpnet know English only; XLM-R's texts come in many languages."""
-    return json.loads((model / "config.json").read_text())["model_type"] in ("bert", "mpnet")
+    """MiniLM and mpnet know English only; XLM-R's texts, and those of E5 with its tokens, come in many languages."""
+    return int(json.loads((model / "config.json").read_text())["vocab_size"]) < _MANY_TOKENS
 
 
 RECIPES: dict[str, Recipe] = {

@@ -1,12 +1,15 @@
-"""`python -m bench.tasks BUNDLE...`: what int8 and bf16 cost on tasks, of bundles with trained weights.
+"""`python -m bench.tasks`: what int8 and bf16 cost on tasks, beside other engines' int8, with trained weights.
 
-STS-B in eleven languages and KorSTS (test sets; Spearman), Tatoeba in 21 languages (F1 of mining by margin, and how
-often the nearest is right), XQuAD in 12 (nDCG@10 of paragraphs for questions). Every score has its bootstrap interval,
-and int8 and bf16 the interval of their difference to fp32 on the same items; of several languages it is the mean over
-all items.
+Measured are the models whose weights can be installed, all-MiniLM-L6-v2, multilingual-e5-small and all-mpnet-base-v2,
+or the bundles that are named. First the vectors of the bundle's parity texts against PyTorch's. Then tasks: STS-B in
+eleven languages and KorSTS (test sets; Spearman), Tatoeba in 21 languages (F1 of mining by margin, and how often the
+nearest is right), XQuAD in 12 (nDCG@10 of paragraphs for questions). Every score of fp32 has its bootstrap interval,
+and what others gain or lose on the same items has one; of several languages it is the mean over all items. With
+--peers, OpenVINO's, ONNX Runtime's and CTranslate2's int8 of the same weights come beside them.
 
 Texts that are compared with their like get the bundle's prompt for queries, if it has one, as E5's card says. Tasks
-whose data is not there are left out. Results are written after each task, so that a run that ends early has them.
+whose data is not there are left out, and so are peers that cannot run a model. Results are written after each task, so
+that a run that ends early has them.
 """
 
 from __future__ import annotations
@@ -23,16 +26,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import artifacts, models
 from bench.machine import available_cpus, describe_machine
 from bench.paths import DATA, REPO
+from bench.peer_models import PEERS, PeerModel
+from bench.process import SystemFailed
+from bench.systems.base import load_tokenizer
+from bench.task_tables import VARIANTS, Parity, Results, table
 from embedrt import Embedder, EmbedrtError, open_bundle
 from embedrt._schema import decode
 from embedrt.commands.eval_files import PAIR_COLUMNS, Reading, read_bitext, read_pairs, read_squad
-from embedrt.evaluation.compare import MetricResult, Score, TaskResult, compare
+from embedrt.evaluation.compare import TaskResult, compare
 from embedrt.evaluation.tasks import Metric, Prompts, Task
+from embedrt.parity.files import read_parity_files
+from embedrt.parity.metrics import compare as compare_vectors
 from embedrt.progress import NullProgress
+from embedrt.tokenization import TextTokenizer
 
-VARIANTS = ("fp32", "int8", "bf16")
 STSB = ("en", "ko", "de", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh")
 TATOEBA = (
     "kor", "jpn", "cmn", "tha", "vie", "ind", "hin", "ara", "tur", "rus", "ukr", "pol", "ces", "deu", "nld", "fra",
@@ -123,94 +133,137 @@ def prompts_of(model: Embedder) -> Prompts:
     return Prompts({"prompt": prompt} if prompt and "{" not in prompt else {})
 
 
-def open_all(bundle: Path, threads: int) -> list[Embedder]:
-    """The variants that run here."""
-    found = []
-    for variant in VARIANTS:
-        try:
-            found.append(Embedder(bundle, variant=variant, num_threads=threads))  # type: ignore[arg-type]
-        except EmbedrtError as exc:
-            print(f"without {variant}: {exc}")
-    return found
+TRAINED = {
+    "all-MiniLM-L6-v2": (models.minilm, ENGLISH),
+    "multilingual-e5-small": (models.me5_small, None),
+    "all-mpnet-base-v2": (models.mpnet, ENGLISH),
+}
+"""Name -> its directory, and the languages that it knows, where these are few."""
 
 
-def table(found: Sequence[tuple[str, TaskResult]]) -> str:
-    """Markdown: a row for each metric of each task that stands for all of its languages."""
-    lines = [
-        "| model | task | items | metric | fp32 | int8 | to fp32 | bf16 | to fp32 |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for model, task in found:
-        for metric in task.metrics:
-            if ": " not in metric.name:
-                lines.append(_row(model, task.name, metric))
-    return "\n".join(lines) + "\n"
+@dataclass(frozen=True)
+class Subject:
+    """A bundle, and the model that it was made of, where peers are to be made of it."""
+
+    name: str
+    bundle: Path
+    languages: Languages
+    model: Path | None
+
+    def opened(self, threads: int) -> Iterator[Any]:
+        """The variants that run here, then peers, one by one."""
+        for variant in VARIANTS:
+            try:
+                yield Embedder(self.bundle, variant=variant, num_threads=threads)  # type: ignore[arg-type]
+            except EmbedrtError as exc:
+                print(f"{self.name}: without {variant}: {exc}", flush=True)
+        prompts = open_bundle(self.bundle).manifest.prompts
+        for peer in PEERS if self.model is not None else ():
+            try:
+                yield PeerModel(peer, self.model, prompts, available_cpus()[:threads])
+            except (SystemFailed, artifacts.BuildError) as exc:
+                print(f"{self.name}: without {peer}: {exc}", flush=True)
 
 
-def _row(model: str, name: str, metric: MetricResult) -> str:
-    scores = {score.variant: score for score in metric.scores}
-    cells = [model, name, f"{metric.num_items:,}", metric.name]
-    for variant in VARIANTS:
-        score = scores.get(variant)
-        cells.append("" if score is None else f"{score.value.value:.2f}")
-        if variant != VARIANTS[0]:
-            cells.append(_gain(score))
-    return f"| {' | '.join(cells)} |"
-
-
-def _gain(score: Score | None) -> str:
-    if score is None or score.to_first is None:
-        return ""
-    value, low, high = (
-        round(number, 2) + 0.0 for number in (score.to_first.value, score.to_first.low, score.to_first.high)
-    )
-    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+def parity_of(subject: Subject, threads: int) -> Iterator[Parity]:
+    """Of everything that runs here."""
+    kept = read_parity_files(open_bundle(subject.bundle))
+    for system in subject.opened(threads):
+        with system:
+            found = compare_vectors(kept.vectors, system.encode_detailed(list(kept.texts)).embeddings)
+            assert found.centered is not None, "there are more texts than one"
+            cosine = found.cosine
+            figures = (cosine.mean, cosine.p01, cosine.min, found.centered.min)
+            yield Parity(subject.name, system.variant, system.executor, found.num_texts, *figures)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; writes tasks.json and tasks.md."""
     parser = argparse.ArgumentParser(prog="python -m bench.tasks", description=__doc__)
-    parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help='with ":en" behind it: English only')
+    parser.add_argument(
+        "bundles",
+        nargs="*",
+        metavar="BUNDLE",
+        help='instead of exporting the three; with ":en" behind it: English only',
+    )
     for kind, names in asdict(Languages()).items():
         parser.add_argument(f"--{kind}", type=_listed, default=names, metavar="LIST", help=f"of {', '.join(names)}")
+    parser.add_argument("--peers", action="store_true", help="other engines' int8, of the models that are known here")
     parser.add_argument("--resume", action="store_true", help="keep what the folder's tasks.json has")
     parser.add_argument("--out", type=Path, default=REPO / "bench" / "results" / "local", help="folder of the results")
     given = parser.parse_args(arguments)
-    threads = len(available_cpus())
+    results = _read(given.out) if given.resume else Results()
     given.out.mkdir(parents=True, exist_ok=True)
-    found = _read(given.out) if given.resume else []
-    for path in given.bundles:
-        name, _, languages = str(path).partition(":")
-        for task in tasks(ENGLISH if languages == "en" else Languages(given.stsb, given.tatoeba, given.xquad)):
-            model = open_bundle(name).manifest.source.model.rpartition("/")[2]
-            if any((model, task.name, task.size) == (kept, done.name, done.size) for kept, done in found):
-                continue
-            models = open_all(Path(name), threads)
-            result = compare(models, [task], prompts_of(models[0]), NullProgress())
-            found.append((model, result.tasks[0]))
-            print(_row(model, task.name, result.tasks[0].metrics[0]), flush=True)
-            _write(given.out, found, threads)
-    print(f"\n{describe_machine(threads).cpu}, {date.today()}\n\n{table(found)}")
+    for subject in _subjects(given):
+        _measure(subject, results, given.out)
+    print(f"\n{describe_machine(len(available_cpus())).cpu}, {date.today()}\n\n{results}")
     return 0
+
+
+def _subjects(given: argparse.Namespace) -> Iterator[Subject]:
+    languages = Languages(given.stsb, given.tatoeba, given.xquad)
+    for name, (model, few) in TRAINED.items() if not given.bundles else ():
+        bundle = artifacts.ensure("bundle", model(), print)
+        yield Subject(name, bundle, few or languages, model() if given.peers else None)
+    for argument in given.bundles:
+        path, _, which = argument.partition(":")
+        name = open_bundle(path).manifest.source.model.rpartition("/")[2]
+        known = TRAINED.get(name)
+        chosen = ENGLISH if which == "en" else languages
+        subject = Subject(name, Path(path), chosen, known[0]() if known and given.peers else None)
+        _check_tokenizer(subject)
+        yield subject
+
+
+def _check_tokenizer(subject: Subject) -> None:
+    """Peers read the model's tokenizer: where the bundle's gives other ids, they would be judged on other texts."""
+    bundle = open_bundle(subject.bundle)
+    texts, most = list(read_parity_files(bundle).texts), bundle.manifest.max_tokens
+    if subject.model is not None:
+        peers = load_tokenizer(subject.model)
+        peers.enable_truncation(most)
+        own = TextTokenizer(bundle.path(bundle.manifest.tokenizer), most)(texts).token_ids
+        if [encoding.ids for encoding in peers.encode_batch(texts)] != [ids.tolist() for ids in own]:
+            raise SystemExit(f"{subject.bundle} has another tokenizer than {subject.model}: export it again")
+
+
+def _measure(subject: Subject, results: Results, folder: Path) -> None:
+    threads = len(available_cpus())
+    if not any(one.model == subject.name for one in results.parity):
+        results.parity.extend(parity_of(subject, threads))
+        _write(folder, results, threads)
+    with Embedder(subject.bundle, num_threads=threads) as model:
+        prompts = prompts_of(model)
+    for task in tasks(subject.languages):
+        if any((subject.name, task.name, task.size) == (kept, done.name, done.size) for kept, done in results.tasks):
+            continue
+        result = compare(subject.opened(threads), [task], prompts, NullProgress()).tasks[0]
+        results.tasks.append((subject.name, result))
+        print(table([(subject.name, replace(result, metrics=result.metrics[:1]))]), flush=True)
+        _write(folder, results, threads)
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-def _read(folder: Path) -> list[tuple[str, TaskResult]]:
-    results = json.loads((folder / "tasks.json").read_text())["results"]
-    return [(one.pop("model"), decode(TaskResult, one)) for one in results]
+def _read(folder: Path) -> Results:
+    kept = json.loads((folder / "tasks.json").read_text())
+    return Results(
+        [decode(Parity, one) for one in kept["parity"]],
+        [(one.pop("model"), decode(TaskResult, one)) for one in kept["results"]],
+    )
 
 
-def _write(folder: Path, found: Sequence[tuple[str, TaskResult]], threads: int) -> None:
+def _write(folder: Path, results: Results, threads: int) -> None:
     value = {
         "machine": asdict(describe_machine(threads)),
         "date": str(date.today()),
-        "results": [{"model": model, **asdict(task)} for model, task in found],
+        "parity": [asdict(one) for one in results.parity],
+        "results": [{"model": model, **asdict(task)} for model, task in results.tasks],
     }
     (folder / "tasks.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    (folder / "tasks.md").write_text(table(found))
+    (folder / "tasks.md").write_text(f"{value['machine']['cpu']}, {value['date']}\n\n{results}")
 
 
 if __name__ == "__main__":

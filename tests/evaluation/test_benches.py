@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bench import task_tables
 from bench.long_texts import Question, Rows, judge, table
 from bench.tasks import pooled
 
-from embedrt.evaluation.estimate import mean_of
+from embedrt.evaluation.compare import MetricResult, Score, TaskResult
+from embedrt.evaluation.estimate import Estimate, mean_of
 from embedrt.evaluation.tasks import Metric
 
 
@@ -31,3 +33,14 @@ def test_a_paragraph_is_as_near_as_its_nearest_piece() -> None:
     assert found.place is not None
     assert found.place.tolist() == [1, 1]
     assert "| pieces | 3 | 50.0 |" in table([found], np.ones(2, bool))
+
+
+def test_a_table_has_fp32_and_what_others_lose_and_no_column_for_who_did_not_run() -> None:
+    first = Score("fp32", Estimate(82.03, 80.0, 84.0), None)
+    less = Score("int8", Estimate(82.0, 80.0, 84.0), Estimate(-0.03, -0.08, 0.02))
+    metrics = (MetricResult("Spearman", 1379, (first, less)), MetricResult("de: Spearman", 9, (first, less)))
+    assert task_tables.table([("m", TaskResult("STS-B en", "1,379 pairs", metrics))]).splitlines() == [
+        "| model | task | items | metric | fp32 | int8 |",
+        "|---|---|---|---|---|---|",
+        "| m | STS-B en | 1,379 | Spearman | 82.03 | -0.03 (-0.08 to +0.02) |",
+    ]
