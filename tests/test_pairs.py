@@ -73,9 +73,9 @@ def test_pairs_are_cut_on_the_left_as_tokenizers_does_it(tmp_path: Path, name: s
 
 def test_very_long_texts_are_cut_on_the_left(tmp_path: Path) -> None:
     own = tiny._bert_tokenizer()
-    tokenizer = made(own, tmp_path, 32, has_types=True)
-    own.backend_tokenizer.enable_truncation(32, strategy="longest_first", direction="left")
-    words = "quick brown fox. " * 2000 + "the end"
+    tokenizer = made(own, tmp_path, 256, has_types=True)
+    own.backend_tokenizer.enable_truncation(256, strategy="longest_first", direction="left")
+    words = "quick brown fox. " * 600 + "the end"
     for pair in [("fox", words), (words, "fox"), (words, words + "more")]:
         (found,) = tokenizer([pair], "", PairCut(keep_end=True))
         assert found.ids.tolist() == own.backend_tokenizer.encode(*pair).ids
@@ -105,13 +105,14 @@ def test_a_text_alone_is_transformers_own(tmp_path: Path) -> None:
 
 def test_very_long_texts_are_cut_as_if_they_were_tokenized_whole(tmp_path: Path) -> None:
     own = tiny._bert_tokenizer()
-    tokenizer = made(own, tmp_path, 32, has_types=True)
-    words = "quick brown fox. " * 2000  # 34,000 characters, of which no more is tokenized than is kept
+    tokenizer = made(own, tmp_path, 256, has_types=True)
+    words = "quick brown fox. " * 600  # 10,200 characters, of which no more is tokenized than is kept
     for one, two in [("fox", words), (words, "fox"), (words, words + "more"), (words + "more", words)]:
-        wanted = own(one, two, truncation="longest_first", max_length=32)
+        # What is cut transformers keeps in pieces of the limit, each of one text with each of the other.
+        wanted = own(one, two, truncation="longest_first", max_length=256)
         (pair,) = tokenizer([(one, two)])
         assert pair.ids.tolist() == wanted["input_ids"]
-        assert pair.num_tokens > 32
+        assert pair.num_tokens > 256
 
 
 def test_a_prompt_goes_before_the_first_text(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def test_token_ids_equal_the_published_ones(shared_data: Path) -> None:
     cases = json.loads((shared_data / "tokenizer_refs" / "reference_ids.json").read_text(encoding="utf-8"))
     assert len(cases) > 60
     assert tokenizer.ids([case["text"] for case in cases]) == [case["ids"] for case in cases]
-    assert all(tokenizer.short_ids(case["text"]) in (case["ids"], None) for case in cases)
+    for case in cases:
+        short = tokenizer.short_ids(case["text"])
+        assert short is None or short.tolist() == case["ids"]
 
 
 def test_token_ids_equal_hugging_faces_in_205_languages(shared_data: Path) -> None:

@@ -6,12 +6,16 @@ keeps to that is read from its description, kind by kind, and then tried; one th
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.token_ids import Added, Pipeline
 
 # Left of a cut stand letters, digits, and marks that end words and sentences; right of it a letter or digit.
 _MARKS = ".,;:!?)\\]}\"'。、，．；：！？…」』）》”’»।؟،"
@@ -101,30 +105,24 @@ def _sum(begin: int, longest: int | None, most: int) -> int:
     return most if longest is None else min(most, begin + longest + 1)
 
 
-def prove(tokenizer: Any) -> Cuts | None:
-    """Where `tokenizer` (of the package tokenizers) lets its texts be cut; None: nowhere that is known."""
-    state = {name: _state(getattr(tokenizer, name)) for name in ("normalizer", "pre_tokenizer")}
-    if not _is_local(state["normalizer"]) or not all(map(_is_harmless, tokenizer.get_added_tokens_decoder().values())):
+def prove(pipeline: Pipeline, bare: Callable[[Sequence[str]], Sequence[NDArray[np.int32]]]) -> Cuts | None:
+    """Where a tokenizer lets its texts be cut; None: nowhere that is known. `bare` gives ids without special tokens."""
+    if not _is_local(pipeline.normalizer) or not all(map(_is_harmless, pipeline.added)):
         return None
-    kept = _splits(state["pre_tokenizer"]) or _never_merged(tokenizer, state["pre_tokenizer"])
+    kept = _splits(pipeline.pre_tokenizer) or _never_merged(pipeline)
 
-    def bare(texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    def ids_of(texts: Sequence[str]) -> list[list[int]]:
+        return [ids.tolist() for ids in bare(texts)]
 
     separators = {}
     for mark in kept:
-        goes_along = next((along for along in (True, False) if _holds(bare, mark, along)), None)
+        goes_along = next((along for along in (True, False) if _holds(ids_of, mark, along)), None)
         if goes_along is not None:
             separators[mark] = goes_along
     return Cuts(separators) if separators else None
 
 
-def _state(component: Any) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = None if component is None else json.loads(component.__getstate__())
-    return found
-
-
-def _is_local(normalizer: dict[str, Any] | None) -> bool:
+def _is_local(normalizer: Mapping[str, Any] | None) -> bool:
     if normalizer is None or normalizer["type"] in _LOCAL:
         return True
     if normalizer["type"] == "Sequence":
@@ -132,13 +130,13 @@ def _is_local(normalizer: dict[str, Any] | None) -> bool:
     return normalizer["type"] == "Replace" and normalizer["pattern"] in _LOCAL_PATTERNS
 
 
-def _is_harmless(added: Any) -> bool:
+def _is_harmless(added: Added) -> bool:
     """Whether an added token stands on one side of a cut, and takes no space away from there."""
-    content: str = added.content
-    return not re.search(r"\S\s+\S", content) and not added.rstrip and not (added.lstrip and content[:1].isalnum())
+    takes_before = added.lstrip and added.content[:1].isalnum()
+    return not re.search(r"\S\s+\S", added.content) and not added.rstrip and not takes_before
 
 
-def _splits(pre_tokenizer: dict[str, Any] | None) -> str:
+def _splits(pre_tokenizer: Mapping[str, Any] | None) -> str:
     """The separators at which words are parted before the model sees them."""
     if pre_tokenizer is None:
         return ""
@@ -154,11 +152,12 @@ def _splits(pre_tokenizer: dict[str, Any] | None) -> str:
     return ""
 
 
-def _never_merged(tokenizer: Any, pre_tokenizer: dict[str, Any] | None) -> str:
+def _never_merged(pipeline: Pipeline) -> str:
     """A space, where words are not parted, but no piece of the BPE model reaches over the beginning of one."""
-    if type(tokenizer.model).__name__ != "BPE" or (pre_tokenizer or {"type": "Metaspace"})["type"] != "Metaspace":
+    kind = (pipeline.pre_tokenizer or {"type": "Metaspace"})["type"]
+    if pipeline.bpe_pieces is None or kind != "Metaspace":
         return ""
-    pieces = tokenizer.get_vocab(with_added_tokens=False)
+    pieces = pipeline.bpe_pieces()
     return " " if "▁" in pieces and not any("▁" in piece.lstrip("▁") or " " in piece for piece in pieces) else ""
 
 

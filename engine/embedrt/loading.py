@@ -142,8 +142,9 @@ def load_beside(
 ) -> tuple[TextTokenizer, T]:
     """The bundle's tokenizer, and what `load_executor` returns, while the variant's files are checked.
 
-    Reading a tokenizer holds the GIL throughout (0.6 s for XLM-R's 250,002 tokens). So the other two get a head start,
-    until they are in C code that does not need it: about what they need for that, and no more where they are done.
+    Where the tokenizers library reads it, it holds the GIL throughout (0.6 s for XLM-R's 250,002 tokens). So the other
+    two get a head start then, until they are in C code that does not need it: about what they need for that, and no
+    more where they are done.
 
     Raises:
         BundleIntegrityError: a file is damaged; this rather than what the others make of it.
@@ -155,13 +156,13 @@ def load_beside(
         executor = begin(beside, load_executor)
         try:
             both: tuple[Future[Any], ...] = (checked, executor)
-            wait(both, timeout=_HEAD_START_S)
-            return _read_tokenizer(bundle), executor.result()
+            return _read_tokenizer(bundle, partial(wait, both, timeout=_HEAD_START_S)), executor.result()
         finally:
             checked.result()
 
 
-def _read_tokenizer(bundle: Bundle) -> TextTokenizer:
+def _read_tokenizer(bundle: Bundle, before_library: Callable[[], object]) -> TextTokenizer:
     manifest = bundle.manifest
     rules = None if manifest.pictures is None else manifest.pictures.texts
-    return TextTokenizer(bundle.path(manifest.tokenizer), manifest.max_tokens, manifest.architecture.vocab_size, rules)
+    path, vocab_size = bundle.path(manifest.tokenizer), manifest.architecture.vocab_size
+    return TextTokenizer(path, manifest.max_tokens, vocab_size, rules, before_library)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from embedrt.errors import InputError, OptionError, TokenLimitError
 from embedrt.heads import PairTemplate, ScoreHead
-from embedrt.tokenization import PairParts, TextTokenizer
+from embedrt.token_ids import PairParts
+from embedrt.tokenization import TextTokenizer
 
 Pair: TypeAlias = tuple[str, str]
 """A query and a document, or two sentences."""
@@ -102,9 +103,8 @@ class _Joined:
     def __call__(self, pairs: Sequence[PairOrText], prompt: str, cut: PairCut) -> list[PairIds]:
         texts = list(dict.fromkeys(text for one, two in pairs if two is not None for text in (prompt + one, two)))
         rows = dict(zip(texts, self._tokenizer.bare(texts, keep_end=cut.keep_end), strict=True))
-        arrays = {text: np.array(ids, np.int32) for text, (ids, _) in rows.items()}
         alone = iter(self._alone([prompt + one for one, two in pairs if two is None], cut))
-        return [next(alone) if two is None else self._pair(prompt + one, two, rows, arrays, cut) for one, two in pairs]
+        return [next(alone) if two is None else self._pair(prompt + one, two, rows, cut) for one, two in pairs]
 
     def _alone(self, texts: list[str], cut: PairCut) -> list[PairIds]:
         found = self._tokenizer(texts, keep_end=cut.keep_end)
@@ -114,8 +114,7 @@ class _Joined:
         self,
         one: str,
         two: str,
-        rows: dict[str, tuple[list[int], bool]],
-        arrays: dict[str, NDArray[np.int32]],
+        rows: dict[str, tuple[NDArray[np.int32], bool]],
         cut: PairCut,
     ) -> PairIds:
         (first, more_first), (second, more_second) = rows[one], rows[two]
@@ -126,7 +125,7 @@ class _Joined:
         if cut.document_tokens is not None:
             counts[1] = min(counts[1], cut.document_tokens)
         kept = longest_first(counts[0], counts[1], room)
-        a, b = (_part(arrays[text], n, keep_end=cut.keep_end) for text, n in zip((one, two), kept, strict=True))
+        a, b = (_part(ids, n, keep_end=cut.keep_end) for ids, n in zip((first, second), kept, strict=True))
         ids = np.concatenate([self._before, a, self._between, b, self._after])
         begin = len(self._before) + len(a) + self._of_first
         return PairIds(ids, begin if self._has_types else len(ids), sum(counts) + self._special)
@@ -163,8 +162,7 @@ class _Templated:
     def __init__(self, tokenizer: TextTokenizer, template: PairTemplate) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        ((after, _),) = tokenizer.bare([template.after])
-        self._after = np.array(after, np.int32)
+        ((self._after, _),) = tokenizer.bare([template.after])
 
     def __call__(self, pairs: Sequence[PairOrText], prompt: str, cut: PairCut) -> list[PairIds]:
         if cut.keep_end:
@@ -176,7 +174,7 @@ class _Templated:
         texts = [self._text(one, self._document(two, k, cut), prompt) for k, (one, two) in enumerate(pairs)]
         out = []
         for ids, _ in self._tokenizer.bare(texts):
-            row = np.concatenate([np.array(ids[:room], np.int32), self._after])
+            row = np.concatenate([ids[:room], self._after])
             out.append(PairIds(row, len(row), len(ids) + len(self._after)))
         return out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import accumulate
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tokenizers
 from numpy.typing import NDArray
 
-from embedrt.cutting import prove
-from embedrt.errors import BundleFormatError, InputError, InputTypeError, NoTokensError, TokenIdError
+from embedrt.cutting import Cuts, prove
+from embedrt.errors import InputError, InputTypeError, NoTokensError, TokenIdError
 from embedrt.pictures.reading import is_picture
+from embedrt.token_ids import Ids, PairParts, TokenIds
 
 if TYPE_CHECKING:
     from embedrt.bundle import TextRules
@@ -84,16 +84,6 @@ class WholeText:
         return np.concatenate([self.head, self.ids[start:end], self.tail])
 
 
-@dataclass(frozen=True)
-class PairParts:
-    """The special tokens of a pair of texts."""
-
-    before: list[int]
-    between: list[int]
-    after: list[int]
-    of_first: int  # tokens of `between` that have the first text's token type
-
-
 def spread(num_tokens: int, room: int) -> list[tuple[int, int]]:
     """Windows over a long text's tokens: as few as can be, of one length, an eighth of `room` shared with the next.
 
@@ -156,24 +146,27 @@ class TextTokenizer:
         max_tokens: where texts are cut.
         num_rows: of the model's token table, for `check`; None where no model is known.
         rules: what is done to the ids before they are run, for `shaped`.
+        before_library: as `TokenIds` takes it.
+
+    Raises:
+        BundleFormatError: it cannot be read.
     """
 
     def __init__(
-        self, path: Path, max_tokens: int, num_rows: int | None = None, rules: TextRules | None = None
+        self,
+        path: Path,
+        max_tokens: int,
+        num_rows: int | None = None,
+        rules: TextRules | None = None,
+        before_library: Callable[[], object] = lambda: None,
     ) -> None:
-        try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as exc:  # tokenizers raises plain Exception
-            raise BundleFormatError(f"{path} cannot be read by tokenizers {tokenizers.__version__}: {exc}") from exc
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self._tokenizer: Any = tokenizer
+        self._ids = TokenIds(path, before_library)
         self.max_tokens = max_tokens
         self.num_rows = num_rows
         self._rules = rules
-        self._surrounded = self._special_tokens()
+        self._surrounded = self._ids.special()
         self._prefix, self._suffix = self._surrounded or ([], [])
-        self._cuts = cache(partial(prove, tokenizer))  # tried when the first long text comes
+        self._cuts = cache(partial(_prove, self._ids))  # tried when the first long text comes
 
     def limited(self, max_tokens: int) -> TextTokenizer:
         """The same tokenizer with another limit."""
@@ -200,7 +193,7 @@ class TextTokenizer:
         Raises:
             UnbrokenTextError: a text has a longer stretch without a place to cut it.
         """
-        every: list[list[int]] = []
+        every: list[Ids] = []
         at_least: set[int] = set()
         for part in self._calls(texts):
             if cut and len(part) == 1 and self.is_long(texts[part[0]]):
@@ -208,19 +201,19 @@ class TextTokenizer:
                 every.append(ids)
                 at_least.update(part if more else ())
             else:
-                every += self._whole_ids([texts[k] for k in part])
-        rows = [self.cut(ids, keep_end=keep_end) if cut else np.array(ids, dtype=np.int32) for ids in every]
+                every += self._ids.several([texts[k] for k in part])
+        rows = [self.cut(ids, keep_end=keep_end) if cut else ids for ids in every]
         return TokenizedTexts(tuple(rows), tuple(map(len, every)), frozenset(at_least))
 
-    def short_ids(self, text: str) -> list[int] | None:
+    def short_ids(self, text: str) -> Ids | None:
         """Ids of a checked text, not cut, for less than a call for several costs, which sees to threads.
 
         None where it is longer than that is worth, or has none or ids that `check` refuses.
         """
         if len(text) > _SHORT_CHARACTERS:
             return None
-        ids: list[int] = self._tokenizer.encode(text).ids
-        known = ids and (self.num_rows is None or max(ids) < self.num_rows)
+        ids = self._ids.one(text)
+        known = len(ids) and (self.num_rows is None or int(np.maximum.reduce(ids)) < self.num_rows)
         return ids if known else None
 
     def is_long(self, text: str) -> bool:
@@ -232,30 +225,26 @@ class TextTokenizer:
         """Of the parts that long texts are tokenized in."""
         return max(_PART_CHARACTERS, _CHARACTERS_PER_TOKEN * self.max_tokens)
 
-    def bare(
-        self, texts: Sequence[str], *, whole: bool = False, keep_end: bool = False
-    ) -> list[tuple[list[int], bool]]:
+    def bare(self, texts: Sequence[str], *, whole: bool = False, keep_end: bool = False) -> list[tuple[Ids, bool]]:
         """Ids of checked texts without special tokens, not cut; and whether a very long text may have more.
 
         Of such a text there are at least as many as the limit, its last ones with `keep_end`, or all if it is to be
         `whole`.
         """
-        found: list[tuple[list[int], bool]] = []
+        found: list[tuple[Ids, bool]] = []
         for part in self._calls(texts):
             if len(part) == 1 and self.is_long(texts[part[0]]) and self._surrounded is not None and not whole:
                 ids, more = self._enough_ids(texts[part[0]], part[0], keep_end, None)
                 found.append((ids[len(self._prefix) : len(ids) - len(self._suffix)], more))
             else:
-                chosen = [texts[k] for k in part]
-                encoded = self._tokenizer.encode_batch_fast(chosen, add_special_tokens=False)
-                found += [(encoding.ids, False) for encoding in encoded]
+                found += [(ids, False) for ids in self._ids.several([texts[k] for k in part], special=False)]
         return found
 
     def beginning(self, text: str, num_tokens: int) -> str:
         """What a checked text's first tokens, so many without special ones, stand for; no more is tokenized."""
         spans = self.spans(text) if self.is_long(text) else None
         for span in spans if spans is not None else (slice(0, len(text)),):
-            encoding = self._tokenizer.encode(text[span], add_special_tokens=False)
+            encoding = self._ids.library.encode(text[span], add_special_tokens=False)
             if len(encoding.ids) > num_tokens:
                 return text[: span.start + encoding.offsets[num_tokens - 1][1]] if num_tokens else text[: span.start]
             num_tokens -= len(encoding.ids)
@@ -263,22 +252,11 @@ class TextTokenizer:
 
     def pair_parts(self) -> PairParts:
         """What stands around the two texts of a pair."""
-        encoding = self._tokenizer.encode("a", "b")
-        ids, owners = encoding.ids, encoding.sequence_ids
-        one = [k for k, owner in enumerate(owners) if owner == 0]
-        two = [k for k, owner in enumerate(owners) if owner == 1]
-        if not one or not two:
-            raise BundleFormatError("the tokenizer gives no tokens of a pair's texts; export the bundle again")
-        before, between, after = ids[: one[0]], ids[one[-1] + 1 : two[0]], ids[two[-1] + 1 :]
-        of_first = encoding.type_ids[one[-1] + 1 : two[0]].count(0)
-        return PairParts(before, between, after, of_first)
+        return self._ids.pair_parts()
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of checked texts, not cut."""
-        return [ids for part in self._calls(texts) for ids in self._whole_ids([texts[k] for k in part])]
-
-    def _whole_ids(self, texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+        return [ids.tolist() for part in self._calls(texts) for ids in self._ids.several([texts[k] for k in part])]
 
     def _calls(self, texts: Sequence[str]) -> Iterator[range]:
         """Positions of texts to tokenize by one call; a long one by itself."""
@@ -308,13 +286,13 @@ class TextTokenizer:
         walk = cuts.spans_from_end if from_end else cuts.spans
         return walk(text, size or self.part_characters, longest)
 
-    def _enough_ids(self, text: str, position: int, keep_end: bool, longest_part: int | None) -> tuple[list[int], bool]:
+    def _enough_ids(self, text: str, position: int, keep_end: bool, longest_part: int | None) -> tuple[Ids, bool]:
         """Ids of a long text, as many as decide what is kept of it; and whether there may be more."""
         spans = self.spans(text, from_end=keep_end, longest=longest_part)
         if spans is None:
             _check_part(text, position, longest_part)
-            return self._whole_ids([text])[0], False
-        found: list[list[int]] = []
+            return self._ids.several([text])[0], False
+        found: list[Ids] = []
         missing, more = self.max_tokens + _SPARE_TOKENS, False
         for span in spans:
             more = missing <= 0
@@ -322,27 +300,29 @@ class TextTokenizer:
                 break
             part = text[span]
             _check_part(part, position, longest_part)
-            (encoding,) = self._tokenizer.encode_batch_fast([part], add_special_tokens=False)
-            found.append(encoding.ids)
+            found += self._ids.several([part], special=False)
             missing -= len(found[-1])
-        ids = [i for part_ids in (reversed(found) if keep_end else found) for i in part_ids]
-        return self._prefix + ids + self._suffix, more
+        return self._joined(*(reversed(found) if keep_end else found)), more
 
     def prompt_tokens(self, prompt: str) -> int:
         """Tokens that a prompt takes in front of a text: all of its own but the closing special token."""
-        return len(self._tokenizer.encode(prompt)) - min(1, len(self._suffix))
+        return len(self._ids.one(prompt)) - min(1, len(self._suffix))
 
-    def cut(self, ids: list[int], *, keep_end: bool = False) -> NDArray[np.int32]:
+    def cut(self, ids: Ids, *, keep_end: bool = False) -> Ids:
         """Ids with their special tokens, cut at the limit as transformers does: on the right, or on the left."""
-        if len(ids) > self.max_tokens:
-            room = self.max_tokens - len(self._suffix)
-            if keep_end:
-                head = self._prefix[:room]
-                body = ids[len(head) : len(ids) - len(self._suffix)]
-                ids = head + body[len(body) - (room - len(head)) :] + self._suffix
-            else:
-                ids = ids[:room] + self._suffix
-        return np.array(ids, dtype=np.int32)
+        if len(ids) <= self.max_tokens:
+            return ids
+        room = self.max_tokens - len(self._suffix)
+        suffix = np.array(self._suffix, np.int32)
+        if not keep_end:
+            return np.concatenate([ids[:room], suffix])
+        head = self._prefix[:room]
+        body = ids[len(head) : len(ids) - len(suffix)]
+        return np.concatenate([np.array(head, np.int32), body[len(body) - (room - len(head)) :], suffix])
+
+    def _joined(self, *parts: Ids) -> Ids:
+        """A text's ids, of its parts' without special tokens."""
+        return np.concatenate([np.array(self._prefix, np.int32), *parts, np.array(self._suffix, np.int32)])
 
     def shaped(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """Ids as the encoder was trained to read them: behind the end of a text nothing, or padding that is read."""
@@ -358,7 +338,8 @@ class TextTokenizer:
     def whole(self, texts: Sequence[str], prompt: str) -> list[WholeText]:
         """Checked texts with the places of their tokens, behind a prompt, not cut."""
         return [
-            self._whole(encoding, len(prompt)) for encoding in self._tokenizer.encode_batch([prompt + t for t in texts])
+            self._whole(encoding, len(prompt))
+            for encoding in self._ids.library.encode_batch([prompt + t for t in texts])
         ]
 
     def whole_ids(self, ids: NDArray[np.int32]) -> WholeText:
@@ -389,7 +370,7 @@ class TextTokenizer:
         # Read as unsigned, a negative id is a large one.
         if self.num_rows is not None and (highest := int(np.maximum.reduce(ids.view(np.uint32)))) >= self.num_rows:
             worst = highest if highest < 1 << 31 else highest - (1 << 32)
-            token = self._tokenizer.id_to_token(worst) if worst >= 0 else None
+            token = self._ids.library.id_to_token(worst) if worst >= 0 else None
             called = f" ({token!r})" if token is not None else ""
             raise TokenIdError(
                 f"has token {worst}{called}, the model's table has {self.num_rows} rows; the tokenizer does not "
@@ -410,39 +391,34 @@ class TextTokenizer:
 
     def spell(self, ids: Sequence[int]) -> list[str]:
         """Tokens as the vocabulary has them; "" where it has none of that id."""
-        return [self._tokenizer.id_to_token(i) or "" for i in ids]
+        return [self._ids.library.id_to_token(i) or "" for i in ids]
 
     def pieces(self, text: str, *, special: bool = True) -> list[TokenPiece]:
         """The tokens of a checked text, one by one, not cut."""
-        found = self._tokenizer.encode(text, add_special_tokens=special)
+        found = self._ids.library.encode(text, add_special_tokens=special)
         rows = zip(found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True)
         return [TokenPiece(i, token, bool(mark), begin, end) for i, token, mark, (begin, end) in rows]
 
     def special_pieces(self) -> tuple[list[TokenPiece], list[TokenPiece]]:
         """The special tokens before and after every text."""
         before, after = (
-            [TokenPiece(i, self._tokenizer.id_to_token(i), True, 0, 0) for i in ids]
+            [TokenPiece(i, self._ids.library.id_to_token(i), True, 0, 0) for i in ids]
             for ids in (self._prefix, self._suffix)
         )
         return before, after
 
     def decode_all(self, rows: Sequence[Sequence[int]], *, skip_special: bool = True) -> list[str]:
         """The texts of several lists of token ids; releases the GIL."""
-        found: list[str] = self._tokenizer.decode_batch(list(map(list, rows)), skip_special_tokens=skip_special)
+        found: list[str] = self._ids.library.decode_batch(list(map(list, rows)), skip_special_tokens=skip_special)
         return found
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of token ids."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
+        return str(self._ids.library.decode(list(ids), skip_special_tokens=skip_special))
 
-    def _special_tokens(self) -> tuple[list[int], list[int]] | None:
-        """The special tokens before and after a text: what surrounds the bare ids of a probe text."""
-        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
-        whole: list[int] = self._tokenizer.encode("a").ids
-        for start in range(len(whole) - len(bare), -1, -1):
-            if whole[start : start + len(bare)] == bare:
-                return whole[:start], whole[start + len(bare) :]
-        return None
+
+def _prove(ids: TokenIds) -> Cuts | None:
+    return prove(ids.pipeline, partial(ids.several, special=False))
 
 
 def _check_part(part: str, position: int, longest: int | None) -> None:

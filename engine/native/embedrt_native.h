@@ -1,4 +1,4 @@
-/* The C door of the native executor. No function throws, keeps a pointer that it was not told to keep, or prints.
+/* The C door of the native executor and tokenizer. No function throws, keeps a pointer that it was not told to keep, or prints.
  * Functions that can fail return an EMBEDRT_* code and put a message, cut to fit, into `error`. */
 #pragma once
 
@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 12
+#define EMBEDRT_ABI 13
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
@@ -201,6 +201,56 @@ int32_t embedrt_kernel_attention(const char* isa, const float* q, const float* k
                                  int32_t heads, int32_t head_size, int32_t first, int32_t last, double scale,
                                  int32_t before, int32_t after, const float* bias, float* out, int32_t repeat,
                                  double* seconds, char* error, size_t error_size);
+
+/* A tokenizer of texts (tokenizer/tokenizer.h). Its parts are in the order of the pipeline; what `value` and `data` are, by
+ * kind: */
+enum {
+    EMBEDRT_CHARS_MAP = 0,       /* data: the precompiled map */
+    EMBEDRT_BERT_NORMALIZER = 1, /* value: 1 clean_text, 2 handle_chinese_chars, 4 strip_accents and lowercase, added */
+    EMBEDRT_NFC = 2,
+    EMBEDRT_NFKC = 3,
+    EMBEDRT_NMT = 4,
+    EMBEDRT_STRIP = 5,           /* value: 1 left, 2 right, added */
+    EMBEDRT_COLLAPSE_SPACES = 6, /* data: what stands for two and more */
+    EMBEDRT_WHITESPACE_SPLIT = 7,
+    EMBEDRT_BERT_SPLIT = 8,
+    EMBEDRT_METASPACE = 9,         /* data: the mark */
+    EMBEDRT_ADDED_TOKEN = 10,      /* data: found in the text as it is */
+    EMBEDRT_NORMALIZED_TOKEN = 11, /* data: found in the normalized text */
+    EMBEDRT_SPECIAL_BEFORE = 12,   /* value: id */
+    EMBEDRT_SPECIAL_AFTER = 13,    /* value: id */
+    EMBEDRT_INSIDE_PREFIX = 14,    /* data: of pieces that do not begin a word */
+    EMBEDRT_UNKNOWN_TOKEN = 15,    /* data */
+    EMBEDRT_UNIGRAM = 16,          /* value: id of the unknown token */
+    EMBEDRT_WORD_PIECE = 17        /* value: characters of the longest word that is read */
+};
+
+typedef struct {
+    int32_t kind, value;
+    const char* data;
+    int64_t size;
+} embedrt_tokenizer_part;
+
+typedef struct embedrt_tokenizer embedrt_tokenizer;
+
+/* Where the values of "vocab" and "merges" in "model" lie in a tokenizer.json: begin and end of each, four numbers; 0 and 0
+ * where there is none. */
+int32_t embedrt_tokenizer_spans(const char* json, int64_t size, int64_t* spans, char* error, size_t error_size);
+
+/* Of a vocabulary, which lies from begin to end in a tokenizer.json; keeps none of what it is given. */
+int32_t embedrt_tokenizer_create(const char* json, int64_t begin, int64_t end, const embedrt_tokenizer_part* parts,
+                                 int64_t num_parts, embedrt_tokenizer** tokenizer, char* error, size_t error_size);
+void embedrt_tokenizer_destroy(embedrt_tokenizer* tokenizer);
+
+/* Ids of texts in UTF-8, text i before byte ends[i], one after the other, with special tokens or without; the number of
+ * each text's in counts, or -1 where only the tokenizers library can say. Where num_ids is more than capacity, only the
+ * first texts' were written. Any number of threads may call. */
+int32_t embedrt_tokenize(const embedrt_tokenizer* tokenizer, const char* texts, const int64_t* ends, int64_t num_texts,
+                         int32_t special, int32_t* ids, int64_t capacity, int32_t* counts, int64_t* num_ids, char* error,
+                         size_t error_size);
+
+/* The same for one text with special tokens: the number of its ids, or -1 where only the tokenizers library can say. */
+int64_t embedrt_tokenize_one(const embedrt_tokenizer* tokenizer, const char* text, int64_t size, int32_t* ids, int64_t capacity);
 
 #ifdef __cplusplus
 }

@@ -150,7 +150,7 @@ def test_only_the_request_with_a_token_that_the_model_lacks_fails(lookup_bundle:
         wait_until(lambda: gate.batches)
         served.engine.embedder.tokenizer.num_rows -= 1
         good = [pool.submit(served.post, "/embed", {"inputs": f"water {i}"}) for i in range(4)]
-        last = max(served.engine.embedder.tokenizer._tokenizer.get_vocab().items(), key=lambda pair: pair[1])[0]
+        last = max(served.engine.embedder.tokenizer._ids.library.get_vocab().items(), key=lambda pair: pair[1])[0]
         bad = pool.submit(served.post, "/embed", {"inputs": ["a", last]}).result()
         assert bad.status_code == 422
         assert "rows" in bad.json()["error"]

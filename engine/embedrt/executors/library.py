@@ -20,7 +20,7 @@ from embedrt.executors.structs import Running, as_config, as_tensors, patch_widt
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_ABI = 12
+_ABI = 13
 _OK, _UNSUPPORTED = 0, 1
 ERROR_BYTES = 512
 _WANTS: dict[Want, int] = {"all": 0, "first": 1, "last": 2, "mean": 3}
@@ -53,6 +53,9 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
     library.embedrt_isa_fault.restype = ctypes.c_char_p
     library.embedrt_isa_chosen.restype = ctypes.c_char_p
     library.embedrt_packed.restype = ctypes.c_void_p
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.embedrt_tokenize_one.argtypes = (pointer, ctypes.c_char_p, number, pointer, number)  # cheaper than casts
+    library.embedrt_tokenize_one.restype = number
     return library
 
 

@@ -213,7 +213,7 @@ def _tokenize(
     for k, i in enumerate(indices):
         given = work.inputs[i]
         if isinstance(given, list):
-            ids = tokenizer.with_special(given)
+            ids = np.array(tokenizer.with_special(given), np.int32)
             rows[k], counts[k] = tokenizer.cut(ids, keep_end=work.keep_end), len(ids)
     more = {places[position] for position in done.at_least}
     for k, i in enumerate(indices):
