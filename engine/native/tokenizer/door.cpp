@@ -14,24 +14,6 @@ namespace {
 
 using namespace embedrt;
 
-// What a thread writes in, from call to call.
-struct Written {
-    TokenizerScratch scratch;
-    Ids ids;
-
-    static Written& of_thread() {
-        thread_local Written written;
-        return written;
-    }
-
-    void forget_much() {
-        if (scratch.nodes.capacity() * sizeof(scratch.nodes[0]) > kept_bytes) *this = {};
-    }
-
-   private:
-    static constexpr size_t kept_bytes = 1 << 20;
-};
-
 std::string_view text_at(const char* texts, const int64_t* ends, int64_t i) {
     const int64_t begin = i == 0 ? 0 : ends[i - 1];
     return {texts + begin, static_cast<size_t>(ends[i] - begin)};
@@ -57,31 +39,28 @@ int32_t embedrt_tokenize(const embedrt_tokenizer* tokenizer, const char* texts, 
                          int32_t special, int32_t* ids, int64_t capacity, int32_t* counts, int64_t* num_ids, char* error,
                          size_t error_size) {
     return guarded(error, error_size, [&] {
-        Written& written = Written::of_thread();
-        auto& found = written.ids;
+        TokenizerScratch scratch;
+        Ids found;
         *num_ids = 0;
         for (int64_t i = 0; i < num_texts; i++) {
             found.clear();
-            const bool known = tokenizer->tokenizer.append(text_at(texts, ends, i), special != 0, written.scratch, found);
+            const bool known = tokenizer->tokenizer.append(text_at(texts, ends, i), special != 0, scratch, found);
             counts[i] = known ? static_cast<int32_t>(found.size()) : -1;
             if (!known) continue;
             const auto count = static_cast<int64_t>(found.size());
             if (*num_ids + count <= capacity) std::copy(found.begin(), found.end(), ids + *num_ids);
             *num_ids += count;
         }
-        written.forget_much();
     });
 }
 
 int64_t embedrt_tokenize_one(const embedrt_tokenizer* tokenizer, const char* text, int64_t size, int32_t* ids, int64_t capacity) {
     try {
-        Written& written = Written::of_thread();
-        written.ids.clear();
-        const std::string_view whole(text, static_cast<size_t>(size));
-        if (!tokenizer->tokenizer.append(whole, true, written.scratch, written.ids)) return -1;
-        const auto count = static_cast<int64_t>(written.ids.size());
-        if (count <= capacity) std::copy(written.ids.begin(), written.ids.end(), ids);
-        written.forget_much();
+        TokenizerScratch scratch;
+        Ids found;
+        if (!tokenizer->tokenizer.append({text, static_cast<size_t>(size)}, true, scratch, found)) return -1;
+        const auto count = static_cast<int64_t>(found.size());
+        if (count <= capacity) std::copy(found.begin(), found.end(), ids);
         return count;
     } catch (const std::exception&) {
         return -1;

@@ -18,7 +18,7 @@ namespace embedrt {
 
 using Ids = std::vector<int32_t>;
 
-// What a thread writes in while it tokenizes.
+// What a call writes in while it tokenizes.
 struct TokenizerScratch {
     std::string normalized, spare, word;
     struct Node {
