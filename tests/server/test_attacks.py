@@ -62,19 +62,10 @@ def test_the_limit_is_named(server: Process):
     assert b"the limit (unbroken_characters) is 262144; split the text" in answer
 
 
-@pytest.fixture(scope="module")
-def minilm() -> Path:
-    """The bundle that `make demo` makes."""
-    found = Path(__file__).parents[2] / ".demo" / "all-MiniLM-L6-v2"
-    if not found.is_dir():
-        pytest.skip("make demo makes the bundle that this test serves")
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
-def test_each_attack_on_a_real_model(tmp_path: Path, minilm: Path, name: str):
-    with process(tmp_path, minilm) as server:
+def test_each_attack_on_a_real_model(tmp_path: Path, minilm_bundle: Path, name: str):
+    with process(tmp_path, minilm_bundle) as server:
         ask(server.port, post("/embed", b'{"inputs":"a"}'))
         attack: Attack = ATTACKS[name]
         got = suffer(server.process.pid, server.port, [post(attack.path, attack.body())])
@@ -84,8 +75,8 @@ def test_each_attack_on_a_real_model(tmp_path: Path, minilm: Path, name: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DEAREST)
-def test_64_of_the_worst_at_once(tmp_path: Path, minilm: Path, name: str):
-    with process(tmp_path, minilm) as server:
+def test_64_of_the_worst_at_once(tmp_path: Path, minilm_bundle: Path, name: str):
+    with process(tmp_path, minilm_bundle) as server:
         ask(server.port, post("/embed", b'{"inputs":"a"}'))
         attack = ATTACKS[name]
         got = suffer(server.process.pid, server.port, [post(attack.path, attack.body())] * 64)

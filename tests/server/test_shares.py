@@ -165,11 +165,8 @@ def test_keys_are_no_flag(cli, lookup_bundle: Path):
 
 
 @pytest.mark.slow
-def test_a_crowd_of_one_client_delays_others_little(tmp_path: Path, file: Path):
+def test_a_crowd_of_one_client_delays_others_little(tmp_path: Path, file: Path, minilm_bundle: Path):
     """64 connections of one-batch requests; the p99 of another client's single query was 774 ms."""
-    bundle = Path(__file__).parents[2] / ".demo" / "all-MiniLM-L6-v2"
-    if not bundle.is_dir():
-        pytest.skip("make demo makes the bundle that this test serves")
-    with process(tmp_path, bundle, "--api-key-file", file) as server:
+    with process(tmp_path, minilm_bundle, "--api-key-file", file) as server:
         crowded, computed = crowd(server.process.pid, server.port, MANY, FEW)
     assert min(crowded, computed) < 0.12, (crowded, computed)
