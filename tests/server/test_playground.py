@@ -20,6 +20,7 @@ from embedrt import Embedder
 from embedrt.pictures.generated import generated_pictures
 from tests.browsers import NEEDS_CHROMIUM, SCREENSHOTS, chromium
 from tests.server.serving import Served, serving
+from tests.server.test_outputs import Export
 
 pytestmark = NEEDS_CHROMIUM
 
@@ -333,6 +334,19 @@ def test_korean(browser: webdriver.Chrome, served: Served):
         "import('./static/words.js').then(m => arguments[0](Object.values(m.WORDS).map(Object.keys)))"
     )
     assert sorted(words[0]) == sorted(words[1]), "a word lacks its translation"
+
+
+def test_models_that_give_no_vectors_of_texts_are_not_offered(
+    browser: webdriver.Chrome, lookup_bundle: Path, export_outputs: Export
+):
+    words = export_outputs("splade", variants=("fp32",))[1]
+    with serving(f"words={words}", f"texts={lookup_bundle}") as server:
+        page = Page(browser, server.url)
+        assert [option.text for option in page.all("#model option")] == ["texts"]
+        assert page.all("#matrix td")
+    with serving(f"words={words}") as server:
+        page = Page(browser, server.url)
+        assert page.one("#error").text.startswith("This page shows vectors of texts, and words gives none; /docs has")
 
 
 def test_errors_and_keys_are_shown(browser: webdriver.Chrome, lookup_bundle: Path):

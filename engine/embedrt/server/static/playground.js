@@ -145,8 +145,9 @@ function untouched() {
 
 async function loadModels() {
   const { data } = await call("v1/models");
-  state.models = data;
-  const bases = data.filter((m) => !m.id.includes(":"));
+  state.models = data.filter((m) => m.outputs.includes("dense"));
+  if (!state.models.length) throw new Error(word("no_dense", { names: data.map((m) => m.id).join(", ") }));
+  const bases = state.models.filter((m) => !m.id.includes(":"));
   byId("model").replaceChildren(...bases.map((m) => element("option", { value: m.id }, m.id)));
   showModel();
 }
