@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,11 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
     Raises:
         DependencyError: it was not built, cannot be loaded here, or is of another version.
     """
-    path = path or _find_library()
+    return _load(path or _find_library())
+
+
+@cache  # each object that ctypes makes of a library has types of its own, which a process should not gather
+def _load(path: Path) -> ctypes.CDLL:
     if not path.is_file():
         raise DependencyError(
             "the native module is not installed (there was no C++ compiler when embedrt was); "
