@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from embedrt.errors import InputError, OptionError, TokenLimitError
 from embedrt.heads import PairTemplate, ScoreHead
-from embedrt.token_ids import PairParts
 from embedrt.tokenization import TextTokenizer
+from embedrt.tokenizer_json import PairParts
 
 Pair: TypeAlias = tuple[str, str]
 """A query and a document, or two sentences."""

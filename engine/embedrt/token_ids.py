@@ -18,19 +18,11 @@ from numpy.typing import NDArray
 
 from embedrt.errors import BundleFormatError, BundleIntegrityError
 from embedrt.executors.tokenizer import NativeTokenizer, read_tokenizer
+from embedrt.stamps import stamp_of
+from embedrt.tokenizer_json import PairParts, pair_of
 
 Ids = NDArray[np.int32]
 Special = tuple[list[int], list[int]]  # before a text, and after it
-
-
-@dataclass(frozen=True)
-class PairParts:
-    """The special tokens of a pair of texts."""
-
-    before: list[int]
-    between: list[int]
-    after: list[int]
-    of_first: int  # tokens of `between` that have the first text's token type
 
 
 class Added(NamedTuple):
@@ -64,7 +56,7 @@ class TokenIds:
 
     def __init__(self, path: Path, before_library: Callable[[], object] = lambda: None) -> None:
         self._path = path
-        self._seen = _state_of(path)
+        self._seen = stamp_of(path)
         self._lock = Lock()
         self._library: Any = None
         self._native: NativeTokenizer | None = read_tokenizer(path)
@@ -86,7 +78,7 @@ class TokenIds:
         """
         with self._lock:
             if self._library is None:
-                if _state_of(self._path) != self._seen:
+                if stamp_of(self._path) != self._seen:
                     raise BundleIntegrityError(f"{self._path} was changed while it was in use; load the bundle again")
                 self._library = _read_library(self._path)
             return self._library
@@ -151,42 +143,9 @@ class TokenIds:
         return Pipeline(_said(library.normalizer), _said(library.pre_tokenizer), added, pieces)
 
 
-def pair_of(step: Mapping[str, Any] | None) -> PairParts | None:
-    """The special tokens of a pair as a tokenizer.json's post-processor says them; None where it is not that simple."""
-    if step is None:
-        return PairParts([], [], [], 0)
-    if step["type"] in ("BertProcessing", "RobertaProcessing"):
-        cls, sep = step["cls"][1], step["sep"][1]
-        return (
-            PairParts([cls], [sep], [sep], 1)
-            if step["type"] == "BertProcessing"
-            else PairParts([cls], [sep, sep], [sep], 2)
-        )
-    places = [k for k, piece in enumerate(step["pair"]) if "Sequence" in piece]
-    if [step["pair"][k]["Sequence"]["id"] for k in places] != ["A", "B"]:
-        return None
-
-    def ids(pieces: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-        special = [piece["SpecialToken"] for piece in pieces]
-        return [(i, one["type_id"]) for one in special for i in step["special_tokens"][one["id"]]["ids"]]
-
-    one, two = places
-    before, between, after = ids(step["pair"][:one]), ids(step["pair"][one + 1 : two]), ids(step["pair"][two + 1 :])
-    of_first = sum(kind == 0 for _, kind in between)
-    return PairParts([i for i, _ in before], [i for i, _ in between], [i for i, _ in after], of_first)
-
-
 def _said(component: Any) -> Mapping[str, Any] | None:
     found: Mapping[str, Any] | None = None if component is None else json.loads(component.__getstate__())
     return found
-
-
-def _state_of(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
 
 
 def _read_library(path: Path) -> Any:

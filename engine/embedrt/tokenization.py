@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from embedrt.cutting import Cuts, prove
 from embedrt.errors import InputError, InputTypeError, NoTokensError, TokenIdError
 from embedrt.pictures.reading import is_picture
-from embedrt.token_ids import Ids, PairParts, TokenIds
+from embedrt.token_ids import Ids, TokenIds
+from embedrt.tokenizer_json import PairParts
 
 if TYPE_CHECKING:
     from embedrt.bundle import TextRules

@@ -23,7 +23,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from embedrt.errors import BundleFormatError, BundleIntegrityError
 from embedrt.executors import tokenizer as native
 from embedrt.executors.tokenizer import NativeTokenizer, read_tokenizer
-from embedrt.token_ids import PairParts, TokenIds, pair_of
+from embedrt.token_ids import TokenIds
+from embedrt.tokenizer_json import PairParts, pair_of
 from tests import tiny
 from tests.native.chars_map import chars_map
 
@@ -248,7 +249,7 @@ def test_what_is_not_followed_is_the_librarys(change: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"model": {"vocab": {"a": -1}}}', '{"model": {"vocab": [["a"]]}}', "\x00"]
+    "text", ["", "{", "[]", '{"model": {"vocab": {"a": -1}}}', '{"model": {"vocab": [["a"]]}}', "\x00", '{"a": "\\']
 )
 def test_a_file_that_is_none_is_named_by_the_library(text: str, tmp_path: Path):
     path = tmp_path / "t.json"

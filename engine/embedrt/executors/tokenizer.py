@@ -6,19 +6,19 @@ read, and a text of which it is not certain to give the library's ids is handed 
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.errors import DependencyError
 from embedrt.executors.library import ERROR_BYTES, load_library
+from embedrt.tokenizer_json import NotFollowedError, parts_of
 
 _KINDS = {
     name: kind
@@ -45,8 +45,7 @@ _KINDS = {
         )
     )
 }
-_IDS_PER_BYTE = 1  # room for a first try; what the texts' ids need beyond it is known after that
-_FEWEST_IDS = 64
+_SPARE_IDS = 64  # of a text, beside one per byte: room for a first try, after which it is known what is needed
 
 
 class _Part(ctypes.Structure):
@@ -56,18 +55,6 @@ class _Part(ctypes.Structure):
         ("data", ctypes.c_char_p),
         ("size", ctypes.c_int64),
     )
-
-
-class Part(NamedTuple):
-    """A step of the pipeline, or a token; see `embedrt_tokenizer_part` in embedrt_native.h."""
-
-    kind: str
-    value: int = 0
-    data: bytes = b""
-
-
-class NotFollowedError(Exception):
-    """The tokenizer has a step that the native one does not follow."""
 
 
 class NativeTokenizer:
@@ -114,7 +101,7 @@ class NativeTokenizer:
     def one(self, text: str) -> NDArray[np.int32] | None:
         """As a call with one text, special tokens included, in a third of its time."""
         data = text.encode()
-        capacity = len(data) + _FEWEST_IDS
+        capacity = len(data) + _SPARE_IDS
         while True:
             ids = _room(capacity.bit_length())()
             count: int = self._one(self._handle, data, len(data), ids, len(ids))
@@ -128,7 +115,7 @@ class NativeTokenizer:
         joined = b"".join(encoded)
         ends = np.fromiter(map(len, encoded), np.int64, len(encoded)).cumsum()
         counts = np.empty(len(encoded), np.int32)
-        capacity = _FEWEST_IDS * len(encoded) + _IDS_PER_BYTE * len(joined)
+        capacity = len(joined) + _SPARE_IDS * len(encoded)
         while True:
             ids = np.empty(capacity, np.int32)
             needed = self._run(joined, ends, special, ids, counts)
@@ -215,92 +202,3 @@ def _spans(library: ctypes.CDLL, text: bytes) -> list[int]:
         raise NotFollowedError(error.value.decode(errors="replace"))
     found: list[int] = spans.tolist()
     return found
-
-
-def parts_of(config: Mapping[str, Any]) -> Iterator[Part]:
-    """The pipeline that a tokenizer.json says.
-
-    Raises:
-        NotFollowedError: it has a step that the native tokenizer does not follow.
-    """
-    for step in _steps(config["normalizer"], "normalizers"):
-        yield _normalizer(step)
-    splits = [_split(step) for step in _steps(config["pre_tokenizer"], "pretokenizers")]
-    if [part.kind for part in splits] not in (["bert_split"], ["metaspace"], ["whitespace_split", "metaspace"]):
-        raise NotFollowedError("a way to split words that is not followed")
-    yield from splits
-    for token in config["added_tokens"]:
-        yield Part("normalized_token" if token["normalized"] else "added_token", 0, token["content"].encode())
-    yield from _special(config["post_processor"])
-    yield from _model(config["model"])
-
-
-def _steps(step: Mapping[str, Any] | None, name: str) -> list[Mapping[str, Any]]:
-    if step is None:
-        return []
-    return [part for inner in step[name] for part in _steps(inner, name)] if step["type"] == "Sequence" else [step]
-
-
-def _normalizer(step: Mapping[str, Any]) -> Part:
-    kind = step["type"]
-    if kind == "Precompiled":
-        return Part("chars_map", 0, base64.b64decode(step["precompiled_charsmap"]))
-    if kind == "BertNormalizer":
-        lowercase = step["lowercase"]
-        strips = step["strip_accents"]
-        if strips not in (None, lowercase):
-            raise NotFollowedError("accents without case, or case without accents")
-        return Part("bert_normalizer", step["clean_text"] + 2 * step["handle_chinese_chars"] + 4 * lowercase)
-    if kind == "Strip":
-        return Part("strip", step["strip_left"] + 2 * step["strip_right"])
-    if kind == "Replace" and step["pattern"] == {"Regex": " {2,}"}:
-        return Part("collapse_spaces", 0, step["content"].encode())
-    if kind in ("NFC", "NFKC", "Nmt"):
-        return Part(kind.lower())
-    raise NotFollowedError(kind)
-
-
-def _split(step: Mapping[str, Any]) -> Part:
-    kind = step["type"]
-    if kind == "Metaspace":
-        if step.get("prepend_scheme", "always") != "always" or not step.get("split", True):
-            raise NotFollowedError("a metaspace that is not before every word")
-        return Part("metaspace", 0, step["replacement"].encode())
-    known = {"WhitespaceSplit": "whitespace_split", "BertPreTokenizer": "bert_split"}
-    if kind not in known:
-        raise NotFollowedError(kind)
-    return Part(known[kind])
-
-
-def _special(step: Mapping[str, Any] | None) -> Iterator[Part]:
-    if step is None:
-        return
-    if step["type"] in ("BertProcessing", "RobertaProcessing"):
-        yield Part("special_before", step["cls"][1])
-        yield Part("special_after", step["sep"][1])
-        return
-    if step["type"] != "TemplateProcessing":
-        raise NotFollowedError(step["type"])
-    side = "special_before"
-    for piece in step["single"]:
-        if "Sequence" in piece:
-            if side == "special_after":
-                raise NotFollowedError("a template with the text twice")
-            side = "special_after"
-        else:
-            for token in step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]:
-                yield Part(side, token)
-    if side == "special_before":
-        raise NotFollowedError("a template without the text")
-
-
-def _model(model: Mapping[str, Any]) -> Iterator[Part]:
-    kind = model["type"]
-    if kind == "Unigram" and not model.get("byte_fallback", False) and model["unk_id"] is not None:
-        yield Part("unigram", model["unk_id"])
-    elif kind == "WordPiece":
-        yield Part("inside_prefix", 0, model["continuing_subword_prefix"].encode())
-        yield Part("unknown_token", 0, model["unk_token"].encode())
-        yield Part("word_piece", model["max_input_chars_per_word"])
-    else:
-        raise NotFollowedError(kind)

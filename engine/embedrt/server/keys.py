@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from embedrt.errors import FileFormatError
+from embedrt.stamps import stamp_of
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):\s*(?P<key>\S.*)")
 
@@ -44,13 +45,13 @@ class ApiKeys:
 
     def refresh(self, *, always: bool = False) -> bool:
         """Read the file again if it changed, or always; one that cannot be read changes no key, and raises."""
-        if self._file is None or (self._stamp_of(self._file) == self._stamp and not always):
+        if self._file is None or (stamp_of(self._file) == self._stamp and not always):
             return False
         self._reload(self._file)
         return True
 
     def _reload(self, file: Path) -> None:
-        stamp = self._stamp_of(file)
+        stamp = stamp_of(file)
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()  # editors on Windows write a byte order mark
         except OSError as exc:
@@ -61,14 +62,6 @@ class ApiKeys:
         if not keys:
             raise FileFormatError(f"api_key_file {file} holds no key; write NAME:KEY, one per line")
         self._read, self._stamp = dict(map(_named, keys)), stamp
-
-    @staticmethod
-    def _stamp_of(file: Path) -> tuple[int, int] | None:
-        try:
-            found = file.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size
 
 
 def _named(line: str) -> tuple[bytes, str]:

@@ -25,7 +25,7 @@ void JsonReader::fail() const { throw std::invalid_argument("no JSON, or not of 
 
 char JsonReader::peek() {
     while (at_ < text_.size() && is_space(text_[at_])) at_++;
-    if (at_ == text_.size()) fail();
+    if (at_ >= text_.size()) fail();
     return text_[at_];
 }
 
@@ -103,23 +103,28 @@ double JsonReader::read_number() {
     return value;
 }
 
+void JsonReader::skip_string() {
+    expect('"');
+    for (; at_ < text_.size() && text_[at_] != '"'; at_++)
+        if (text_[at_] == '\\') at_++;
+    expect('"');
+}
+
 void JsonReader::skip_value() {
-    std::string text;
-    for (int depth = 0;;) {
+    constexpr std::string_view marks = "{}[],:";
+    int depth = 0;
+    do {
         const char next = peek();
         if (next == '"') {
-            read_string(text);
-        } else {
+            skip_string();
+        } else if (marks.find(next) != std::string_view::npos) {
             at_++;
             depth += (next == '{' || next == '[') - (next == '}' || next == ']');
-            const bool in_scalar = next != '{' && next != '[' && next != '}' && next != ']' && next != ',' && next != ':';
-            while (in_scalar && at_ < text_.size() && !is_space(text_[at_]) &&
-                   std::string_view(",]}:").find(text_[at_]) == std::string_view::npos)
-                at_++;
+        } else {  // a number, true, false, null
+            while (at_ < text_.size() && !is_space(text_[at_]) && marks.find(text_[at_]) == std::string_view::npos) at_++;
         }
         if (depth < 0) fail();
-        if (depth == 0) return;
-    }
+    } while (depth > 0);
 }
 
 }  // namespace embedrt

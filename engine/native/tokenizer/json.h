@@ -19,6 +19,7 @@ class JsonReader {
     size_t position();            // of the next value or mark
 
    private:
+    void skip_string();
     char peek();
     uint32_t read_hex();
     [[noreturn]] void fail() const;
