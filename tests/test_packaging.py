@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from packaging.utils import canonicalize_name
 
 import embedrt
 from embedrt.executors.library import _find_library
+from tests.scripts import module_at
 
 ROOT = Path(__file__).parent.parent
 ONNXRUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
@@ -71,12 +71,7 @@ def needed(wheel: Path, extra: str = "") -> set[str]:
 
 @pytest.fixture(scope="module")
 def release() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release", RELEASE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(RELEASE)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 import unicodedata
@@ -11,18 +10,15 @@ from types import ModuleType
 
 import pytest
 
+from tests.scripts import module_at
+
 SOURCE = Path(__file__).parents[2] / "engine" / "native" / "tokenizer" / "unicode_tables.py"
 OFTEN = 0x3100  # scripts with many exceptions lie below
 
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("unicode_tables", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(SOURCE)
 
 
 @pytest.fixture(scope="module")
