@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.batching import BatchLimits
 from embedrt.bundle import PARITY_VECTORS, pipeline_of
 from embedrt.errors import OptionError, PictureError
 from embedrt.inputs import (
@@ -193,15 +192,7 @@ class Encoding:
 
 def make_encoding(model: LoadedModel, dense: Dense, settings: Settings) -> Encoding:
     """The model with these settings; cheap, and shares the model."""
-    runner = WindowRunner(
-        tokenizer=model.tokenizer.limited(settings.max_tokens),
-        executor=model.executor,
-        head=dense.head,
-        pooling=dense.pooling,
-        include_prompt=dense.include_prompt,
-        variant=model.variant,
-        limits=BatchLimits(pads=model.executor.pads),
-    )
+    runner = WindowRunner.of(model, dense, settings.max_tokens)
     reference = cache(partial(_read_reference, model, dense))
     shape = Shaper(dense.head.dimension, dense.head.normalizes, reference)
     return Encoding(model, dense, settings, runner, shape, _picture_runner(model))

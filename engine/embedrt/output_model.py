@@ -30,7 +30,7 @@ from embedrt.options import (
     whole_number,
 )
 from embedrt.output_parts import Parts, load_parts, make_runner
-from embedrt.outputs import OUTPUT_NAMES, Given, Output, OutputKwargs, OutputOptions, TextOutputs
+from embedrt.outputs import OUTPUT_NAMES, Given, Output, OutputKwargs, OutputOptions, TextOutputs, output_names
 from embedrt.progress import progress_bar
 from embedrt.reopening import Recipe, recipe_for
 from embedrt.results import TruncationWarning, truncation_message, truncations
@@ -122,8 +122,7 @@ class OutputModel(ModelFacts):
     @property
     def outputs(self) -> tuple[Output, ...]:
         """What the bundle gives of a text: some of "dense", "sparse", "tokens"."""
-        there = outputs_of(self.bundle.manifest)
-        return tuple(name for name, field in OUTPUT_NAMES.items() if field in there)
+        return output_names(self.bundle.manifest)
 
     @property
     def max_tokens(self) -> int:

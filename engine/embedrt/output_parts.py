@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.batching import BatchLimits
 from embedrt.bundle import Manifest
 from embedrt.heads import TokenHead, TokenSide
 from embedrt.loading import LoadedModel
@@ -43,22 +42,15 @@ def load_parts(model: LoadedModel) -> Parts:
 
 def make_runner(model: LoadedModel, settings: Settings, parts: Parts, kind: Kind) -> OutputRunner:
     """What reads texts of one kind."""
-    dense = parts.dense or _NO_VECTORS
     tokens = model.bundle.manifest.tokens
     side = TokenSide(None, None, ()) if tokens is None else _side(tokens, kind)
-    expansion = side.expansion
-    limit = _limit_of(side, settings, model.bundle.manifest)
-    return OutputRunner(
-        tokenizer=model.tokenizer.limited(limit),
-        executor=model.executor,
-        head=dense.head,
-        pooling=dense.pooling,
-        include_prompt=dense.include_prompt,
-        variant=model.variant,
-        limits=BatchLimits(pads=model.executor.pads),
+    return OutputRunner.of(
+        model,
+        parts.dense or _NO_VECTORS,
+        _limit_of(side, settings, model.bundle.manifest),
         sparse=parts.sparse,
         tokens=_token_rows(parts.tokens, tokens, side),
-        expansion=expansion,
+        expansion=side.expansion,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from embedrt.bundle import Manifest, outputs_of
 from embedrt.executors import Executor, TokenBatch
 from embedrt.heads import Expansion, TokenSide
 from embedrt.options import EncodeOptions, Kind
@@ -23,6 +24,12 @@ Floats = NDArray[np.float32]
 Output = Literal["dense", "sparse", "tokens"]
 OUTPUT_NAMES: dict[Output, str] = {"dense": "pipeline", "sparse": "sparse", "tokens": "tokens"}
 """Names of outputs -> their fields of the manifest."""
+
+
+def output_names(manifest: Manifest) -> tuple[Output, ...]:
+    """What a bundle gives of a text."""
+    there = outputs_of(manifest)
+    return tuple(name for name, field in OUTPUT_NAMES.items() if field in there)
 
 
 class OutputKwargs(TypedDict, total=False):

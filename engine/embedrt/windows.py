@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,12 @@ from embedrt.errors import InputError, NonFiniteError, TokenLimitError
 from embedrt.executors import WANTS, Executor, TokenBatch
 from embedrt.options import EncodeOptions
 from embedrt.overflow import joined, parts_of
-from embedrt.pooling import Head, pool
+from embedrt.pooling import Dense, Head, pool
 from embedrt.threads import one_ahead
 from embedrt.tokenization import TextTokenizer, TokenizedTexts
+
+if TYPE_CHECKING:
+    from embedrt.loading import LoadedModel
 
 _NOT_FINITE = (
     "its vector holds NaN or infinity; this variant ({variant}) does not hold this model's values, use fp32, "
@@ -62,6 +65,20 @@ class WindowRunner:
     include_prompt: bool  # whether a prompt's tokens are pooled too
     variant: str  # for messages
     limits: BatchLimits
+
+    @classmethod
+    def of(cls, model: LoadedModel, dense: Dense, max_tokens: int, **more: Any) -> Self:
+        """That of a loaded model, for texts of so many tokens; `more` is what other classes have besides."""
+        return cls(
+            tokenizer=model.tokenizer.limited(max_tokens),
+            executor=model.executor,
+            head=dense.head,
+            pooling=dense.pooling,
+            include_prompt=dense.include_prompt,
+            variant=model.variant,
+            limits=BatchLimits(pads=model.executor.pads),
+            **more,
+        )
 
     def run(
         self,

@@ -135,13 +135,11 @@ def _chosen(manifest: Manifest, output: Path | None, given: dict[str, Any]) -> t
         click.UsageError: another option, or the format, does not go with them.
         OptionError: the bundle does not give them.
     """
-    from embedrt.bundle import outputs_of
     from embedrt.errors import OptionError
-    from embedrt.outputs import OUTPUT_NAMES
+    from embedrt.outputs import output_names
 
-    fields = outputs_of(manifest)
-    there = [name for name, field in OUTPUT_NAMES.items() if field in fields]
-    asked = given["outputs"] or (("dense",) if "dense" in there or not there else tuple(there))
+    there = output_names(manifest)
+    asked = given["outputs"] or (("dense",) if "dense" in there or not there else there)
     if given["max_active_dims"] and "sparse" not in asked:
         raise click.UsageError("--max-active-dims goes with sparse vectors (--outputs sparse)")
     if asked == ("dense",):
