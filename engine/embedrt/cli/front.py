@@ -67,8 +67,7 @@ def command(
     """
     from embedrt.server.config import load_settings
 
-    # The settings that are shared are checked as the server's are, which cannot do without a bundle.
-    edge = load_settings({**given_flags(flags), "bundles": "front"}, {}, None).settings
+    edge = load_settings(given_flags(flags), {}, None, wants_bundles=False).settings
     settings = FrontSettings(servers, policy, parse_pins(identities), resolve, check_every_s, check_timeout_s, edge)
     try:
         from embedrt.routing.run import run_front

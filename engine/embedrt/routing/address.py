@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass, replace
+from functools import cache
 from urllib.parse import urlsplit
 
 from embedrt.errors import OptionError
@@ -30,11 +31,16 @@ class Address:
         async with asyncio.timeout(timeout_s):
             if self.path:
                 return await asyncio.open_unix_connection(self.path, limit=_READ_BYTES)
-            context = ssl.create_default_context() if self.tls else None
+            context = _trust() if self.tls else None
             name = self.server_name.rpartition(":")[0].strip("[]") if self.tls else None
             return await asyncio.open_connection(
                 self.host, self.port, limit=_READ_BYTES, ssl=context, server_hostname=name
             )
+
+
+@cache  # reading a system's certificates takes longer than a handshake
+def _trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def parse_address(text: str) -> Address:

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import json
 import math
-import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -25,11 +23,10 @@ from embedrt.routing.settings import FrontSettings
 from embedrt.routing.upstream import Answer, BrokenError, Connection
 from embedrt.server.background import Background
 from embedrt.server.errors import ServeError, described
-from embedrt.server.guard import METRICS, PROBES, is_ours
+from embedrt.server.guard import METRICS, PROBES, is_ours, wanted_hosts
 from embedrt.server.logs import log
-from embedrt.server.settings import LOOPBACK
+from embedrt.server.request_ids import request_id
 
-_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _SLACK_S = 5.0  # beyond a request's own time: the server says itself that it was too late
 
 
@@ -53,7 +50,7 @@ class Client(Protocol):
 class Call:
     """What is known of a request; log and metrics are written from it."""
 
-    request_id: bytes
+    request_id: str
     began: float = field(default_factory=time.monotonic)
     status: int = 0
     server: str = ""
@@ -69,10 +66,7 @@ class FrontApp:
         self.metrics = FrontMetrics()
         fleet.on_gone = self.metrics.forget
         self._forwarding = Forwarding(fleet, self.metrics)
-        edge = settings.edge
-        self._hosts = frozenset(name.lower() for name in edge.allowed_hosts)
-        # As the server has it: a name of a web page's own could else reach what listens on the loopback.
-        self._check_host = edge.host in LOOPBACK and not edge.uds and "*" not in self._hosts
+        self._hosts = wanted_hosts(settings.edge)
         self.draining = False
         self.requests = 0  # in work
 
@@ -99,8 +93,7 @@ class FrontApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = value_of(scope["headers"], b"x-request-id") or b""
-        call = Call(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16).encode())
+        call = Call(request_id(value_of(scope["headers"], b"x-request-id") or b""))
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -131,16 +124,15 @@ class FrontApp:
         on_metrics_port = bool(self._settings.edge.metrics_port) and (
             (scope.get("server") or ("", 0))[1] == self._settings.edge.metrics_port
         )
+        if path == "/health/live":
+            await send_json(send, 200, {"status": "live"})
+            return True
         if path in PROBES:
-            reason = None if path == "/health/live" else self.why_not_ready()
-            if reason is None:
-                body: dict[str, object] = {"status": "live" if path == "/health/live" else "ready"}
-                if path != "/health/live":
-                    body["identities"] = self._fleet.agreement.settled
-                await send_json(send, 200, body)
+            if (reason := self.why_not_ready()) is None:
+                await send_json(send, 200, {"status": "ready", "identities": self._fleet.agreement.settled})
             else:
-                body = {"status": "not ready", "error": reason, "error_type": "Unhealthy"}
-                await send_json(send, 503, body, [(b"retry-after", b"1")])
+                told = {"status": "not ready", "error": reason, "error_type": "Unhealthy"}
+                await send_json(send, 503, told, [(b"retry-after", b"1")])
             return True
         if path == METRICS and on_metrics_port:
             await send_whole(send, 200, CONTENT_TYPE.encode(), self.metrics.page(self._fleet))
@@ -155,7 +147,8 @@ class FrontApp:
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         headers: Headers = scope["headers"]
-        if self._check_host and not is_ours((value_of(headers, b"host") or b"").decode("latin-1"), self._hosts):
+        host = (value_of(headers, b"host") or b"").decode("latin-1")
+        if self._hosts is not None and not is_ours(host, self._hosts):
             raise ServeError(
                 "wrong_host",
                 "at the loopback the front answers to localhost and to IP addresses only, so that no web page can "
@@ -178,7 +171,7 @@ class FrontApp:
                     headers={"Connection": "close"},
                 ) from None
             onward = [row for row in passed_on(headers) if row[0] not in (b"content-length", b"x-request-id")]
-            onward.append((b"x-request-id", call.request_id))
+            onward.append((b"x-request-id", call.request_id.encode("latin-1")))
             asked = Asked(scope["method"], _target(scope), onward, body, self._time_of(headers))
             async with self._forwarding.answered(asked) as (server, connection, answer):
                 call.server = server.name
@@ -222,7 +215,7 @@ class FrontApp:
             self.metrics.refused.labels(call.error).inc()
         facts = {"method": scope["method"], "status": call.status, "server": call.server or "none"}
         facts |= {"error": call.error} if call.error else {}
-        log("request", **facts, ms=round(seconds * 1e3, 2), id=call.request_id.decode("latin-1"))
+        log("request", **facts, ms=round(seconds * 1e3, 2), id=call.request_id)
 
 
 @contextlib.asynccontextmanager
@@ -266,7 +259,7 @@ async def send_error(scope: Scope, send: Send, error: ServeError, call: Call) ->
     """The error in the shape of the API that was called."""
     status, body = described(error, scope["path"])
     headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-    await send_json(send, status, body, [*headers, (b"x-request-id", call.request_id)])
+    await send_json(send, status, body, [*headers, (b"x-request-id", call.request_id.encode("latin-1"))])
 
 
 async def send_json(send: Send, status: int, body: object, headers: Headers | None = None) -> None:

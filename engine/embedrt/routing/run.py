@@ -12,7 +12,7 @@ from embedrt.routing.app import FrontApp
 from embedrt.routing.fleet import Fleet
 from embedrt.routing.settings import FrontSettings
 from embedrt.server.files import allow_files, room_for_connections
-from embedrt.server.hosting import QuietServer, http_config, make_wire, on_signal, protocol_on
+from embedrt.server.hosting import QuietServer, http_config, make_wire, on_signal, protocol_on, reread_certificate
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.sockets import address_of, listen, listening
 from embedrt.server.tls import bound_handshakes, check_certificate
@@ -66,15 +66,10 @@ def run_front(settings: FrontSettings) -> int:
                     loop.call_later(edge.drain_s, setattr, server, "should_exit", True)
 
             def reload() -> None:
-                if config.ssl is None:
-                    return
                 try:
-                    check_certificate(edge)
+                    reread_certificate(config, edge)
                 except EmbedrtError as exc:
                     log("certificate stays as it is", level=40, reason=str(exc))
-                    return
-                config.ssl.load_cert_chain(edge.ssl_certfile, edge.ssl_keyfile)
-                log("certificate was read again")
 
             for name, act in (("SIGTERM", stop), ("SIGINT", stop), ("SIGQUIT", stop), ("SIGHUP", reload)):
                 if hasattr(signal, name):

@@ -27,8 +27,14 @@ class Loaded:
     origins: dict[str, str]
 
 
-def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None) -> Loaded:
+def load_settings(
+    flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None, *, wants_bundles: bool = True
+) -> Loaded:
     """Merge the sources; flags win over the environment, that over the file, that over the defaults.
+
+    Args:
+        flags, environ, file: the sources.
+        wants_bundles: whether there must be something to serve.
 
     Raises:
         OptionError: a name is unknown or a value does not fit; the message says where it stands.
@@ -42,6 +48,8 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], file: Pa
             values[name] = _check(name, value, origin)
             origins[name] = origin
     settings = Settings(**values)
+    if wants_bundles and not settings.bundles:
+        raise OptionError("no bundle to serve; name one: embedrt serve BUNDLE")
     _check_together(settings)
     return Loaded(settings, origins)
 
@@ -107,8 +115,6 @@ def _check(name: str, value: Any, origin: str) -> Any:
 
 
 def _check_together(settings: Settings) -> None:
-    if not settings.bundles:
-        raise OptionError("no bundle to serve; name one: embedrt serve BUNDLE")
     if bool(settings.ssl_certfile) != bool(settings.ssl_keyfile):
         raise OptionError("ssl_certfile and ssl_keyfile go together")
     if settings.long == "windows" and not settings.truncate:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, Protocol
 
@@ -30,7 +31,7 @@ from embedrt.results import Truncation
 from embedrt.server.background import Background
 from embedrt.server.cache import RowCache
 from embedrt.server.errors import ServeError, overloaded, translate
-from embedrt.server.pending import Pending, Phases, as_served, finish, phases_of, settle_in_loop
+from embedrt.server.pending import Pending, Phases, as_served, phases_of, settle_in_loop
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
 from embedrt.server.pool import Pool
 from embedrt.server.prepare import Prepared, Work, prepare, prepare_pictures
@@ -123,10 +124,15 @@ class ModelEngine:
         self._background = background if background is not None else Background()
         self._worker = self._background.thread(f"batches of {name}", self._work, self._start_over)
 
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Its outputs by their names in `heads.OUTPUTS`."""
+        return outputs_of(self.embedder.bundle.manifest)
+
     @property
     def gives(self) -> tuple[str, ...]:
         """Its outputs: some of "dense", "sparse", "tokens", "scores"."""
-        return tuple(_OUTPUTS[name] for name in outputs_of(self.embedder.bundle.manifest))
+        return tuple(_OUTPUTS[name] for name in self.fields)
 
     @property
     def waiting_tokens(self) -> int:
@@ -389,7 +395,7 @@ class ModelEngine:
             if owner.left == 0:
                 owner.last_run = now
                 done.append(owner)
-        finish(done)
+        settle_in_loop(done, lambda future: future.set_result(None))
 
     def _not_finite(self, item: Item) -> str:
         return (
@@ -404,4 +410,4 @@ class ModelEngine:
         self._fail(owner, error)
 
     def _fail(self, owner: Pending, error: ServeError) -> None:
-        settle_in_loop(owner, lambda done: done.set_exception(error))
+        settle_in_loop([owner], lambda future: future.set_exception(error))

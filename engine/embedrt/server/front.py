@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -25,12 +23,10 @@ from embedrt.server.errors import ServeError, described
 from embedrt.server.guard import METRICS, PROBES, Guard
 from embedrt.server.logs import LOGGER, log
 from embedrt.server.packing import Packed, choose
+from embedrt.server.request_ids import request_id
 from embedrt.server.service import Service, json_response
 
 _SLASHES = re.compile("/{2,}")
-_PROCESS_ID = secrets.token_hex(10)  # of ids that are made up: what follows is a count
-_NUMBERS = itertools.count(1)
-_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 class Front:
@@ -50,7 +46,7 @@ class Front:
         scope["path"] = one_spelling(scope["path"])
         headers = dict(scope["headers"])
         address = (scope.get("client") or ("",))[0]
-        call = scope["embedrt.call"] = Call(_request_id(headers), client=client_of(address))
+        call = scope["embedrt.call"] = Call(request_id(headers.get(b"x-request-id", b"")), client=client_of(address))
         began = counted = False
         send_packed = self._packed(send, call, headers)
 
@@ -184,8 +180,3 @@ def one_spelling(path: str) -> str:
     A redirect instead would lose the body with some clients, and name http behind a proxy that ends TLS.
     """
     return _SLASHES.sub("/", path).rstrip("/") or "/"
-
-
-def _request_id(headers: dict[bytes, bytes]) -> str:
-    given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if _REQUEST_ID.fullmatch(given) else f"{_PROCESS_ID}{next(_NUMBERS):012x}"

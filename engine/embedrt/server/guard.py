@@ -22,12 +22,7 @@ class Guard:
     def __init__(self, settings: Settings, keys: ApiKeys) -> None:
         self._keys = keys
         self._metrics_port = settings.metrics_port
-        self._hosts = frozenset(name.lower() for name in settings.allowed_hosts)
-        # Without a key, who reaches the loopback may use the server, and a browser does so for any page that it shows:
-        # a name of the page's own that resolves to 127.0.0.1 makes this server the page's own origin. No browser opens
-        # a Unix socket.
-        reached_by_pages = settings.host in LOOPBACK and not settings.uds
-        self._check_host = reached_by_pages and not keys.wanted and "*" not in self._hosts
+        self._hosts = wanted_hosts(settings) if not keys.wanted else None
 
     def check(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         """Let the request pass, and tell the name of the key that it shows; "" where it needs none.
@@ -43,7 +38,7 @@ class Guard:
             if path != METRICS:
                 raise ServeError("not_found", f"this port answers {METRICS} and {', '.join(sorted(PROBES))}")
             return ""
-        if self._check_host and not is_ours(headers.get(b"host", b"").decode("latin-1"), self._hosts):
+        if self._hosts is not None and not is_ours(headers.get(b"host", b"").decode("latin-1"), self._hosts):
             raise ServeError(
                 "wrong_host",
                 "without API keys this server answers to localhost and to IP addresses only, so that no web page can "
@@ -65,6 +60,18 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return name
+
+
+def wanted_hosts(settings: Settings) -> frozenset[str] | None:
+    """Names that a Host header may have besides those of the loopback; None where any will do.
+
+    Without a key, who reaches the loopback may use the server, and a browser does so for any page that it shows: a
+    name of the page's own that resolves to 127.0.0.1 makes this server the page's own origin. No browser opens a Unix
+    socket.
+    """
+    names = frozenset(name.lower() for name in settings.allowed_hosts)
+    reached_by_pages = settings.host in LOOPBACK and not settings.uds
+    return names if reached_by_pages and "*" not in names else None
 
 
 @lru_cache(256)  # clients send the same again and again

@@ -13,9 +13,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from embedrt.server.door import Door
+from embedrt.server.logs import log
 from embedrt.server.protocol import HttpProtocol
 from embedrt.server.settings import Settings
 from embedrt.server.sockets import BACKLOG
+from embedrt.server.tls import check_certificate
 from embedrt.server.wire import Wire, WireLimits
 
 
@@ -67,6 +69,18 @@ def make_wire(settings: Settings, room: Callable[[], int]) -> Wire:
 def protocol_on(wire: Wire) -> type[asyncio.Protocol]:
     """What makes the protocol of each connection."""
     return cast("type[asyncio.Protocol]", partial(HttpProtocol, wire=wire))
+
+
+def reread_certificate(config: uvicorn.Config, settings: Settings) -> None:
+    """Have new connections use the certificate, if there is one, as it is now.
+
+    Raises:
+        OptionError: it cannot be used, and the old one stays.
+    """
+    if config.ssl is not None:
+        check_certificate(settings)
+        config.ssl.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+        log("certificate was read again")
 
 
 def on_signal(loop: asyncio.AbstractEventLoop, number: int, act: Callable[[], None]) -> None:

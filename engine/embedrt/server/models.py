@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from embedrt.batching import BatchLimits
-from embedrt.bundle import Bundle, Manifest, outputs_of, pipeline_of
+from embedrt.bundle import Bundle, Manifest, pipeline_of
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, OptionError
 from embedrt.heads import OUTPUTS
@@ -108,7 +108,7 @@ class Models:
 
     def __iter__(self) -> Iterator[ModelEngine]:
         """Rerankers behind the others."""
-        return iter(sorted(self._engines.values(), key=lambda engine: isinstance(engine, PairEngine)))
+        return iter(self._engines.values())
 
     @property
     def names(self) -> list[str]:
@@ -132,9 +132,8 @@ class Models:
         if not self._engines:
             raise ServeError("not_ready", "the models are still loading", headers={"Retry-After": "5"})
         engine, kind = self._first(wanted) if name is None else self._named(name)
-        gives = outputs_of(engine.embedder.bundle.manifest)
-        if wanted and not set(wanted) & set(gives):
-            what, routes = (" and ".join(table[one] for one in gives) for table in (_NOUNS, _ROUTES))
+        if wanted and not set(wanted) & set(engine.fields):
+            what, routes = (" and ".join(table[one] for one in engine.fields) for table in (_NOUNS, _ROUTES))
             raise ServeError(
                 "wrong_model", f"this needs a model of {_NOUNS[wanted[0]]}, and {engine.name} gives {what}: {routes}"
             )
@@ -155,7 +154,7 @@ class Models:
     def _first(self, wanted: tuple[str, ...]) -> tuple[ModelEngine, Kind]:
         """The first engine that gives something of it; the first of all where none does."""
         every = list(self)
-        fit = (one for one in every if not wanted or set(wanted) & set(outputs_of(one.embedder.bundle.manifest)))
+        fit = (one for one in every if not wanted or set(wanted) & set(one.fields))
         return next(fit, every[0]), "encode"
 
     def _named(self, name: str) -> tuple[ModelEngine, Kind]:
@@ -170,7 +169,8 @@ class Models:
         there = ", ".join(self.names)
         return ServeError("model_not_found", f"there is no model {name!r}; there are: {there}", param="model")
 
-    def _identity(self, name: str, settings: Settings) -> str:
+    def identity(self, name: str, settings: Settings) -> str:
+        """Of what a request gets that says no more than a name; ServeError as `find`."""
         engine, kind = self.find(name)
         return str(engine.embedder.identify(kind=kind, on_overflow=settings.default_overflow))
 
@@ -201,7 +201,7 @@ class Models:
         embedders = sum(named.bundle.manifest.pipeline is not None for named in bundles)
         cache_bytes = int(settings.cache_mb * 1e6 / settings.workers / max(1, embedders))
         shared = {"pool": pool, "turn": turn, "listener": listener, "background": background}
-        for named in bundles:
+        for named in sorted(bundles, key=lambda one: one.bundle.manifest.scores is not None):
             manifest = named.bundle.manifest
             if manifest.scores is not None:
                 self._engines[named.name] = _load_pairs(named, settings, threads, **shared)
@@ -209,7 +209,7 @@ class Models:
                 self._engines[named.name] = _load_outputs(named, settings, threads, cache_bytes, **shared)
             else:
                 self._engines[named.name] = _load_embedder(named, settings, threads, cache_bytes, **shared)
-        self.identities = {name: self._identity(name, settings) for name in self.names}
+        self.identities = {name: self.identity(name, settings) for name in self.names}
         if (wrong := against_pins(parse_pins(settings.identity), self.identities)) is not None:
             raise OptionError(f"{wrong}; another model needs another name, or a place of its own")
         self.loaded = True

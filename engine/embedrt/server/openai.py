@@ -121,14 +121,14 @@ class OpenAIApi:
         return json_response(self._entry(name))
 
     def _entry(self, name: str) -> dict[str, object]:
-        engine, kind = self._service.models.find(name)
+        engine, _ = self._service.models.find(name)
         embedder = engine.embedder
         return {
             "id": name,
             "object": "model",
             "created": self._service.models.created,
             "owned_by": embedder.bundle.manifest.source.model,
-            "identity": embedder.identify(kind=kind, on_overflow=self._service.settings.default_overflow),
+            "identity": self._service.models.identity(name, self._service.settings),
             "variant": embedder.variant,
             "dimension": embedder.dimension,
             "max_tokens": embedder.max_tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,25 +58,17 @@ def as_served(exc: Exception) -> ServeError:
     return error
 
 
-def finish(owners: list[Pending]) -> None:
-    """Tell the loop that these are done: once for all of them, since each call wakes it."""
+def settle_in_loop(owners: Sequence[Pending], settle: Callable[[asyncio.Future[None]], None]) -> None:
+    """Settle the futures of requests in their loop, but of those whose task was cancelled meanwhile.
+
+    Once for all of them, since each call wakes the loop.
+    """
 
     def apply() -> None:
         for owner in owners:
             if not owner.done.done():
-                owner.done.set_result(None)
+                settle(owner.done)
 
     if owners:
         with suppress(RuntimeError):  # its loop is closed, and nobody waits there
             owners[0].loop.call_soon_threadsafe(apply)
-
-
-def settle_in_loop(owner: Pending, settle: Callable[[asyncio.Future[None]], None]) -> None:
-    """Settle a request's future in its loop, unless its task was cancelled meanwhile."""
-
-    def apply() -> None:
-        if not owner.done.done():
-            settle(owner.done)
-
-    with suppress(RuntimeError):  # its loop is closed, and nobody waits there
-        owner.loop.call_soon_threadsafe(apply)

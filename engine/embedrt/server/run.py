@@ -11,7 +11,7 @@ from collections.abc import Callable
 from embedrt.errors import EmbedrtError
 from embedrt.server.app import make_app, make_service
 from embedrt.server.files import allow_files, room_for_connections
-from embedrt.server.hosting import QuietServer, http_config, make_wire, on_signal, protocol_on
+from embedrt.server.hosting import QuietServer, http_config, make_wire, on_signal, protocol_on, reread_certificate
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.models import NamedBundle, open_bundles, parse_aliases
 from embedrt.server.notify import Notifier
@@ -79,10 +79,7 @@ def serve_here(
             try:
                 if service.keys.refresh(always=True):
                     log("API keys were read again")
-                if config.ssl is not None:
-                    check_certificate(settings)
-                    config.ssl.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
-                    log("certificate was read again")
+                reread_certificate(config, settings)
             except EmbedrtError as exc:
                 log("keys and certificate stay as they are", level=40, reason=str(exc))
 

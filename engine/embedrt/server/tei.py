@@ -240,7 +240,7 @@ class TeiApi:
                 "sha": None,
                 "docker_label": None,
                 "name": engine.name,
-                "identity": embedder.identify(on_overflow=self._service.settings.default_overflow),
+                "identity": self._service.models.identity(engine.name, settings),
                 "dimension": embedder.dimension,
                 "outputs": engine.gives,
                 "prompts": manifest.prompts.texts,
