@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from embedrt.server.door import Door, client_of
 from embedrt.server.logs import log
+from embedrt.server.reading import FlowInTurns, Turns
 
 _READ_BYTES = 64 * 1024
 _SLICE_BYTES = 64 * 1024  # parsed at once: all of a read, so that a body comes in as few pieces as it can
@@ -98,6 +99,7 @@ class Wire:
         self._door: Door | None = None
         self.open: dict[int, BoundedProtocol] = {}
         self.buffer = memoryview(bytearray(_READ_BYTES))
+        self.turns = Turns()
         self.draining: set[int] = set()  # connections of which bodies are read that nobody wants anymore
         self.numbers = itertools.count(1)
         self.refused = 0  # connections without an answer but 503, and those closed for others
@@ -154,6 +156,7 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         """A client has come."""
         super().connection_made(transport)
         self.transport = self.corked = Corked(transport)  # type: ignore[assignment]
+        self.flow = FlowInTurns(transport, self._wire.turns, self.loop)
         address = client_of(self.client[0]) if self.client else ""
         entry = self._wire.door.enter(self._number, address)
         if entry.closes is not None and (other := self._wire.open.get(entry.closes)) is not None:
