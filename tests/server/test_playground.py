@@ -16,9 +16,11 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from embedrt import Embedder
+from embedrt import Embedder, Reranker
 from embedrt.pictures.generated import generated_pictures
+from tests import tiny
 from tests.browsers import NEEDS_CHROMIUM, SCREENSHOTS, chromium
+from tests.conftest import Rerankers
 from tests.server.serving import Served, serving
 from tests.server.test_outputs import Export
 
@@ -346,7 +348,133 @@ def test_models_that_give_no_vectors_of_texts_are_not_offered(
         assert page.all("#matrix td")
     with serving(f"words={words}") as server:
         page = Page(browser, server.url)
-        assert page.one("#error").text.startswith("This page shows vectors of texts, and words gives none; /docs has")
+        assert page.one("#error").text.startswith(
+            "This page shows vectors of texts and rankings, and words gives neither"
+        )
+
+
+RANKED = """
+    const parts = (hit) => ["span", "output", "small"].map((name) => hit.querySelector(name));
+    return [...document.querySelectorAll("#hits li")].map(parts).map(([text, score, place]) =>
+        [text.textContent, score.title, place.textContent]);
+"""
+
+
+@pytest.fixture(scope="module")
+def ranking(rerankers: Rerankers) -> Iterator[Served]:
+    """A reranker, and a classifier, which the page leaves out."""
+    with serving(f"pairs={rerankers.bundle('bert')}", f"labels={rerankers.bundle('labels')}", variant="fp32") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def both_sorts(rerankers: Rerankers, lookup_bundle: Path) -> Iterator[Served]:
+    """An embedder and a reranker."""
+    with serving(f"texts={lookup_bundle}", f"pairs={rerankers.bundle('bert')}", variant="fp32") as made:
+        yield made
+
+
+def test_a_pasted_list_is_reranked(browser: webdriver.Chrome, ranking: Served, rerankers: Rerankers, tmp_path: Path):
+    """Scores, order, and the line that each was, against the library's."""
+    page = Page(browser, ranking.url)
+    assert [option.text for option in page.all("#model option")] == ["pairs"]
+    assert "reranker" in page.one("#served").text
+    for hidden in ("#compare", "#kinds", "#matrix", "#map", "#tokens", "#dimensions-field"):
+        assert not page.one(hidden).is_displayed()
+    documents = [*tiny.CORPUS, tiny.CORPUS[0]]
+    page.write("#texts", "\n".join(documents))
+    page.write("#query", "fox")
+    page.press("#search button")
+    with Reranker(rerankers.bundle("bert"), variant="fp32", num_threads=1) as library:
+        wanted = library.rank("fox", documents)
+    shown = page.driver.execute_script(RANKED)
+    assert [text for text, _, _ in shown] == [documents[hit["corpus_id"]] for hit in wanted]
+    np.testing.assert_allclose([float(score) for _, score, _ in shown], [hit["score"] for hit in wanted], atol=1e-6)
+    moved = [hit["corpus_id"] - rank for rank, hit in enumerate(wanted)]
+    arrows = [f"{'▲' if by > 0 else '▼'}{abs(by)}" if by else "" for by in moved]
+    assert [place for _, _, place in shown] == [
+        f"#{hit['corpus_id'] + 1}{arrow}" for hit, arrow in zip(wanted, arrows, strict=True)
+    ]
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.one("[data-file='ranking.csv']").click()
+    page.wait(lambda: (tmp_path / "ranking.csv").exists())
+    rows = list(csv.DictReader((tmp_path / "ranking.csv").read_text(encoding="utf-8").splitlines()))
+    assert [int(row["line"]) - 1 for row in rows] == [hit["corpus_id"] for hit in wanted]
+    page.shoot("reranked")
+    assert page.complaints() == []
+
+
+def test_a_rerankers_first_view_is_a_finished_example(browser: webdriver.Chrome, ranking: Served):
+    page = Page(browser, ranking.url)
+    lines = page.one("#texts").get_attribute("value").split("\n")
+    assert {line.isascii() for line in lines} == {True, False}  # the model's tokenizer knows Korean
+    assert len(page.all("#hits li")) == len(lines)
+    assert page.one("#query").get_attribute("value") == "How do I get my money back?"
+    assert not [card for card in page.all("section") if card.is_displayed() and not card.text.strip()]
+    assert page.complaints() == []
+
+
+def test_a_rerankers_order_beside_an_embedders(browser: webdriver.Chrome, both_sorts: Served):
+    page = Page(browser, both_sorts.url)
+    example = page.one("#texts").get_attribute("value")
+    choose(page, "#second", "pairs")
+    assert page.one("#matrix").is_displayed()
+    assert not page.one("#beside").is_displayed()  # a reranker has no similarities of its own
+    assert [page.one(f"#{name}-name").text for name in ("hits", "hits-beside")] == ["texts", "pairs"]
+    choose(page, "#model", "pairs")
+    assert page.one("#texts").get_attribute("value") != example  # what nobody wrote gives way to a ranking's example
+    assert not page.one("#matrix").is_displayed()
+    page.write("#texts", "the water\nstone house\na light river")
+    page.write("#query", "house of stone")
+    choose(page, "#second", "texts")
+    assert [page.one(f"#{name}-name").text for name in ("hits", "hits-beside")] == ["pairs", "texts"]
+    assert page.all("#hits-beside li span")[0].text == "stone house"
+    choose(page, "#model", "texts")
+    assert page.one("#matrix").is_displayed()
+    assert page.one("#texts").get_attribute("value").startswith("the water")
+    assert page.complaints() == []
+
+
+def test_the_last_ranking_as_code_that_runs(browser: webdriver.Chrome, ranking: Served):
+    page = Page(browser, ranking.url)
+    page.write("#texts", 'the fox\'s "dog" $HOME\nstone')
+    page.write("#query", "fox's `x`")
+    page.press("#search button")
+    shown = {int(place[1]) - 1: float(score) for _, score, place in page.driver.execute_script(RANKED)}
+    done = subprocess.run(["sh", "-c", page.one("#code pre").text], capture_output=True, text=True, check=True)
+    assert {row["index"]: row["score"] for row in json.loads(done.stdout)} == shown
+    page.one("#code button:nth-child(2)").click()
+    code = page.one("#code pre").text + "\nimport json; print(json.dumps(ranking))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {row["index"]: row["score"] for row in json.loads(done.stdout)} == shown
+    page.one("#code button:nth-child(3)").click()
+    assert "const ranking = (await answer.json());" in page.one("#code pre").text
+
+
+def test_a_ranking_says_what_it_lacks_and_what_was_cut(browser: webdriver.Chrome, ranking: Served):
+    page = Page(browser, ranking.url)
+    page.write("#query", "")
+    page.press("#search button")
+    assert page.one("#error").text == "Write a query, and at least one line."
+    page.write("#query", "fox")
+    page.write("#texts", "dog\n" + "stone " * 200)
+    page.press("#search button")
+    assert "1 of 2 lines were cut: with the query they have more than" in page.one("#hits-note").text
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_widths_of_a_ranking(browser: webdriver.Chrome, ranking: Served, width: int, language: str):
+    page = Page(browser, ranking.url, language)
+    page.resize(width)
+    page.settle()
+    page.shoot(f"ranking-{width}-{language}")
+    assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
+    for button in page.all("button"):
+        assert button.rect["x"] + button.rect["width"] <= width
+        assert button.rect["height"] < 50
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_errors_and_keys_are_shown(browser: webdriver.Chrome, lookup_bundle: Path):
@@ -393,9 +521,13 @@ def test_pictures_are_dropped_and_found_by_words(browser, clip_bundle: Path, tmp
         Image.fromarray(pixels).save(path)
     with serving(f"clip={clip_bundle}", variant="fp32") as server, Embedder(clip_bundle, variant="fp32") as library:
         page = Page(browser, server.url, "ko")
-        assert page.one("#pictures").is_enabled()
+        assert len(page.all("#pictures img")) == 5  # the page's own, as an example
+        assert page.one("#picture-query").get_attribute("value") == "the sun over the sea"  # the model knows no Korean
+        assert page.all("#pictures figcaption")[0].text.lstrip("-").startswith("0.")
         page.one("#picture-files").send_keys("\n".join(map(str, paths)))
-        page.wait(lambda: len(page.all("#pictures img")) == 5 and page.one("#compare").is_enabled())
+        names = "return [...document.querySelectorAll('#pictures img')].map((image) => image.alt)"
+        mine = sorted(path.name for path in paths)
+        page.wait(lambda: sorted(browser.execute_script(names)) == mine and page.one("#compare").is_enabled())
         assert page.all("#pictures img")[0].get_attribute("naturalWidth") != "0"
         page.write("#picture-query", "서울의 여우")
         page.press("#picture-search button")

@@ -21,6 +21,7 @@ _FILES = {  # path -> file, media type
     "/static/calls.js": ("calls.js", "text/javascript; charset=utf-8"),
     "/static/tools.js": ("tools.js", "text/javascript; charset=utf-8"),
     "/static/pictures.js": ("pictures.js", "text/javascript; charset=utf-8"),
+    "/static/scenes.js": ("scenes.js", "text/javascript; charset=utf-8"),
     "/static/dom.js": ("dom.js", "text/javascript; charset=utf-8"),
     "/static/drawings.js": ("drawings.js", "text/javascript; charset=utf-8"),
     "/static/words.js": ("words.js", "text/javascript; charset=utf-8"),

@@ -22,7 +22,8 @@ async function fetchJson(path, body) {
   }
   const data = await answer.json();
   if (!answer.ok) throw new Error(data.error?.message ?? data.error);
-  return { data, phases: phasesOf(answer, performance.now() - began) };
+  const counted = (name) => Number(answer.headers.get(`X-Embedrt-${name}`) ?? 0);
+  return { data, phases: phasesOf(answer, performance.now() - began), tokens: counted("Tokens"), cut: counted("Truncated") };
 }
 
 export const call = async (path, body) => (await fetchJson(path, body)).data;
@@ -37,18 +38,39 @@ function phasesOf(answer, wall) {
   return { ...found, other: Math.max(0, total - known), network: Math.max(0, wall - total) };
 }
 
+function add(phases, more) {
+  for (const [name, ms] of Object.entries(more)) phases[name] = (phases[name] ?? 0) + ms;
+}
+
 const parts = (texts) => Array.from({ length: Math.ceil(texts.length / AT_ONCE) }, (_, k) => texts.slice(k * AT_ONCE, (k + 1) * AT_ONCE));
 
 /** Vectors of all texts, or as `more` says, a few requests one after the other; `progress(done)` is told after each. */
 export async function embed(texts, model, dimensions, progress = () => {}, more = {}) {
-  const found = { vectors: [], tokens: 0, phases: {}, requests: 0, body: { model, input: texts, ...(dimensions ? { dimensions } : {}) } };
+  const body = { model, input: texts, ...(dimensions ? { dimensions } : {}) };
+  const found = { vectors: [], tokens: 0, phases: {}, requests: 0, path: "v1/embeddings", body };
   for (const part of parts(texts)) {
-    const { data, phases } = await fetchJson("v1/embeddings", { ...found.body, ...more, input: part, encoding_format: "base64" });
+    const { data, phases } = await fetchJson(found.path, { ...body, ...more, input: part, encoding_format: "base64" });
     found.vectors.push(...data.data.map((row) => fromBase64(row.embedding)));
     found.tokens += data.usage.total_tokens;
     found.requests += 1;
-    for (const [name, ms] of Object.entries(phases)) found.phases[name] = (found.phases[name] ?? 0) + ms;
+    add(found.phases, phases);
     progress(found.vectors.length);
+  }
+  return found;
+}
+
+/** A reranker's score of each text with a query, in the order of the texts; a pair's score does not depend on the others. */
+export async function rerank(query, texts, model, progress = () => {}) {
+  const found = { scores: [], tokens: 0, cut: 0, phases: {}, requests: 0, path: "rerank", body: { model, query, texts } };
+  for (const part of parts(texts)) {
+    const { data, phases, tokens, cut } = await fetchJson(found.path, { ...found.body, texts: part });
+    const first = found.scores.length;
+    for (const { index, score } of data) found.scores[first + index] = score;
+    found.tokens += tokens;
+    found.cut += cut;
+    found.requests += 1;
+    add(found.phases, phases);
+    progress(found.scores.length);
   }
   return found;
 }

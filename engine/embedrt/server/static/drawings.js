@@ -8,18 +8,30 @@ const MOST_CELLS = 120; // texts in the matrix
 const WITH_NUMBERS = 14; // up to so many texts, cells say their number
 const MOST_PIECES = 80; // tokens shown per text
 const LEAST_RANGE = 0.1; // of the colours: smaller differences are not made to look large
+const MOST_HITS = 100; // of a ranking that are drawn
 const LONG_HIT = 200; // characters of a hit that are shown unasked
 const LABELS = 30; // texts that are labelled on the map
 const NARROW = 640; // pixels, below which labels are numbers
 
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
+/** Hits, best first: score, bar, the line that each was and how far it moved. */
 export function drawHits(hits, id = "hits") {
-  fill(id, ...hits.slice(0, 20).map(({ text, score }) => element("li", {},
-    element("output", {}, score.toFixed(3)), element("meter", { min: 0, max: 1, value: Math.max(0, score) }),
+  fill(id, ...hits.slice(0, MOST_HITS).map(({ text, score, index }, rank) => element("li", {},
+    element("output", { title: String(score) }, score > 0 && score < .0005 ? score.toExponential(0) : score.toFixed(3)),
+    element("meter", { min: 0, max: 1, value: Math.max(0, score) }), place(index, rank),
     text.length <= LONG_HIT ? element("span", {}, text)
       : element("details", {}, element("summary", {}, short(text, LONG_HIT)), text))));
 }
+
+function place(index, rank) {
+  const up = index - rank;
+  const moved = up ? word(up > 0 ? "moved_up" : "moved_down", { n: Math.abs(up) }) : word("not_moved");
+  const arrow = up ? `${up > 0 ? "▲" : "▼"}${Math.abs(up)}` : "";
+  return element("small", { title: `${word("was_line", { n: index + 1 })}, ${moved}`, class: up > 0 ? "up" : "" }, `#${index + 1}`, element("b", {}, arrow));
+}
+
+export const hitsLeft = (hits) => (hits.length > MOST_HITS ? word("more", { shown: MOST_HITS, all: hits.length }) : "");
 
 export function drawMatrix({ texts, matrix }) {
   const shown = Math.min(texts.length, MOST_CELLS);
@@ -113,15 +125,20 @@ export function isForeign(text, pieces) {
   return unknown > own.length / 2 || own.length > 1.2 * letters;
 }
 
+/** Say it when texts are foreign to the model. */
+export function noteForeign(texts, pieces) {
+  const foreign = pieces.filter((found, i) => isForeign(texts[i], found)).length;
+  byId("foreign").hidden = !foreign;
+  byId("foreign").textContent = word("foreign", { n: foreign, all: pieces.length });
+}
+
 export function drawTokens({ texts, pieces, limit }) {
   const head = element("tr", {}, ...["text", "count", "pieces"].map((name) => element("th", {}, word(name))));
-  let foreign = 0;
   const rows = pieces.map((_, i) => {
     const text = texts[i];
     const count = pieces[i].length;
     const cut = count > limit;
     const strange = isForeign(text, pieces[i]);
-    foreign += strange;
     const chips = pieces[i].slice(0, MOST_PIECES).map((piece, k) => element("span", {
       class: `token${piece.special ? " special" : ""}${cut && k >= limit - 1 && !piece.special ? " lost" : ""}`, title: `id ${piece.id}`,
     }, piece.token));
@@ -129,8 +146,6 @@ export function drawTokens({ texts, pieces, limit }) {
     return element("tr", { class: `${cut ? "cut" : ""}${strange ? " foreign" : ""}` }, element("td", { title: text }, short(text, 60)),
       element("td", { class: "count" }, cut ? `${count} · ${word("cut", { limit })}` : String(count)), element("td", {}, ...chips));
   });
-  byId("foreign").hidden = !foreign;
-  byId("foreign").textContent = word("foreign", { n: foreign, all: pieces.length });
   const left = pieces.length < texts.length ? word("more", { shown: pieces.length, all: texts.length }) : "";
   fill("tokens", element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)), element("p", { class: "quiet" }, left));
 }

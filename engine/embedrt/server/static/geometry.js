@@ -102,7 +102,8 @@ export function range(matrix, least = 0.1) {
   const others = matrix.flatMap((row, i) => row.filter((_, j) => j !== i));
   const [low, high] = others.length ? [Math.min(...others), Math.max(...others)] : [0, 1];
   const spare = Math.max(0, least - (high - low)) / 2;
-  return [low - spare, high + spare];
+  const over = Math.max(0, high + spare - Math.max(1, high)); // no cosine is over 1
+  return [low - spare - over, high + spare - over];
 }
 
 /** Spearman's rank correlation of two models' similarities of all pairs. */

@@ -3,6 +3,7 @@
 import { embed } from "./calls.js";
 import { byId, element } from "./dom.js";
 import { dot } from "./geometry.js";
+import { drawnPictures } from "./scenes.js";
 import { word } from "./words.js";
 
 const AT_ONCE = 4; // per request: a photograph has megabytes
@@ -24,17 +25,30 @@ export function offer(model) {
   draw();
 }
 
-/** Embed the files that are pictures, and show them. */
-export async function addPictures(files, progress) {
+/** Show some and what is found of them, where nobody has chosen any: whether there were none. */
+export async function showPictureExample(name, query, progress) {
+  if (state.pictures.some(({ own }) => own)) return;
+  state.pictures = [];
+  byId("picture-query").value = query;
+  await addPictures(await drawnPictures(), progress, false);
+  await findPictures(query, name);
+}
+
+/** Embed the files that are pictures, and show them; the first that are somebody's `own` take the place of the example. */
+export async function addPictures(files, progress, own = true) {
   const chosen = [...files].filter((file) => file.type.startsWith("image/"));
   if (!chosen.length) throw new Error(word("no_pictures"));
+  if (own && state.pictures.some((picture) => !picture.own)) {
+    state.pictures = [];
+    byId("picture-query").value = "";
+  }
   let tokens = 0;
   for (let k = 0; k < chosen.length; k += AT_ONCE) {
     const part = chosen.slice(k, k + AT_ONCE);
     const uris = await Promise.all(part.map(asUri));
     const made = await embed(uris, state.model, 0, () => {}, { modality: "image" });
     tokens += made.tokens;
-    state.pictures.push(...part.map((file, i) => ({ name: file.name, uri: uris[i], vector: made.vectors[i], score: null })));
+    state.pictures.push(...part.map((file, i) => ({ name: file.name, uri: uris[i], vector: made.vectors[i], score: null, own })));
     progress(Math.min(k + AT_ONCE, chosen.length), chosen.length);
     draw();
   }

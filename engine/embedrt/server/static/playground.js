@@ -1,17 +1,21 @@
 // The page: what is asked of the server, and when.
 
-import { call, embed, tokenize } from "./calls.js";
+import { call, embed, rerank, tokenize } from "./calls.js";
 import { byId, element } from "./dom.js";
-import { drawHits, drawMap, drawMatrix, drawTokens, isForeign } from "./drawings.js";
+import { drawHits, drawMap, drawMatrix, drawTokens, hitsLeft, isForeign, noteForeign } from "./drawings.js";
 import { dot, project, similarities } from "./geometry.js";
-import { addPictures, findPictures, offer } from "./pictures.js";
-import { drawBeside, drawCall, drawExports, linesOf } from "./tools.js";
-import { EXAMPLES, PROBE, setLanguage, word, WORDS } from "./words.js";
+import { addPictures, findPictures, offer, showPictureExample } from "./pictures.js";
+import { drawBeside, drawCall, drawExports, drawHitExports, linesOf } from "./tools.js";
+import { EXAMPLES, PROBE, SCENE, setLanguage, word, WORDS } from "./words.js";
 
 const MOST_LINES = 2000; // of a file
 const TOKENIZED = 200; // texts of which the tokens are shown
 
-const state = { models: [], language: "en", last: null, hits: null, example: "english" };
+const state = { models: [], language: "en", last: null, hits: null, example: EXAMPLES.vectors.english };
+
+const modelOf = (name) => state.models.find((m) => m.id === name);
+/** Whether a model scores texts with a query, and gives no vectors. */
+const ranks = (name) => modelOf(name)?.sort === "scores";
 
 function modelName(kind, name = byId("model").value) {
   return state.models.some((m) => m.id === name + kind) ? name + kind : name;
@@ -54,11 +58,11 @@ async function compare() {
   const model = byId("model").value;
   const made = await embed(texts, modelName(kind), Number(byId("dimensions").value) || 0, progress(texts.length));
   const pieces = await tokenize(texts.slice(0, TOKENIZED), modelName(kind));
-  const limit = state.models.find((m) => m.id === model).max_tokens;
+  const limit = modelOf(model).max_tokens;
   const matrix = similarities(made.vectors);
   state.last = { texts, matrix, vectors: made.vectors, plane: project(made.vectors), pieces, limit, made, model: modelName(kind), sides: null };
   const second = byId("second").value;
-  if (second) {
+  if (second && !ranks(second)) {
     const other = await embed(texts, modelName(kind, second), 0, progress(texts.length));
     state.last.sides = [{ name: model, matrix, ms: sum(made.phases) }, { name: second, matrix: similarities(other.vectors), ms: sum(other.phases) }];
   }
@@ -66,28 +70,38 @@ async function compare() {
   return { texts: texts.length, tokens: made.tokens };
 }
 
+/** The texts by their scores with a query: a reranker's, or cosines. */
 async function ranked(query, texts, name) {
+  const hits = (scores) => scores.map((score, index) => ({ text: texts[index], index, score })).sort((a, b) => b.score - a.score);
+  if (ranks(name)) {
+    const made = await rerank(query, texts, name, progress(texts.length));
+    return { name, hits: hits(made.scores), tokens: made.tokens, cut: made.cut, made };
+  }
   const [asked, made] = [await embed([query], modelName(":query", name)), await embed(texts, modelName(":document", name))];
   const scale = (v) => Math.sqrt(dot(v, v)) || 1;
   const [q] = asked.vectors;
-  const hits = made.vectors.map((v, i) => ({ text: texts[i], score: dot(q, v) / (scale(q) * scale(v)) }));
-  hits.sort((a, b) => b.score - a.score);
-  return { name, hits, tokens: asked.tokens + made.tokens };
+  return { name, hits: hits(made.vectors.map((v) => dot(q, v) / (scale(q) * scale(v)))), tokens: asked.tokens + made.tokens, cut: 0 };
 }
 
 async function search() {
   const texts = lines();
   const query = byId("query").value.trim();
-  if (!texts.length || !query) throw new Error(word("none"));
-  state.hits = [await ranked(query, texts, byId("model").value)];
+  if (!texts.length || !query) throw new Error(word("no_query"));
+  const model = byId("model").value;
+  state.hits = [await ranked(query, texts, model)];
   if (byId("second").value) state.hits.push(await ranked(query, texts, byId("second").value));
   drawResults();
+  if (ranks(model)) noteForeign([query, ...texts], await tokenize([query, ...texts].slice(0, TOKENIZED), model));
   return { texts: texts.length + 1, tokens: state.hits[0].tokens };
 }
 
 function drawResults() {
   const [mine, other] = state.hits;
   drawHits(mine.hits);
+  drawHitExports(mine.hits);
+  const cut = mine.cut ? word("cut_pairs", { n: mine.cut, all: mine.hits.length, limit: modelOf(mine.name).max_tokens }) : "";
+  byId("hits-note").textContent = `${hitsLeft(mine.hits)} ${cut}`;
+  if (mine.made) drawCall(mine.made);
   for (const id of ["hits-name", "hits-beside-name", "hits-beside"]) byId(id).hidden = !other;
   if (!other) return;
   drawHits(other.hits, "hits-beside");
@@ -102,6 +116,7 @@ function draw() {
   drawExports(state.last);
   drawMap(state.last);
   drawTokens(state.last);
+  noteForeign(state.last.texts, state.last.pieces);
   drawCall(state.last.made);
   if (state.last.sides) drawBeside(state.last.texts, state.last.sides);
   else byId("beside").closest("section").hidden = true;
@@ -117,16 +132,21 @@ async function readFile(file) {
 
 /** A finished example that suits the model: Korean beside English only where its tokenizer knows Korean. */
 async function showExample() {
-  const [probe] = await tokenize([PROBE], byId("model").value);
-  state.example = isForeign(PROBE, probe) ? "english" : "mixed";
-  const { texts, queries } = EXAMPLES[state.example];
+  const model = byId("model").value;
+  const [probe] = await tokenize([PROBE], model);
+  state.example = EXAMPLES[modelOf(model).sort][isForeign(PROBE, probe) ? "english" : "mixed"];
+  const { texts, queries } = state.example;
   byId("texts").value = texts.join("\n");
   byId("query").value = queries[state.language] ?? queries.en;
-  return both();
+  const used = await both();
+  const knows = state.language in queries ? state.language : "en";
+  if (modelOf(model).modalities.includes("image")) await showPictureExample(modelName(":query"), SCENE[knows], () => {});
+  return used;
 }
 
 /** All that is shown, so that no part of it is of other texts, or of another model, than the rest. */
 async function both() {
+  if (ranks(byId("model").value)) return search();
   const used = await compare();
   if (!byId("query").value.trim()) return used;
   return { texts: used.texts, tokens: used.tokens + (await search()).tokens };
@@ -139,23 +159,37 @@ function start() {
 
 /** Whether nobody has written anything yet. */
 function untouched() {
-  const { texts, queries } = EXAMPLES[state.example] ?? { texts: [], queries: {} };
+  const { texts, queries } = state.example;
   return byId("texts").value === texts.join("\n") && ["", ...Object.values(queries)].includes(byId("query").value);
+}
+
+/** What this page shows of a model: its vectors, its scores of one label, or nothing. */
+async function sortOf({ id, outputs }) {
+  if (outputs.includes("dense")) return "vectors";
+  if (!outputs.includes("scores")) return "";
+  const { model_type: { reranker } } = await call(`info?model=${encodeURIComponent(id)}`);
+  return reranker ? "scores" : "";
 }
 
 async function loadModels() {
   const { data } = await call("v1/models");
-  state.models = data.filter((m) => m.outputs.includes("dense"));
-  if (!state.models.length) throw new Error(word("no_dense", { names: data.map((m) => m.id).join(", ") }));
+  const sorts = await Promise.all(data.map(sortOf));
+  state.models = data.map((m, i) => ({ ...m, sort: sorts[i] })).filter((m) => m.sort);
+  if (!state.models.length) throw new Error(word("no_view", { names: data.map((m) => m.id).join(", ") }));
   const bases = state.models.filter((m) => !m.id.includes(":"));
   byId("model").replaceChildren(...bases.map((m) => element("option", { value: m.id }, m.id)));
   showModel();
 }
 
 function showModel() {
-  const model = state.models.find((m) => m.id === byId("model").value);
+  const model = modelOf(byId("model").value);
   if (!model) return;
-  byId("served").textContent = word("served", model);
+  const ranking = ranks(model.id);
+  byId("served").textContent = word(ranking ? "served_ranking" : "served", model);
+  document.querySelectorAll("[data-ranking]").forEach(({ dataset }) => { dataset.now = ranking ? dataset.ranking : dataset.word; });
+  speakWords();
+  for (const id of ["vectors", "compare"]) byId(id).hidden = ranking;
+  document.querySelector("#search button").classList.toggle("main", ranking);
   const others = state.models.filter((m) => !m.id.includes(":") && m.id !== model.id);
   const chosen = byId("second").value;
   byId("second").replaceChildren(element("option", { value: "" }, word("no_second")), ...others.map((m) => element("option", { value: m.id }, m.id)));
@@ -163,9 +197,13 @@ function showModel() {
   byId("second-field").hidden = !others.length;
   const sizes = [768, 512, 256, 128, 64].filter((size) => size < model.dimension);
   byId("dimensions").replaceChildren(element("option", { value: "" }, word("all_dimensions", { n: model.dimension })), ...sizes.map((n) => element("option", { value: n }, String(n))));
-  byId("dimensions-field").hidden = !model.matryoshka || !sizes.length;
+  byId("dimensions-field").hidden = ranking || !model.matryoshka || !sizes.length;
   offer(model);
   byId("kinds").hidden = !state.models.some((m) => m.id === `${model.id}:query`);
+}
+
+function speakWords() {
+  document.querySelectorAll("[data-word]").forEach((e) => { e.textContent = word(e.dataset.now ?? e.dataset.word); });
 }
 
 function speak(language) {
@@ -173,11 +211,11 @@ function speak(language) {
   state.language = setLanguage(language in WORDS ? language : "en");
   document.documentElement.lang = state.language;
   byId("language").value = state.language;
-  document.querySelectorAll("[data-word]").forEach((e) => { e.textContent = word(e.dataset.word); });
+  speakWords();
   document.querySelectorAll("[data-hint]").forEach((e) => { e.placeholder = word(e.dataset.hint); });
   byId("status").textContent = "";
   showModel();
-  if (mine && state.last) guarded(showExample);
+  if (mine && state.hits) guarded(showExample);
   else draw();
 }
 
@@ -187,6 +225,7 @@ byId("language").addEventListener("change", (event) => {
 });
 byId("model").addEventListener("change", () => {
   showModel();
+  state.last = null;
   guarded(start);
 });
 for (const id of ["second", "dimensions"]) byId(id).addEventListener("change", () => guarded(both));
@@ -202,9 +241,11 @@ byId("picture-files").addEventListener("change", ({ target }) => {
   if (files.length) drop(files);
 });
 const zone = byId("pictures").closest("section");
-for (const name of ["dragenter", "dragover"]) zone.addEventListener(name, (event) => event.preventDefault());
-zone.addEventListener("drop", (event) => {
+for (const name of ["dragover", "dragleave", "drop"]) zone.addEventListener(name, (event) => {
   event.preventDefault();
+  zone.classList.toggle("dropping", name === "dragover");
+});
+zone.addEventListener("drop", (event) => {
   drop(event.dataTransfer.files);
 });
 byId("picture-search").addEventListener("submit", (event) => {
@@ -217,9 +258,9 @@ byId("key-field").addEventListener("submit", (event) => event.preventDefault());
 byId("key").addEventListener("change", () => guarded(start));
 let width = window.innerWidth;
 window.addEventListener("resize", () => { // the map is drawn for the width that it has
-  if (window.innerWidth !== width && state.last) drawMap(state.last);
+  if (window.innerWidth !== width && state.last && !byId("vectors").hidden) drawMap(state.last);
   width = window.innerWidth;
 });
-byId("texts").value = EXAMPLES.english.texts.join("\n");
+byId("texts").value = state.example.texts.join("\n");
 speak(localStorage.getItem("language") ?? navigator.language.slice(0, 2));
 guarded(start);

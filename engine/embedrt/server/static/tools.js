@@ -9,36 +9,49 @@ const PHASE_COLOURS = { parse: "#7a7a7a", tokenize: "#e69f00", queue: "#cc79a7",
 const LANGUAGES = { curl: "curl", python: "Python", javascript: "JavaScript" };
 
 /** The call in the words of a client. The key is never written out. */
-export function snippets({ model, input, dimensions }, address, withKey) {
-  const texts = input.slice(0, CODE_TEXTS);
-  const body = { model, input: texts, ...(dimensions ? { dimensions } : {}) };
+export function snippets(path, body, address, withKey) {
   const json = JSON.stringify(body, null, 1).replace(/\n\s*/g, " ");
   const quoted = `'${JSON.stringify(body, null, 2).replaceAll("'", "'\\''")}'`;
-  const python = texts.map((text) => `    ${JSON.stringify(text)},`).join("\n");
+  const result = path === "rerank" ? ["ranking", ""] : ["vectors", ".data.map((row) => row.embedding)"];
   return {
-    curl: [`curl ${address}/v1/embeddings \\`, "  -H 'Content-Type: application/json' \\",
+    curl: [`curl ${address}/${path} \\`, "  -H 'Content-Type: application/json' \\",
       ...(withKey ? ['  -H "Authorization: Bearer $EMBEDRT_KEY" \\'] : []), `  -d ${quoted}`].join("\n"),
-    python: ["import os", "", "from openai import OpenAI", "",
-      `client = OpenAI(base_url="${address}/v1", api_key=${withKey ? 'os.environ["EMBEDRT_KEY"]' : 'os.environ.get("EMBEDRT_KEY", "none")'})`,
-      `answer = client.embeddings.create(model=${JSON.stringify(model)}${dimensions ? `, dimensions=${dimensions}` : ""}, input=[`, python, "])",
-      "vectors = [row.embedding for row in answer.data]"].join("\n"),
-    javascript: [`const answer = await fetch("${address}/v1/embeddings", {`, '  method: "POST",',
+    python: (path === "rerank" ? pythonRanking : pythonVectors)(body, address, withKey).join("\n"),
+    javascript: [`const answer = await fetch("${address}/${path}", {`, '  method: "POST",',
       `  headers: { "Content-Type": "application/json"${withKey ? ", Authorization: `Bearer ${process.env.EMBEDRT_KEY}`" : ""} },`,
-      `  body: JSON.stringify(${json}),`, "});", "const vectors = (await answer.json()).data.map((row) => row.embedding);"].join("\n"),
+      `  body: JSON.stringify(${json}),`, "});", `const ${result[0]} = (await answer.json())${result[1]};`].join("\n"),
   };
+}
+
+const listed = (texts, indent) => texts.map((text) => `${indent}${JSON.stringify(text)},`).join("\n");
+
+function pythonVectors({ model, input, dimensions }, address, withKey) {
+  return ["import os", "", "from openai import OpenAI", "",
+    `client = OpenAI(base_url="${address}/v1", api_key=${withKey ? 'os.environ["EMBEDRT_KEY"]' : 'os.environ.get("EMBEDRT_KEY", "none")'})`,
+    `answer = client.embeddings.create(model=${JSON.stringify(model)}${dimensions ? `, dimensions=${dimensions}` : ""}, input=[`, listed(input, "    "), "])",
+    "vectors = [row.embedding for row in answer.data]"];
+}
+
+function pythonRanking({ model, query, texts }, address, withKey) {
+  const headers = withKey ? [`    headers={"Authorization": f"Bearer {os.environ['EMBEDRT_KEY']}"},`] : [];
+  return [...(withKey ? ["import os", ""] : []), "import requests", "", "answer = requests.post(", `    "${address}/rerank",`, ...headers,
+    `    json={"model": ${JSON.stringify(model)}, "query": ${JSON.stringify(query)}, "texts": [`, listed(texts, "        "), "    ]},", ")",
+    "answer.raise_for_status()", "ranking = answer.json()"];
 }
 
 let language = "curl";
 
-export function drawCall({ body, phases, requests, tokens }) {
-  const code = snippets(body, location.href.replace(/[#?].*$/, "").replace(/\/$/, ""), Boolean(byId("key").value));
+export function drawCall({ path, body, phases, requests, tokens }) {
+  const many = path === "rerank" ? "texts" : "input";
+  const shortened = { ...body, [many]: body[many].slice(0, CODE_TEXTS) };
+  const code = snippets(path, shortened, location.href.replace(/[#?].*$/, "").replace(/\/$/, ""), Boolean(byId("key").value));
   const shown = element("code", {}, code[language]);
   const tabs = Object.entries(LANGUAGES).map(([name, label]) => {
     const tab = element("button", { type: "button", "aria-pressed": String(name === language), class: "tab" }, label);
-    tab.addEventListener("click", () => { language = name; drawCall({ body, phases, requests, tokens }); });
+    tab.addEventListener("click", () => { language = name; drawCall({ path, body, phases, requests, tokens }); });
     return tab;
   });
-  const left = body.input.length - CODE_TEXTS;
+  const left = body[many].length - CODE_TEXTS;
   fill("code", element("div", { class: "row" }, ...tabs, copyButton(() => code[language])), element("pre", { class: "scroll", tabindex: "0" }, shown),
     element("p", { class: "quiet" }, left > 0 ? word("code_more", { n: left }) : ""));
   const total = Object.values(phases).reduce((a, b) => a + b, 0);
@@ -93,9 +106,18 @@ export function drawExports({ texts, matrix, vectors, model }) {
     saveButton("save_vectors", "vectors.jsonl", "application/x-ndjson", () => texts.map((text, i) => `${JSON.stringify({ text, model, embedding: [...vectors[i]] })}\n`).join("")));
 }
 
-/** The matrix with its texts, for a spreadsheet: quoted by RFC 4180, and none of the texts is taken for a formula. */
+/** Buttons that give a ranking away. */
+export function drawHitExports(hits) {
+  const rows = (separator) => [["rank", "line", "score", "text"], ...hits.map(({ index, score, text }, i) => [i + 1, index + 1, score, cell(text)])]
+    .map((row) => `${row.join(separator)}\r\n`).join("");
+  fill("hit-exports", copyButton(() => rows("\t"), "copy_ranking"), saveButton("save_ranking", "ranking.csv", "text/csv", () => rows(",")));
+}
+
+/** Quoted by RFC 4180, and not taken for a formula. */
+const cell = (text) => `"${(/^[=+\-@\t]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+
+/** The matrix with its texts, for a spreadsheet. */
 export function table(texts, matrix, separator) {
-  const cell = (text) => `"${(/^[=+\-@\t]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
   const head = ["", ...texts.map(cell)].join(separator);
   return `${[head, ...matrix.map((row, i) => [cell(texts[i]), ...row.map((x) => x.toFixed(6))].join(separator))].join("\r\n")}\r\n`;
 }
