@@ -499,12 +499,20 @@ def test_the_api_page(browser: webdriver.Chrome, served: Served):
     section = browser.find_element(By.ID, "post_v1_embeddings")
     assert "NAME:query" in section.text  # what a field means
     opened = section.find_element(By.XPATH, ".//summary[.='Embedding']")
+    assert "a string of base64" in section.text  # an answer's types are open
     browser.execute_script("arguments[0].click()", opened)
-    assert "a string of base64" in section.text
+    assert "a string of base64" not in section.text
+    assert "data:image/png;base64" in section.text
     browser.execute_script("arguments[0].open = true", section.find_element(By.CSS_SELECTOR, "details.try"))
+    titles = [one.text for one in section.find_elements(By.CSS_SELECTOR, "form option")]
+    assert titles == ["texts", "a query, in base64", "a picture"]
     section.find_element(By.CSS_SELECTOR, "form button").click()
     WebDriverWait(browser, 15).until(lambda _: "200" in section.find_element(By.CSS_SELECTOR, "form pre").text)
     assert '"identity"' in section.find_element(By.CSS_SELECTOR, "form pre").text
+    Select(section.find_element(By.CSS_SELECTOR, "form select")).select_by_visible_text("a query, in base64")
+    section.find_element(By.CSS_SELECTOR, "form button").click()
+    WebDriverWait(browser, 15).until(lambda _: "=" in section.find_element(By.CSS_SELECTOR, "form pre").text[-200:])
+    assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
     for width in (360, 1280):
         browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",

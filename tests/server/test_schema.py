@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -15,7 +16,7 @@ from schemathesis.checks import (
 )
 from schemathesis.specs.openapi import checks
 
-from embedrt.server.examples import FIELDS, REQUESTS
+from embedrt.server.examples import ANSWERS, FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS
 from embedrt.server.openapi import describe_api
 from tests.conftest import Rerankers
@@ -33,6 +34,12 @@ def scoring(rerankers: Rerankers) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def sparse(export_outputs: Callable[..., tuple[Path, Path]]) -> Iterator[Served]:
     with serving(export_outputs("splade", variants=("fp32", "int8"))[1]) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pictures(clip_bundle: Path) -> Iterator[Served]:
+    with serving(clip_bundle, variant="fp32") as made:
         yield made
 
 
@@ -84,25 +91,34 @@ def test_errors_are_described(path: str, own: set[str]):
     assert {"200", "400", "401", "404", "408", "413", "415", "429", "500", "503", "504"} | own == set(responses)
 
 
-@pytest.mark.parametrize(("path", "body"), REQUESTS.items())
+@pytest.mark.parametrize(("path", "title"), [(path, title) for path, bodies in REQUESTS.items() for title in bodies])
 def test_every_example_is_answered(
-    path: str, body: dict[str, object], taking_ids: Served, scoring: Served, sparse: Served
+    path: str, title: str, taking_ids: Served, scoring: Served, sparse: Served, pictures: Served
 ):
-    if path == "/decode":
-        body = {"ids": [1, 2]}  # the lookup table has no 2054
+    body = {"ids": [1, 2]} if path == "/decode" else REQUESTS[path][title]  # the lookup table has no 2054
     asked = scoring if path in PATHS else sparse if path == "/embed_sparse" else taking_ids
-    answer = asked.post(path, body)
+    answer = (pictures if body.get("modality") == "image" else asked).post(path, body)
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.parametrize("path", ANSWERS)
+def test_every_answer_that_is_shown_is_of_the_shape_that_is_described(path: str):
+    document = describe_api()
+    shown = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
+    assert shown["example"] == ANSWERS[path]
+    jsonschema.validate(ANSWERS[path], {**shown["schema"], "components": document["components"]})
+
+
 def test_weights_are_of_the_shape_that_is_described(sparse: Served):
-    answer = schema["/embed_sparse"]["POST"].Case(body=REQUESTS["/embed_sparse"], media_type="application/json")
+    answer = schema["/embed_sparse"]["POST"].Case(
+        body=REQUESTS["/embed_sparse"]["texts"], media_type="application/json"
+    )
     answer.call_and_validate(base_url=sparse.url, checks=(checks.response_schema_conformance,))
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_scores_are_of_the_shape_that_is_described(path: str, scoring: Served):
-    answer = schema[path]["POST"].Case(body=REQUESTS[path], media_type="application/json")
+    answer = schema[path]["POST"].Case(body=next(iter(REQUESTS[path].values())), media_type="application/json")
     answer.call_and_validate(base_url=scoring.url, checks=(checks.response_schema_conformance,))
 
 

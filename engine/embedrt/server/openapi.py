@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from embedrt.server.errors import KINDS, openai_path
-from embedrt.server.examples import FIELDS, REQUESTS
+from embedrt.server.examples import ANSWERS, DESCRIPTIONS, FIELDS, REQUESTS
 from embedrt.server.openai import OTHER_PATHS, EmbeddingsRequest
 from embedrt.server.rerank import COHERE_PATHS, DocumentsRequest, PredictRequest, RerankRequest, TextDocument
 from embedrt.server.tei import EmbedAllRequest, EmbedRequest, EmbedSparseRequest, SimilarityRequest
@@ -186,7 +186,7 @@ _NAME_PATH = {"name": "name", "in": "path", "required": True, "schema": {"type":
 
 _ROOT = "As /embed; where no model gives vectors, as /embed_sparse, /embed_all, /rerank or, of several labels, /predict"
 _OPERATIONS = (
-    _Operation("post", "/v1/embeddings", "Embed texts or token ids", Embeddings, EmbeddingsRequest, _BODY,
+    _Operation("post", "/v1/embeddings", "Embed texts, token ids or pictures", Embeddings, EmbeddingsRequest, _BODY,
                (_TIMEOUT,), openai=True),
     _Operation("get", "/v1/models", "The names that model may have", ModelList, None, _READ, openai=True),
     _Operation("get", "/v1/models/{name}", "One of them", Model, None, _READ, (_NAME_PATH,), openai=True),
@@ -226,6 +226,7 @@ _HEADERS = {
 }
 
 
+_IN_IDS = str.maketrans("/", "_", "{}")
 _TOKEN_ID = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 _IDS = {"type": "array", "items": _TOKEN_ID, "minItems": 1}
 _SORTS: tuple[dict[str, Any], ...] = (
@@ -278,6 +279,8 @@ def _describe(operation: _Operation, by_type: dict[str, Any]) -> dict[str, Any]:
         content: dict[str, Any] = {operation.answer: {"schema": {"type": "string"}}}
     else:
         content = {"application/json": {"schema": by_type[repr(operation.answer)]}}
+        if operation.path in ANSWERS:
+            content["application/json"]["example"] = ANSWERS[operation.path]
     answer: dict[str, Any] = {"description": operation.summary, "content": content}
     if "timeout" in operation.errors:
         answer["headers"] = {
@@ -294,19 +297,24 @@ def _describe(operation: _Operation, by_type: dict[str, Any]) -> dict[str, Any]:
         }
     found: dict[str, Any] = {
         "summary": operation.summary,
-        "operationId": f"{operation.method}_{operation.path.strip('/').replace('/', '_').strip('{}') or 'root'}",
+        "operationId": f"{operation.method}_{operation.path.strip('/').translate(_IN_IDS) or 'root'}",
         "responses": responses,
     }
     others = OTHER_PATHS.get(operation.path.replace("{name}", "{name:path}"), ()) if operation.openai else ()
-    if others:
-        found["description"] = f"Also at {', '.join(others).replace(':path', '')}."
+    also = f"Also at {', '.join(others).replace(':path', '')}." if others else ""
+    description = " ".join(filter(None, (DESCRIPTIONS.get(operation.path), also)))
+    if description:
+        found["description"] = description
     if operation.parameters:
         found["parameters"] = list(operation.parameters)
     if operation.body is not None:
         found["requestBody"] = {
             "required": True,
             "content": {
-                "application/json": {"schema": by_type[repr(operation.body)], "example": REQUESTS[operation.path]}
+                "application/json": {
+                    "schema": by_type[repr(operation.body)],
+                    "examples": {title: {"value": body} for title, body in REQUESTS[operation.path].items()},
+                }
             },
         }
     if operation.key:
