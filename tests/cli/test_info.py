@@ -51,6 +51,8 @@ def test_info_shows_a_rerankers_labels(cli, rerankers):
     shown = " ".join(cli.ok("info", rerankers.bundle("labels"), "--fast").stdout.split())
     assert "scores 3 labels (contradiction, entailment, neutral)" in shown
     assert "used by Reranker: serve: /predict" in shown
+    assert "Kendall's tau" in shown
+    assert "not measured" not in shown
 
 
 def test_a_changed_byte_is_found_by_its_hash(cli, copy):

@@ -118,6 +118,7 @@ def test_the_matrix_shows_pictures(cli: Any, clip_bundle: Path, photos: Path, tm
 def test_info_says_what_a_bundle_reads(cli: Any, clip_bundle: Path) -> None:
     shown = " ".join(cli.ok("info", clip_bundle, "--fast").stdout.split())
     assert "pictures 32 x 32 pixels, resized bicubic, in 16 patches; 2 layers, 96 wide" in shown
+    assert "gives vectors of texts and pictures (Embedder)" in shown
     assert shown.count("(pictures)") == 2
     manifest = json.loads(cli.ok("info", clip_bundle, "--fast", "--json").stdout)["manifest"]
     assert manifest["pictures"]["encoder"]["patches"]["count"] == 16

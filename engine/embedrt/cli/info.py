@@ -59,7 +59,7 @@ def command(bundle: Path, fast: bool, as_json: bool, **given: Any) -> None:
     console = o.stdout_console()
     console.print("[bold]Bundle[/]")
     console.print(_bundle_table(info))
-    console.print("\n[bold]Variants[/] [dim](* runs here; size with the shared files; cosine to PyTorch in fp32)[/]")
+    console.print("\n[bold]Variants[/] [dim](* runs here; size with the shared files; parity with PyTorch in fp32)[/]")
     console.print(_variants_table(info))
     console.print("\n[bold]Recipes[/]")
     console.print(_recipes_table(info))
@@ -68,9 +68,7 @@ def command(bundle: Path, fast: bool, as_json: bool, **given: Any) -> None:
 
 
 def _bundle_table(info: BundleInfo) -> Table:
-    from embedrt.bundle import outputs_of
-    from embedrt.commands.info import encoder_lines, head_rows, pictures_text, uses
-    from embedrt.heads import OUTPUTS
+    from embedrt.commands.info import encoder_lines, gives, head_rows, pictures_text, uses
 
     manifest = info.bundle.manifest
     architecture = manifest.architecture
@@ -87,7 +85,7 @@ def _bundle_table(info: BundleInfo) -> Table:
         ("weights", f"sha256 {manifest.source.sha256[:16]}..."),
         ("encoder", shape),
         *(("", line) for line in (() if manifest.encoder is None else encoder_lines(manifest.encoder))),
-        ("gives", ", ".join(f"{OUTPUTS[name][0]} ({OUTPUTS[name][1]})" for name in outputs_of(manifest))),
+        ("gives", ", ".join(gives(manifest))),
         *_vector_rows(manifest),
         *head_rows(manifest),
         *(("used by" if k == 0 else "", line) for k, line in enumerate(uses(manifest))),
@@ -140,7 +138,8 @@ def _prompts_text(info: BundleInfo) -> str:
 def _variants_table(info: BundleInfo) -> Table:
     from embedrt.commands.info import parity_text, variant_size
 
-    table = compact_table(("variant", "left"), ("size", "right"), ("least cosine", "right"), ("fused", "left"))
+    parity_of = "Kendall's tau" if info.bundle.manifest.scores is not None else "least cosine"
+    table = compact_table(("variant", "left"), ("size", "right"), (parity_of, "right"), ("fused", "left"))
     tower = info.bundle.manifest.pictures
     for name, variant in info.bundle.manifest.variants.items():
         fused = {operator: count for operator, count in variant.fused.items() if operator not in _PLAIN}
@@ -170,7 +169,7 @@ def _recipe_text(value: object) -> str:
         return f"{value:.7g}"
     if isinstance(value, dict):
         pairs = [f"{key} {_recipe_text(item)}" for key, item in value.items()]
-        return ", ".join(pairs) if len(pairs) <= _FEW_ITEMS else f"{len(pairs)} values, see --json"
+        return ", ".join(pairs) or "none" if len(pairs) <= _FEW_ITEMS else f"{len(pairs)} values, see --json"
     if isinstance(value, list | tuple):
         if len(value) > _FEW_ITEMS:
             return f"{len(value)} items, see --json"

@@ -91,15 +91,24 @@ def variant_size(bundle: Bundle, name: str) -> int:
 
 
 def parity_text(variant: Variant) -> str:
-    """A variant's parity in a few words."""
+    """A variant's parity in a few words: least cosines, or of scores Kendall's tau."""
     parity = variant.parity
     dense = [] if parity is None else [f"{parity.cosine_min:.7f}"]
     others = [
-        f"{name} {found.figures['cosine_min']:.7f}"
+        f"{label}{found.figures[figure]:.7f}"
         for name, found in variant.outputs.items()
-        if "cosine_min" in found.figures
+        for figure, label in (("cosine_min", f"{name} "), ("kendall_apart", ""))
+        if figure in found.figures
     ]
     return ", ".join(dense + others) or "not measured"
+
+
+def gives(manifest: Manifest) -> list[str]:
+    """What a bundle gives, each with the class that does."""
+    nouns = {name: noun for name, (noun, _) in OUTPUTS.items()}
+    if manifest.pictures is not None:
+        nouns["pipeline"] = "vectors of texts and pictures"
+    return [f"{nouns[name]} ({OUTPUTS[name][1]})" for name in outputs_of(manifest)]
 
 
 def uses(manifest: Manifest) -> list[str]:

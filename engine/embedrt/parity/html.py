@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib import resources
 
 from embedrt.parity.gates import INVARIANCE_MIN_COSINE, METRICS, Gate, misses, show_value
 from embedrt.parity.invariance import Invariance
+from embedrt.parity.markup import badge, miss, paragraphs, table
 from embedrt.parity.metrics import MIN_RANK_TEXTS, Deviation
-from embedrt.parity.report import ParityReport, VariantReport, output_rows
+from embedrt.parity.outputs_page import outputs_section
+from embedrt.parity.report import ParityReport, VariantReport, picture_report
 from embedrt.parity.svg import ecdf_plot, scatter_plot
 
 _COLUMNS = {  # metric -> its heading in tables
@@ -44,10 +46,13 @@ _HOW_TO_READ = (
 def render_page(report: ParityReport) -> str:
     """One HTML document, about 100 kB for 300 texts and three variants."""
     style = resources.files("embedrt.parity").joinpath("data/page.css").read_text(encoding="utf-8")
+    pictures = picture_report(report)
     sections = (
         _header(report),
         *(_dense(report) if report.variants else ()),
-        *(("<h2>Other outputs</h2>", _outputs(report)) if report.outputs else ()),
+        *(_of_pictures(pictures) if pictures is not None else ()),
+        outputs_section(report),
+        *(("<h2>How to read this</h2>", paragraphs(_HOW_TO_READ)) if report.variants else ()),
         "<h2>Made with</h2>",
         _made_with(report),
     )
@@ -71,30 +76,29 @@ def _dense(report: ParityReport) -> tuple[str, ...]:
         "<h2>By length</h2>",
         _buckets(report),
         "<h2>Alone, in a batch, in another order: the same vector</h2>",
-        _invariances(report),
+        _invariances(report, "text"),
         "<h2>Worst texts</h2>",
         *(_worst(variant) for variant in report.variants),
         "<h2>Gates</h2>",
         _gates(report),
-        "<h2>How to read this</h2>",
-        "".join(f"<p><b>{name}</b>: {meaning}</p>" for name, meaning in _HOW_TO_READ),
     )
 
 
-def _outputs(report: ParityReport) -> str:
-    """Sparse vectors, vectors of tokens: a row for each figure, with the limit that it must keep."""
-    limits = {
-        (f"{one.output}: {gate.metric.replace('_', ' ')}", one.title): f" ({gate.relation} {gate.limit:g})"
-        for one in report.outputs
-        for gate in one.gates
-    }
-    names = list(dict.fromkeys(one.title for one in report.outputs))
-    rows = [
-        [f"<td>{escape(title)}</td>"]
-        + [f"<td>{escape(cells.get(name, '-') + limits.get((title, name), ''))}</td>" for name in names]
-        for title, cells in output_rows(report)
-    ]
-    return _table(["", *names], rows)
+def _of_pictures(report: ParityReport) -> tuple[str, ...]:
+    """What is said of pictures' vectors: of one length all of them, so nothing by length."""
+    return (
+        "<h2>Pictures</h2>",
+        f'<p class="dim">{report.variants[0].deviation.num_texts} pictures, from their files on.</p>',
+        '<div class="cards">' + "".join(_card(variant) for variant in report.variants) + "</div>",
+        _table_of_metrics(report),
+        f'<div class="plots"><figure>{ecdf_plot(report, "pictures")}<figcaption>{_PASSES}</figcaption></figure></div>',
+        "<h3>Alone, in a batch, in another order: the same vector</h3>",
+        _invariances(report, "picture"),
+        "<h3>Worst pictures</h3>",
+        *(_worst_pictures(variant) for variant in report.variants),
+        "<h3>Gates of pictures</h3>",
+        _gates(report),
+    )
 
 
 def _header(report: ParityReport) -> str:
@@ -102,11 +106,19 @@ def _header(report: ParityReport) -> str:
     count = len(report.failures)
     verdict = "every gate kept" if report.passed else f"{count} gate{'s' if count > 1 else ''} missed"
     return (
-        f"<h1>Parity of {escape(report.bundle)} {_badge(report.passed, verdict)}</h1>"
+        f"<h1>Parity of {escape(report.bundle)} {badge(report.passed, verdict)}</h1>"
         f'<p class="dim">Model: {escape(report.source)}. Reference: {escape(_described(report))}. '
-        f"{len(report.num_tokens)} texts. {escape(report.created)}.</p>"
+        f"{_compared(report)}. {escape(report.created)}.</p>"
         + (f'<ul class="failures">{failures}</ul>' if failures else "")
     )
+
+
+def _compared(report: ParityReport) -> str:
+    """How many of what."""
+    pairs = next((one.num_inputs for one in report.outputs if one.output == "scores"), 0)
+    pictures = report.pictures[0].deviation.num_texts if report.pictures else 0
+    counts = ((len(report.num_tokens), "texts"), (pictures, "pictures"), (pairs, "pairs of texts"))
+    return " and ".join(f"{count} {noun}" for count, noun in counts if count)
 
 
 def _described(report: ParityReport) -> str:
@@ -123,22 +135,27 @@ def _card(variant: VariantReport) -> str:
         ("alone = in a batch", show_value("cosine_min", same)),
     )
     lines = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
-    badge = _badge(variant.passed, "passed" if variant.passed else "FAILED")
-    return f'<div class="card {_class(variant)}"><h3>{escape(variant.title)} {badge}</h3><dl>{lines}</dl></div>'
+    verdict = badge(variant.passed, "passed" if variant.passed else "FAILED")
+    return f'<div class="card {_class(variant)}"><h3>{escape(variant.title)} {verdict}</h3><dl>{lines}</dl></div>'
 
 
 def _overview(report: ParityReport) -> str:
+    return _table_of_metrics(report) + "".join(f'<p class="dim">{escape(sentence)}</p>' for sentence in report.notes())
+
+
+def _table_of_metrics(report: ParityReport) -> str:
     rows = [[f"<td><b>{escape(v.title)}</b></td>", *_metric_cells(v.deviation, v.gates.gates)] for v in report.variants]
-    return _table(["variant", *_COLUMNS.values()], rows) + "".join(
-        f'<p class="dim">{escape(sentence)}</p>' for sentence in report.notes()
-    )
+    return table(["variant", *_COLUMNS.values()], rows)
+
+
+_PASSES = "A curve passes if it reaches 100 % left of its limit."
 
 
 def _plots(report: ParityReport) -> str:
     return (
-        f'<div class="plots"><figure>{ecdf_plot(report)}<figcaption>A curve passes if it reaches 100 % left of its '
-        f"limit.</figcaption></figure><figure>{scatter_plot(report)}<figcaption>A variant passes if all its markers "
-        "are below its limit.</figcaption></figure></div>"
+        f'<div class="plots"><figure>{ecdf_plot(report)}<figcaption>{_PASSES}</figcaption></figure>'
+        f"<figure>{scatter_plot(report)}<figcaption>A variant passes if all its markers are below its limit."
+        "</figcaption></figure></div>"
     )
 
 
@@ -149,10 +166,10 @@ def _buckets(report: ParityReport) -> str:
         for bucket in variant.buckets:
             cells = [f"<td>{escape(bucket.label)}</td>", f"<td>{bucket.deviation.num_texts}</td>"]
             rows.append([*cells, *_metric_cells(bucket.deviation)])
-    return _table(["tokens", "texts", *_COLUMNS.values()], rows)
+    return table(["tokens", "texts", *_COLUMNS.values()], rows)
 
 
-def _invariances(report: ParityReport) -> str:
+def _invariances(report: ParityReport, noun: str) -> str:
     rows = []
     for variant in report.variants:
         rows.append([_group(variant, 6)])
@@ -161,14 +178,15 @@ def _invariances(report: ParityReport) -> str:
             rows.append(
                 [
                     f"<td>{escape(found.name)}</td><td>{found.num_texts}</td>",
-                    f"<td{_miss(missed)}>{found.cosine_min:.9f}</td>{_text_cell(found, found.cosine_min_text)}",
+                    f"<td{miss(missed)}>{found.cosine_min:.9f}</td>{_text_cell(found, found.cosine_min_text)}",
                     f"<td>{found.max_abs_diff:.1e}</td>{_text_cell(found, found.max_abs_diff_text)}",
                 ]
             )
-    headings = ("embedded again", "texts", "smallest cosine", "of text", "largest difference", "of text")
+    of = f"of {noun}"
+    headings = ("embedded again", f"{noun}s", "smallest cosine", of, "largest difference", of)
     return (
-        '<p class="dim">Each text\'s vector, against the one from a single call over all texts; '
-        f"every cosine must be over {INVARIANCE_MIN_COSINE}.</p>" + _table(headings, rows)
+        f'<p class="dim">Each {noun}\'s vector, against the one from a single call over all {noun}s; '
+        f"every cosine must be over {INVARIANCE_MIN_COSINE}.</p>" + table(headings, rows)
     )
 
 
@@ -188,8 +206,19 @@ def _worst(variant: VariantReport) -> str:
                 f'<td class="{kind}" dir="auto">{escape(shown)}</td>',
             ]
         )
-    table = _table(("text", "tokens", "cosine", "1 − cosine", "its beginning"), rows, left=(4,))
-    return f"<h3>{escape(variant.title)}</h3>{table}"
+    headings = ("text", "tokens", "cosine", "1 − cosine", "its beginning")
+    return f"<h3>{escape(variant.title)}</h3>{table(headings, rows, left=(4,))}"
+
+
+def _worst_pictures(variant: VariantReport) -> str:
+    rows = [
+        [
+            f"<td>{escape(worst.text)}</td><td>{worst.cosine:.7f}</td>",
+            f"<td>{variant.distances[worst.index]:.1e}</td>",
+        ]
+        for worst in variant.worst
+    ]
+    return f"<h4>{escape(variant.title)}</h4>{table(('file in the bundle', 'cosine', '1 − cosine'), rows)}"
 
 
 def _gates(report: ParityReport) -> str:
@@ -201,7 +230,7 @@ def _gates(report: ParityReport) -> str:
             rows.append(
                 [
                     f"<td>{METRICS[gate.metric].label}</td><td>{escape(gate.relation)} {gate.limit:g}</td>",
-                    f"<td{_miss(misses(gate, value))}>{show_value(gate.metric, value)}</td>",
+                    f"<td{miss(misses(gate, value))}>{show_value(gate.metric, value)}</td>",
                 ]
             )
     reasons = "".join(
@@ -209,7 +238,7 @@ def _gates(report: ParityReport) -> str:
         f"{escape(v.gates.reason)}.</p>"
         for v in report.variants
     )
-    return _table(("metric", "must be", "is"), rows) + reasons
+    return table(("metric", "must be", "is"), rows) + reasons
 
 
 def _made_with(report: ParityReport) -> str:
@@ -221,6 +250,8 @@ def _made_with(report: ParityReport) -> str:
         f"{machine.memory_bytes / 2**30:.0f} GiB; {' '.join(machine.isa)}; {report.num_threads} threads",
         tools,
         *(f"{v.title}: {v.executor}; identity {v.identity}" for v in report.variants),
+        *(dict.fromkeys(f"{one.title}: {one.executor}" for one in report.outputs) if not report.variants else ()),
+        *(f"pictures, {v.title}: {v.executor}" for v in report.pictures),
     ]
     return "".join(f'<p class="dim">{escape(line)}</p>' for line in lines)
 
@@ -230,26 +261,12 @@ def _metric_cells(deviation: Deviation, gates: Sequence[Gate] = ()) -> list[str]
     for name in _COLUMNS:
         value = METRICS[name].read(deviation)
         missed = any(misses(gate, value) for gate in gates if gate.metric == name)
-        cells.append(f"<td{_miss(missed)}>{show_value(name, value)}</td>")
+        cells.append(f"<td{miss(missed)}>{show_value(name, value)}</td>")
     return cells
-
-
-def _table(headings: Iterable[str], rows: Iterable[Sequence[str]], left: Sequence[int] = ()) -> str:
-    head = "".join(f"<th{' class=left' if i in left else ''}>{name}</th>" for i, name in enumerate(headings))
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _group(variant: VariantReport, columns: int) -> str:
     return f'<td class="group {_class(variant)}" colspan="{columns}">{escape(variant.title)}</td>'
-
-
-def _badge(good: bool, text: str) -> str:
-    return f'<span class="badge {"good" if good else "bad"}">{"✓" if good else "✗"} {text}</span>'
-
-
-def _miss(missed: bool) -> str:
-    return ' class="miss"' if missed else ""
 
 
 def _class(variant: VariantReport) -> str:

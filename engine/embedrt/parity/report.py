@@ -250,9 +250,14 @@ def output_rows(report: ParityReport) -> list[tuple[str, dict[str, str]]]:
     rows: dict[str, dict[str, str]] = {}
     for one in report.outputs:
         for figure, value in one.figures.items():
-            digits = ".1f" if figure == "active_dims" else ".1e" if figure in _ERRORS else ".7f"
-            rows.setdefault(f"{one.output}: {figure.replace('_', ' ')}", {})[one.title] = f"{value:{digits}}"
+            rows.setdefault(f"{one.output}: {figure.replace('_', ' ')}", {})[one.title] = show_figure(figure, value)
     return list(rows.items())
+
+
+def show_figure(figure: str, value: float) -> str:
+    """A figure of another output, with the digits that matter."""
+    digits = ".1f" if figure == "active_dims" else ".1e" if figure in _ERRORS else ".7f"
+    return f"{value:{digits}}"
 
 
 def _worst_invariance(variant: VariantReport) -> float | None:

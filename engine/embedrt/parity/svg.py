@@ -18,6 +18,7 @@ _FLOOR = 1e-16  # distances below it are rounding of float64; they are drawn at 
 _MAX_POINTS = 1500  # per variant; of more texts, as many evenly spaced over the distances
 _TOKEN_TICKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 _MAX_TICKS = 9
+_LETTER = 6.5  # width of one in the legend, so that five variants and their limit stand side by side
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,15 @@ class _Axis:
         return round(self.start + share * (self.end - self.start), 1)
 
 
-def ecdf_plot(report: ParityReport) -> str:
-    """Share of texts whose 1 - cosine is at most x, one curve per variant, with the variants' limits."""
+def ecdf_plot(report: ParityReport, inputs: str = "texts") -> str:
+    """Share of the inputs whose 1 - cosine is at most x, one curve per variant, with the variants' limits."""
     low, high = _distance_range(report)
     x = _Axis(low, high, _LEFT, _WIDTH - _RIGHT)
     y = _Axis(0, 100, _HEIGHT - _BOTTOM, _TOP, log=False)
     parts = [
         *_x_grid(x, [(10.0**e, _power(e)) for e in _exponents(low, high)]),
         *_y_grid(y, [(share, f"{share}") for share in (0, 25, 50, 75, 100)]),
-        *_titles("1 − cosine to the reference (log scale; left is better)", "texts (%)"),
+        *_titles("1 − cosine to the reference (log scale; left is better)", f"{inputs} (%)"),
         *_legend(report),
     ]
     for variant in report.variants:
@@ -52,7 +53,7 @@ def ecdf_plot(report: ParityReport) -> str:
         if limit is not None:
             parts.append(_line(variant, x(limit), _TOP, x(limit), _HEIGHT - _BOTTOM))
         parts.append(f'<path class="curve {_class(variant)}" d="{_steps(variant.distances, x, y)}"/>')
-    return _svg("Share of texts within a distance of the reference", parts)
+    return _svg(f"Share of {inputs} within a distance of the reference", parts)
 
 
 def scatter_plot(report: ParityReport) -> str:
@@ -151,11 +152,11 @@ def _legend(report: ParityReport) -> list[str]:
     parts = []
     x = _LEFT
     for variant in report.variants:
-        parts.append(f'<path class="curve {_class(variant)}" d="M{x} 31h26"/>')
-        parts.append(_marker(variant, x + 13, 31, ""))
-        parts.append(f'<text x="{x + 32}" y="35">{escape(variant.title)}</text>')
-        x += 62 + 7 * len(variant.title)
-    parts.append(f'<path class="limit" d="M{x} 31h26"/><text x="{x + 32}" y="35">limit, in its color</text>')
+        parts.append(f'<path class="curve {_class(variant)}" d="M{x} 31h20"/>')
+        parts.append(_marker(variant, x + 10, 31, ""))
+        parts.append(f'<text x="{x + 25}" y="35">{escape(variant.title)}</text>')
+        x += round(34 + _LETTER * len(variant.title))
+    parts.append(f'<path class="limit" d="M{x} 31h20"/><text x="{x + 25}" y="35">limit</text>')
     return parts
 
 
