@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -259,14 +260,52 @@ def test_a_file_that_is_none_is_named_by_the_library(text: str, tmp_path: Path):
         TokenIds(path)
 
 
-def test_a_map_that_is_cut_short_is_not_read(tmp_path: Path):
+def _with_map(precompiled: bytes, path: Path) -> Path:
     described = json.loads(unigram(mapped()).to_str())
+    described["normalizer"]["precompiled_charsmap"] = b64encode(precompiled).decode()
+    path.write_text(json.dumps(described))
+    return path
+
+
+def test_a_map_that_is_cut_short_is_not_read(tmp_path: Path):
     whole = chars_map(CHANGES)
     for size in (0, 3, 5, len(whole) // 2):
-        described["normalizer"]["precompiled_charsmap"] = b64encode(whole[:size]).decode()
-        path = tmp_path / "t.json"
-        path.write_text(json.dumps(described))
-        assert read_tokenizer(path) is None
+        assert read_tokenizer(_with_map(whole[:size], tmp_path / "t.json")) is None
+
+
+def test_a_map_to_what_is_no_text_is_not_read(tmp_path: Path):
+    whole = chars_map(CHANGES)
+    assert read_tokenizer(_with_map(whole, tmp_path / "t.json")) is not None
+    assert read_tokenizer(_with_map(whole[:-2] + b"\xc3\0", tmp_path / "t.json")) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(changed=st.dictionaries(st.integers(0, 1 << 16), st.integers(0, 255), min_size=1, max_size=20), text=TEXTS)
+def test_a_damaged_map_does_no_harm(folder: Path, changed: dict[int, int], text: str):
+    """It is not read, or gives ids of the vocabulary; sanitizers see what it reads."""
+    damaged = bytearray(chars_map(CHANGES))
+    for place, byte in changed.items():
+        damaged[place % len(damaged)] = byte
+    tokenizer = read_tokenizer(_with_map(bytes(damaged), folder / "damaged.json"))
+    ids = None if tokenizer is None else tokenizer.one(text + "".join(CHANGES))
+    assert ids is None or (0 <= ids.min() and ids.max() < len(json.loads(unigram(None).to_str())["model"]["vocab"]))
+
+
+def test_an_outcome_that_begins_within_a_character_is_none(tmp_path: Path):
+    """Such a map is nobody's; the text stays as it is."""
+    whole, begin = chars_map(CHANGES), "صلى".encode()
+    (place,) = (i for i in range(len(whole) - 3) if whole[i : i + 4] == _unit_of(whole, begin))
+    moved = whole[:place] + struct.pack("<I", struct.unpack_from("<I", whole, place)[0] + 1) + whole[place + 4 :]
+    tokenizer = read_tokenizer(_with_map(moved, tmp_path / "t.json"))
+    plain = read_tokenizer(write(unigram(None), tmp_path / "plain.json"))
+    assert tokenizer is not None and plain is not None
+    assert np.array_equal(tokenizer.one("ﷺ"), plain.one("ﷺ"))
+
+
+def _unit_of(whole: bytes, outcome: bytes) -> bytes:
+    """The unit that names the place of an outcome."""
+    outcomes = 4 + struct.unpack_from("<I", whole)[0]
+    return struct.pack("<I", 1 << 31 | whole.index(outcome, outcomes) - outcomes)
 
 
 def test_without_the_native_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -23,6 +23,11 @@ inline Character first_of(std::string_view text) {
     return {(lead & 0x07) << 18 | (at(1) & 0x3F) << 12 | (at(2) & 0x3F) << 6 | (at(3) & 0x3F), 4};
 }
 
+// Whether the byte at `i` is not the first of a character.
+inline bool is_inside(std::string_view text, size_t i) {
+    return i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80;
+}
+
 // Whether all of it is UTF-8, without lone surrogates, overlong forms and what lies beyond Unicode.
 bool is_utf8(std::string_view text);
 

@@ -44,6 +44,7 @@ CharsMap::CharsMap(std::string_view precompiled) {
     units_.resize(size / sizeof(uint32_t));
     std::memcpy(units_.data(), precompiled.data(), size);
     outcomes_ = precompiled.substr(size);
+    if (!is_utf8(outcomes_)) throw std::invalid_argument("the charsmap's outcomes are no UTF-8");
 }
 
 // Appends what the shortest key becomes that `part` begins with; false where there is none.
@@ -58,7 +59,7 @@ bool CharsMap::change(std::string_view part, std::string& out) const {
         at ^= base(unit);
         if ((unit >> 8 & 1) != 0 && at < units_.size()) {
             const size_t begin = units_[at] & ~(1u << 31);
-            if (begin > outcomes_.size()) return false;
+            if (begin > outcomes_.size() || is_inside(outcomes_, begin)) return false;
             out.append(outcomes_, begin, std::min(outcomes_.find('\0', begin), outcomes_.size()) - begin);
             return true;
         }

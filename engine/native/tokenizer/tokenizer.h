@@ -58,7 +58,6 @@ class Tokenizer {
     std::vector<std::string> normalized_;  // and in the normalized text
     Ids before_, after_;               // special tokens
     std::string prefix_, unknown_;
-    int64_t longest_word_ = 0;
     std::unique_ptr<PieceModel> model_;
 };
 
