@@ -101,7 +101,8 @@ sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), a
 	  EMBEDRT_TEST_LIBRARY=build/sanitize-address/_native.so $(BIN)/python -m pytest $(SANITIZED) tests/native
 	OPENBLAS_NUM_THREADS=1 TSAN_OPTIONS=die_after_fork=0 LD_PRELOAD="$(call GCC_FILE,libtsan.so) $(call GCC_FILE,libstdc++.so.6)" \
 	  EMBEDRT_TEST_LIBRARY=build/sanitize-thread/_native.so $(BIN)/python -m pytest $(SANITIZED) \
-	  tests/native/test_executor.py tests/native/test_lifetime.py tests/native/test_pool.py tests/native/test_specs.py
+	  tests/native/test_executor.py tests/native/test_lifetime.py tests/native/test_pool.py tests/native/test_specs.py \
+	  tests/native/test_tokenizer.py
 
 # Slow, and only to test: the avx512vnni kernels on a machine without the instructions, and those of AMX on one that has
 # AVX512-BF16 without tiles. On one with tiles both kinds must give the same bits.

@@ -13,16 +13,9 @@ import pytest
 
 from embedrt import Embedder
 from tests import tiny, tiny_clip, tiny_rerankers
+from tests.published_data import shared_data
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Published data that lies beside a checkout on some machines; tests that want it skip by name elsewhere."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no published data at {SHARED_DATA}")
-    return SHARED_DATA
+__all__ = ["shared_data"]
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ import pytest
 
 from embedrt.errors import DependencyError
 from embedrt.executors import library, native
+from tests.published_data import shared_data
+
+__all__ = ["shared_data"]
 
 ISAS = ("amx", "avx512bf16", "avx512vnni", "avxvnni", "avx2", "i8mm", "dotprod", "portable")
 

@@ -288,7 +288,7 @@ def test_a_damaged_map_does_no_harm(folder: Path, changed: dict[int, int], text:
         damaged[place % len(damaged)] = byte
     tokenizer = read_tokenizer(_with_map(bytes(damaged), folder / "damaged.json"))
     ids = None if tokenizer is None else tokenizer.one(text + "".join(CHANGES))
-    assert ids is None or (0 <= ids.min() and ids.max() < len(json.loads(unigram(None).to_str())["model"]["vocab"]))
+    assert ids is None or (ids.min() >= 0 and ids.max() < len(json.loads(unigram(None).to_str())["model"]["vocab"]))
 
 
 def test_an_outcome_that_begins_within_a_character_is_none(tmp_path: Path):
@@ -298,7 +298,8 @@ def test_an_outcome_that_begins_within_a_character_is_none(tmp_path: Path):
     moved = whole[:place] + struct.pack("<I", struct.unpack_from("<I", whole, place)[0] + 1) + whole[place + 4 :]
     tokenizer = read_tokenizer(_with_map(moved, tmp_path / "t.json"))
     plain = read_tokenizer(write(unigram(None), tmp_path / "plain.json"))
-    assert tokenizer is not None and plain is not None
+    assert tokenizer is not None
+    assert plain is not None
     assert np.array_equal(tokenizer.one("ﷺ"), plain.one("ﷺ"))
 
 
