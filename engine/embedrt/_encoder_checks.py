@@ -7,9 +7,10 @@ import re
 from typing import TYPE_CHECKING
 
 from embedrt._schema import require
+from embedrt.encoder import Embeddings
 
 if TYPE_CHECKING:
-    from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, Norm, Patches
+    from embedrt.encoder import Attention, Block, EncoderSpec, Norm, Patches
 
 _MOST = 2**31 - 1  # of any count: executors hold them in 32 bits
 _MOST_BLOCKS = 4096
@@ -30,7 +31,9 @@ def check_encoder(spec: EncoderSpec, hidden_size: int) -> None:
     else:
         _check_patches(spec, spec.patches)
     _check_embeddings(spec.embeddings, spec.max_tokens)
-    require(0 < len(spec.blocks) <= _MOST_BLOCKS, "encoder.blocks", f"must be 1 to {_MOST_BLOCKS}")
+    require(len(spec.blocks) <= _MOST_BLOCKS, "encoder.blocks", f"must be at most {_MOST_BLOCKS}")
+    if not spec.blocks:
+        _check_table(spec)
     for i, block in enumerate(spec.blocks):
         _check_block(block, len(spec.blocks), f"encoder.blocks[{i}]")
     _check_shared(spec.blocks)
@@ -54,6 +57,14 @@ def _check_embeddings(embeddings: Embeddings, max_tokens: int | None) -> None:
         most = positions if pad is None else positions - pad - 1
         fits = max_tokens is not None and max_tokens <= most
         require(fits, "encoder.max_tokens", f"must be at most {most}, as embeddings has positions, not {max_tokens}")
+
+
+def _check_table(spec: EncoderSpec) -> None:
+    """Without blocks there is a table of tokens alone."""
+    embeddings = spec.embeddings
+    plain = Embeddings(spec.hidden_size, 0, None, has_token_types=False, scale=1.0, norm=None)
+    alone = spec.patches is None and spec.final_norm is None and embeddings == plain
+    require(alone, "encoder.blocks", "must not be empty where there is more than a table of tokens")
 
 
 def _check_patches(spec: EncoderSpec, patches: Patches) -> None:

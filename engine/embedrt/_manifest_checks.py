@@ -25,10 +25,11 @@ from embedrt.heads import (
 from embedrt.pictures.attention_pooling import ACTIVATIONS as POOLING_ACTIVATIONS
 
 if TYPE_CHECKING:
-    from embedrt.bundle import BundleFile, Manifest, TensorEntry, TextRules, Variant
+    from embedrt.bundle import BundleFile, Manifest, TensorEntry, Variant
     from embedrt.encoder import EncoderSpec
     from embedrt.heads import Pipeline, ScoreHead, Stage
     from embedrt.pictures.preprocessing import Preprocessing
+    from embedrt.text_rules import TextRules
 
 _MAX_DEPTH = 32  # of nested lists and objects; what is read goes through them by recursion
 _MAX_AXES = 32  # of a tensor, as numpy before 2.0; a product of thousands of extents takes minutes
@@ -126,16 +127,17 @@ def check_numbers(manifest: Manifest, stages: Mapping[str, tuple[Stage, ...]]) -
         SchemaError: with the place of the first that does not.
     """
     numbers = manifest.architecture
-    counts = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
-    tokens = int(manifest.encoder is None or manifest.encoder.patches is None)  # pictures have none
+    encoder = manifest.encoder
+    layers = int(encoder is None or bool(encoder.blocks))
+    tokens = int(encoder is None or encoder.patches is None)  # pictures have none
+    counts = (("hidden_size", 1), ("num_layers", layers), ("num_heads", layers), ("intermediate_size", layers))
     others = (("vocab_size", tokens), ("max_positions", 0), ("type_vocab_size", 0))
-    for name, least in (*((name, 1) for name in counts), *others):
+    for name, least in (*counts, *others):
         _within(f"architecture.{name}", getattr(numbers, name), least)
     require(numbers.num_heads <= numbers.hidden_size, "architecture.num_heads", "must not be more than hidden_size")
     epsilon = numbers.layer_norm_eps
     require(math.isfinite(epsilon) and epsilon >= 0, "architecture.layer_norm_eps", f"must not be {epsilon}")
     _within("max_tokens", manifest.max_tokens, 1)
-    encoder = manifest.encoder
     if encoder is not None:
         check_encoder(encoder, numbers.hidden_size)
     positions = known_positions(manifest)
@@ -182,6 +184,25 @@ def check_preprocessing(settings: Preprocessing, encoder: EncoderSpec, texts: Te
         require(not pads or 0 < (texts.padded_to or 0) <= _MOST_EDGE, "pictures.texts.padded_to", "is out of range")
         for name in ("ends_at", "pads_with"):
             require(0 <= (getattr(texts, name) or 0) <= _MOST_ID, f"pictures.texts.{name}", "is no token's id")
+
+
+def check_table(manifest: Manifest) -> None:
+    """Rules of texts where there is a table alone, and ids that it has rows for.
+
+    Raises:
+        SchemaError: with the place of the first that does not fit.
+    """
+    encoder, table = manifest.encoder, manifest.table
+    is_table = encoder is not None and not encoder.blocks
+    require(is_table == (table is not None), "table", "goes with an encoder without blocks")
+    if encoder is None or table is None:
+        return
+    require(manifest.pictures is None, "pictures", "cannot be beside a table of token vectors")
+    for name in ("empty", "skipped"):
+        row = getattr(table, name)
+        known = row is None or 0 <= row < encoder.vocab_size
+        require(known, f"table.{name}", f"must be one of {encoder.vocab_size} rows, not {row}")
+    _at_least_one("table.characters_per_token", table.characters_per_token)
 
 
 def check_heads(pipeline: Pipeline | None, scores: ScoreHead | None) -> None:

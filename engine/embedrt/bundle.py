@@ -13,7 +13,8 @@ A bundle is a directory that is complete without network::
 
 Format 1 has no `encoder`; it is that of the families whose graphs the exporter fuses, and is still written for them.
 Format 2 says what the encoder computes, see `embedrt.encoder`. Format 3 has a head beside or in place of `pipeline`,
-the head of dense vectors: see `embedrt.heads`; or a tower for `pictures`. It may have an `encoder` or not.
+the head of dense vectors: see `embedrt.heads`; or a tower for `pictures`. It may have an `encoder` or not. Format 4 has
+an encoder without blocks, a table of token vectors, and says by `table` how texts are read for it.
 
 The manifest is strict both ways: a missing field, an unknown field or a wrong type is a BundleFormatError that
 names the place.
@@ -36,6 +37,7 @@ from embedrt._manifest_checks import (
     check_numbers,
     check_paths,
     check_preprocessing,
+    check_table,
     check_token_heads,
     read_json,
 )
@@ -44,8 +46,9 @@ from embedrt.encoder import EncoderSpec
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
 from embedrt.heads import ATTENTION, OUTPUTS, SIMILARITY_NAMES, Pipeline, ScoreHead, SparseHead, Stage, TokenHead
 from embedrt.pictures.preprocessing import Preprocessing
+from embedrt.text_rules import TableRules, TextRules
 
-FORMAT_VERSION = 3  # the newest that is read
+FORMAT_VERSION = 4  # the newest that is read
 MANIFEST_NAME = "manifest.json"
 PARITY_TEXTS = "parity/texts.json"  # list of strings
 PARITY_VECTORS = "parity/vectors.npy"  # float32 (N, D), the reference's vectors of those texts
@@ -154,16 +157,6 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class TextRules:
-    """What is done to a text's token ids before they are run, special tokens included."""
-
-    ends_at: int | None  # what is behind the first place of this id is cut: its state is the text's vector
-    padded_to: int | None  # the least tokens of a text; those added are read like all others
-    pads_with: int | None  # their id
-    pads_left: bool  # whether they stand before the text
-
-
-@dataclass(frozen=True)
 class Pictures:
     """A second encoder, of pictures, whose vectors are compared with the texts'; see `picture_tower`."""
 
@@ -198,6 +191,7 @@ class Manifest:
     pictures: Pictures | None = None
     sparse: SparseHead | None = None
     tokens: TokenHead | None = None
+    table: TableRules | None = None  # of an encoder without blocks
 
 
 def find_variant(manifest: Manifest, name: str) -> Variant:
@@ -325,7 +319,7 @@ def parse_manifest(text: str, where: str = MANIFEST_NAME) -> Manifest:
 def dump_manifest(manifest: Manifest) -> str:
     """The JSON text of a manifest; `parse_manifest` reads it back equal."""
     data = asdict(manifest)
-    for name in ("encoder", "pictures", *OUTPUTS):  # engines that read older formats alone know no such field
+    for name in ("encoder", "pictures", "table", *OUTPUTS):  # engines that read older formats alone know no such field
         if name != "pipeline" and data[name] is None:
             del data[name]
     if manifest.encoder is not None and manifest.encoder.patches is None:
@@ -338,6 +332,8 @@ def dump_manifest(manifest: Manifest) -> str:
 
 def format_for(manifest: Manifest) -> int:
     """The oldest format that can say this manifest."""
+    if manifest.table is not None:
+        return 4
     if outputs_of(manifest) != ("pipeline",) or manifest.pictures is not None:
         return 3
     return 1 if manifest.encoder is None else 2
@@ -447,6 +443,7 @@ def _check_values(manifest: Manifest, *, of_pictures: bool = False) -> None:
     check_token_heads(manifest)
     _check_listed(manifest)
     check_numbers(manifest, stages_of(manifest))
+    check_table(manifest)
     if manifest.pictures is not None:
         _check_pictures(manifest, manifest.pictures)
 

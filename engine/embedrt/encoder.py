@@ -28,6 +28,8 @@ With T tokens, H = `hidden_size`, and weights (K, N) that rows are multiplied wi
 
     x = norm(x, final_norm)                                             where the spec has one
 
+Static embeddings, a table of which texts are means, have no blocks, and nothing beside embeddings.word.
+
 A bias that the file does not have is zero. Layer norms have .gamma and .beta (zero where missing), RMS norms .gamma
 alone: a family that scales by 1 + gamma says so in its numbers, not here. A class token and the bias of the patches'
 product are in the positions, which each row has one of. int8's files have folded norms and more
@@ -121,6 +123,6 @@ class EncoderSpec:
     vocab_size: int  # 0 where there are patches
     max_tokens: int | None  # the most that positions allow in one text, special tokens included; None: no limit
     embeddings: Embeddings
-    blocks: tuple[Block, ...]
+    blocks: tuple[Block, ...]  # none: the encoder is a table of token vectors
     final_norm: Norm | None
     patches: Patches | None = None  # of pictures' encoders; positions are the embeddings' then, and nothing else

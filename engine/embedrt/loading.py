@@ -163,6 +163,6 @@ def load_beside(
 
 def _read_tokenizer(bundle: Bundle, before_library: Callable[[], object]) -> TextTokenizer:
     manifest = bundle.manifest
-    rules = None if manifest.pictures is None else manifest.pictures.texts
+    rules = manifest.table if manifest.pictures is None else manifest.pictures.texts
     path, vocab_size = bundle.path(manifest.tokenizer), manifest.architecture.vocab_size
     return TextTokenizer(path, manifest.max_tokens, vocab_size, rules, before_library)

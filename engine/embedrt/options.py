@@ -157,6 +157,8 @@ def encoder_parts(manifest: Manifest, variant: str, max_tokens: int) -> dict[str
         files = find_variant(pictures, variant).files
         stages = stage_parts(manifest, pipeline_of(pictures).stages)
         parts["pictures"] = [{file.path: file.sha256 for file in files}, stages]
+    if manifest.table is not None:
+        parts["table"] = asdict(manifest.table)
     if variant == BF16:
         parts["products"] = BF16
     return parts

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from embedrt.cutting import Cuts, prove
 from embedrt.errors import InputError, InputTypeError, NoTokensError, TokenIdError
 from embedrt.pictures.reading import is_picture
+from embedrt.text_rules import TableRules, TextRules
 from embedrt.token_ids import Ids, TokenIds
 from embedrt.tokenizer_json import PairParts
-
-if TYPE_CHECKING:
-    from embedrt.bundle import TextRules
 
 _WINDOW_OVERLAP = 8  # windows share a part of this many with the next
 _MISSING = ("NAType", "NaTType")  # pandas.NA and pandas.NaT
@@ -146,7 +144,7 @@ class TextTokenizer:
         path: of the tokenizer.json.
         max_tokens: where texts are cut.
         num_rows: of the model's token table, for `check`; None where no model is known.
-        rules: what is done to the ids before they are run, for `shaped`.
+        rules: what is done to the ids before they are run, for `shaped`; a table's say how much of a text is read, too.
         before_library: as `TokenIds` takes it.
 
     Raises:
@@ -158,13 +156,14 @@ class TextTokenizer:
         path: Path,
         max_tokens: int,
         num_rows: int | None = None,
-        rules: TextRules | None = None,
+        rules: TextRules | TableRules | None = None,
         before_library: Callable[[], object] = lambda: None,
     ) -> None:
         self._ids = TokenIds(path, before_library)
         self.max_tokens = max_tokens
         self.num_rows = num_rows
         self._rules = rules
+        self._table = rules if isinstance(rules, TableRules) else None
         self._surrounded = self._ids.special()
         self._prefix, self._suffix = self._surrounded or ([], [])
         self._cuts = cache(partial(_prove, self._ids))  # tried when the first long text comes
@@ -196,6 +195,8 @@ class TextTokenizer:
         """
         every: list[Ids] = []
         at_least: set[int] = set()
+        if cut and (most := self._max_characters) is not None:
+            texts, at_least = _cut_characters(texts, most, keep_end)
         for part in self._calls(texts):
             if cut and len(part) == 1 and self.is_long(texts[part[0]]):
                 ids, more = self._enough_ids(texts[part[0]], part[0], keep_end, longest_part)
@@ -204,14 +205,23 @@ class TextTokenizer:
             else:
                 every += self._ids.several([texts[k] for k in part])
         rows = [self.cut(ids, keep_end=keep_end) if cut else ids for ids in every]
-        return TokenizedTexts(tuple(rows), tuple(map(len, every)), frozenset(at_least))
+        counts = list(map(len, every))
+        for k in at_least:
+            counts[k] = max(counts[k], self.max_tokens + 1)
+        return TokenizedTexts(tuple(rows), tuple(counts), frozenset(at_least))
+
+    @property
+    def _max_characters(self) -> int | None:
+        """Of a text that is cut, what is read at all."""
+        each = None if self._table is None else self._table.characters_per_token
+        return None if each is None else each * self.max_tokens
 
     def short_ids(self, text: str) -> Ids | None:
         """Ids of a checked text, not cut, for less than a call for several costs, which sees to threads.
 
         None where it is longer than that is worth, or has none or ids that `check` refuses.
         """
-        if len(text) > _SHORT_CHARACTERS:
+        if len(text) > min(_SHORT_CHARACTERS, self._max_characters or _SHORT_CHARACTERS):
             return None
         ids = self._ids.one(text)
         known = len(ids) and (self.num_rows is None or int(np.maximum.reduce(ids)) < self.num_rows)
@@ -326,15 +336,8 @@ class TextTokenizer:
         return np.concatenate([np.array(self._prefix, np.int32), *parts, np.array(self._suffix, np.int32)])
 
     def shaped(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Ids as the encoder was trained to read them: behind the end of a text nothing, or padding that is read."""
-        rules = self._rules
-        if rules is None:
-            return ids
-        if rules.ends_at is not None and len(ends := np.flatnonzero(ids == rules.ends_at)):
-            ids = ids[: ends[0] + 1]
-        missing = (rules.padded_to or 0) - len(ids)
-        sides = (missing, 0) if rules.pads_left else (0, missing)
-        return np.pad(ids, sides, constant_values=rules.pads_with or 0) if missing > 0 else ids
+        """Ids as the encoder was trained to read them."""
+        return ids if self._rules is None else self._rules.shaped(ids)
 
     def whole(self, texts: Sequence[str], prompt: str) -> list[WholeText]:
         """Checked texts with the places of their tokens, behind a prompt, not cut."""
@@ -360,10 +363,12 @@ class TextTokenizer:
         """Refuse ids that the model cannot run, before they are in a batch with others.
 
         Raises:
-            NoTokensError: there are none.
+            NoTokensError: there are none, and the model has no vector for that.
             TokenIdError: one of them has no row in the model's table.
         """
         if not len(ids):
+            if self._table is not None:
+                return
             raise NoTokensError(
                 "has no tokens, and this model's tokenizer adds none of its own; leave it out, or give it a prompt",
                 index=index,
@@ -420,6 +425,14 @@ class TextTokenizer:
 
 def _prove(ids: TokenIds) -> Cuts | None:
     return prove(ids.pipeline, partial(ids.several, special=False))
+
+
+def _cut_characters(texts: Sequence[str], most: int, keep_end: bool) -> tuple[list[str], set[int]]:
+    """Texts of so many characters, and the positions of those that had more: they count as over the limit of tokens,
+    whose measure in characters this is."""
+    longer = {k for k, text in enumerate(texts) if len(text) > most}
+    part = slice(-most, None) if keep_end else slice(most)
+    return [text[part] if k in longer else text for k, text in enumerate(texts)], longer
 
 
 def _check_part(part: str, position: int, longest: int | None) -> None:

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "isa.h"
+#include "look_up.h"
 #include "pass.h"
 
 namespace embedrt {
@@ -113,6 +114,7 @@ void Encoder::run_checked(const Batch& batch, float* out) {
     const Lanes::Turn lane(lanes_.get());
     number(model_, batch, lane->workspace.positions);
     type(model_, batch, lane->workspace.types);
+    if (model_.blocks.empty()) return look_up(model_, kernels_, lane->pool, batch, out);
     int longest = 0;
     for (int i = 0; i < batch.num_texts; i++) longest = std::max(longest, batch.offsets[i + 1] - batch.offsets[i]);
     lane->workspace.tables.grow(model_, longest);

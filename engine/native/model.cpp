@@ -42,7 +42,7 @@ class Loader {
         read_embeddings();
         read_blocks();
         weights_.norm(model_.final_norm, "final_norm", config_.final_norm, model_.hidden);
-        if (tensors_.find("output_norm.gamma") != nullptr)
+        if (config_.num_blocks > 0 && tensors_.find("output_norm.gamma") != nullptr)
             weights_.norm(model_.output_norm, "output_norm", config_.blocks[config_.num_blocks - 1].norm, model_.hidden);
         tensors_.check_all_read();
         finish();
@@ -64,8 +64,16 @@ class Loader {
         model_.packed_data = before_.data;
     }
 
+    bool is_table() const {
+        const embedrt_embeddings& numbers = config_.embeddings;
+        return config_.patches.size == 0 && numbers.size == config_.hidden_size && numbers.num_positions == 0 &&
+               numbers.has_token_types == 0 && numbers.norm.kind == EMBEDRT_NO_NORM &&
+               config_.final_norm.kind == EMBEDRT_NO_NORM;
+    }
+
     void read_config() {
-        if (config_.num_blocks < 1 || config_.num_blocks > 1000) throw Refusal("there are no layers");
+        if (config_.num_blocks < 0 || config_.num_blocks > 1000) throw Refusal("it has too many layers");
+        if (config_.num_blocks == 0 && !is_table()) throw Refusal("there are no layers behind more than a table of tokens");
         if (config_.bfloat16 != 0 && kernels_.product_bf16 == nullptr)
             throw Refusal(std::string("products in bfloat16 need a processor with AVX512-BF16; this is ") + kernels_.name);
         model_.first_value_twice = config_.first_value_twice != 0;
@@ -253,6 +261,24 @@ float DistanceBias::at(int head, int distance) const {
     if (kind == EMBEDRT_SLOPES) return -LOG2_E * numbers[head] * static_cast<float>(std::abs(distance));
     const int near = distance < -reach ? -reach : distance > reach ? reach : distance;
     return LOG2_E * numbers[static_cast<size_t>(head) * static_cast<size_t>(2 * reach + 1) + static_cast<size_t>(near + reach)];
+}
+
+Embedding Model::word(size_t id) const {
+    const auto size = static_cast<size_t>(embedding_size);
+    Embedding e;
+    e.scale = embedding_scale;
+    if (word_i8) {
+        e.word_i8 = word_i8 + id * size;
+        e.scale *= word_scale[id];
+    } else {
+        e.word_f32 = word_f32 + id * size;
+    }
+    if (rest && rest_row[id] > 0) {
+        const auto row = static_cast<size_t>(rest_row[id]);
+        e.rest = rest + row * size;
+        e.rest_scale = rest_scale[row] * embedding_scale;
+    }
+    return e;
 }
 
 Model load_model(const embedrt_config& config, const embedrt_tensor* tensors, size_t num_tensors, PackedBefore before,

@@ -129,6 +129,7 @@ struct Model {
     const char* packed_data = nullptr;
 
     int first_position() const { return pad_position < 0 ? 0 : pad_position + 1; }
+    Embedding word(size_t id) const;  // without position and type
 };
 
 // Weights that were packed before, to be used where they lie; null: none.

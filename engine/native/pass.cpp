@@ -129,19 +129,7 @@ void Pass::embed(const Run& run, Floats out, Share share) {
     for (int r = part_of(run.count, share.part, share.parts); r < part_of(run.count, share.part + 1, share.parts); r++) {
         const auto t = static_cast<size_t>(run.from + r), id = static_cast<size_t>(batch_.ids[t]);
         const auto position = static_cast<size_t>(w_.positions[t]);
-        Embedding e;
-        e.scale = model_.embedding_scale;
-        if (model_.word_i8) {
-            e.word_i8 = model_.word_i8 + id * size;
-            e.scale *= model_.word_scale[id];
-        } else {
-            e.word_f32 = model_.word_f32 + id * size;
-        }
-        if (model_.rest && model_.rest_row[id] > 0) {
-            const auto rest = static_cast<size_t>(model_.rest_row[id]);
-            e.rest = model_.rest + rest * size;
-            e.rest_scale = model_.rest_scale[rest] * model_.embedding_scale;
-        }
+        Embedding e = model_.word(id);
         if (model_.position) e.position = model_.position + position * size;
         e.type = batch_.seconds == nullptr ? model_.type : model_.type + w_.types[t] * size;
         k_.embed(e, model_.embedding_size, out.data + static_cast<size_t>(r) * out.stride);

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -18,20 +18,21 @@ from embedrt.bundle import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     VARIANT_NAMES,
+    Architecture,
     Bundle,
     BundleFile,
     Manifest,
     Source,
-    TextRules,
     Variant,
     describe_file,
     dump_manifest,
     format_for,
 )
 from embedrt.errors import OptionError, ParityError, UnsupportedModelError
+from embedrt.executors.native import runs_natively
 from embedrt.heads import SIMILARITY_NAMES, Pipeline
+from embedrt.loading import LoadOptions, load_model
 from embedrt.machine import available_threads
-from embedrt.model import Model
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.gates import find_failures
 from embedrt.parity.loading import default_embedder, default_model
@@ -40,6 +41,7 @@ from embedrt.parity.texts import builtin_texts
 from embedrt.parity.verify import save_report, verify_bundle
 from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
+from embedrt.text_rules import TableRules, TextRules
 from embedrt.tokenization import TextTokenizer
 from embedrt_export.architectures import check_variants
 from embedrt_export.calibration import read_calibration
@@ -64,12 +66,11 @@ from embedrt_export.word_head import word_rows, write_words
 
 _TOOLS = ("embedrt", "numpy", "onnx", "onnxruntime", "sentence-transformers", "tokenizers",
           "torch", "transformers")  # fmt: skip
-_TOKENIZER = "tokenizer.json"
+TOKENIZER = "tokenizer.json"
 _OWN_TEXTS, _FEWEST_TEXTS = 200, 20  # of the user's own that a trimmed bundle is proven on; of all that it takes
 # ONNX is the definition, and gives the same figures on machines with and without the native executor: the manifest's.
 _ON_ONNXRUNTIME = functools.partial(default_embedder, executor="onnxruntime")
 _MODEL_ON_ONNXRUNTIME = functools.partial(default_model, executor="onnxruntime")
-_NATIVE: Final = "int8"  # what the native executor is chosen for
 
 
 @dataclass(frozen=True)
@@ -183,13 +184,18 @@ def export(
         )
         if request.adapter is not None:
             source = put_adapter(source, request.adapter, show_progress=not isinstance(listener, NullProgress))
-        check_variants(source.name, source.config, request.variants)
+        if not source.is_static:
+            check_variants(source.name, source.config, request.variants)
     with staging(request.out) as root, disk_errors(request.out):
         torch.set_num_threads(request.num_threads)
         if source.output == "scores":
             from embedrt_export.score_export import export_scores
 
             report = export_scores(root, source, request, listener)
+        elif source.is_static:
+            from embedrt_export.static_export import export_static
+
+            report = export_static(root, source, request, listener)
         else:
             report = _export_into(root, source, request, listener)
         publish(root, request.out)
@@ -222,7 +228,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     job = Job(
         root=root,
         graph=graph,
-        calibration=_calibration_ids(root, manifest, prompt, request, rules),
+        calibration=calibration_ids(root, manifest, prompt, request, rules),
         token=POOLED_TOKENS.get(manifest.pipeline.pooling) if manifest.pipeline is not None else None,
         int8=RECIPES[request.int8_recipe],
         rows=None if smaller is None else smaller.rows,
@@ -243,7 +249,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
         manifest = add_pictures(root, manifest, pictures, with_rules=has_towers, int8=recipe, progress=progress)
     manifest = replace(manifest, format_version=format_for(manifest), files=shared_files(root))
     write_manifest(root, manifest)
-    return _prove(root, manifest, request.num_threads, progress)
+    return prove(root, manifest, request.num_threads, progress)
 
 
 def make_variants(job: Job, names: Sequence[str], progress: Progress) -> dict[str, Variant]:
@@ -271,7 +277,7 @@ def _trim(root: Path, manifest: Manifest, reference: Reference | TowerModel, req
         raise UnsupportedModelError("tokens of a model that embeds pictures too cannot be left out yet")
     if manifest.sparse is not None or manifest.tokens is not None:
         raise UnsupportedModelError("tokens of a model with sparse vectors or vectors of tokens cannot be left out")
-    tokenizer = (root / _TOKENIZER).read_text(encoding="utf-8")
+    tokenizer = (root / TOKENIZER).read_text(encoding="utf-8")
     rows = encoder_of(reference.model).get_input_embeddings().weight.shape[0]
     prompts = [text.replace("{task}", "") for text in manifest.prompts.texts.values()]
     return trimmed(tokenizer, request.kept, [*prompts, manifest.prompts.default_task or ""], rows)
@@ -290,7 +296,7 @@ def _surviving_texts(smaller: Trimmed, prompt: str) -> list[str]:
 
 def _with_fewer_tokens(root: Path, manifest: Manifest, smaller: Trimmed) -> Manifest:
     """The manifest of a bundle with the smaller vocabulary, whose tokenizer takes the other's place."""
-    (root / _TOKENIZER).write_text(smaller.tokenizer, encoding="utf-8")
+    (root / TOKENIZER).write_text(smaller.tokenizer, encoding="utf-8")
     count, old = len(smaller.rows), manifest.architecture
     pad = smaller.new_id(old.pad_token_id) if old.pad_token_id in smaller.rows else 0
     spec = manifest.encoder
@@ -337,9 +343,10 @@ def _describe(root: Path, reference: Reference | TowerModel, heads: OutputHeads,
         model, family = reference.model, reference.family
         encoder = encoder_of(model)
         pipeline = write_pipeline(model, root) if reference.source.output == "vectors" else None
+    write_tokenizer(tokenizer_of(model), root / TOKENIZER)
     own = {name: text for name, text in (model.prompts or {}).items() if text is not None}
     return replace(
-        describe_model(root, reference.source, encoder, tokenizer_of(model), request),
+        describe_model(reference.source, describe_architecture(encoder), request),
         max_tokens=reference.max_tokens,
         pipeline=pipeline,
         prompts=choose_prompts(own, model.default_prompt_name, family, request.prompts),
@@ -356,17 +363,16 @@ def unreachable_tokens(name: str, encoder: Any, tokenizer: Any) -> tuple[str, ..
     return (found,) if found else ()
 
 
-def describe_model(root: Path, source: ModelSource, encoder: Any, tokenizer: Any, request: ExportRequest) -> Manifest:
-    """What a manifest says of any model, without its heads, its limit and its notes; writes the tokenizer."""
-    write_tokenizer(tokenizer, root / _TOKENIZER)
+def describe_model(source: ModelSource, architecture: Architecture, request: ExportRequest) -> Manifest:
+    """What a manifest says of any model, without its heads, its limit and its notes."""
     return Manifest(
         format_version=FORMAT_VERSION,  # until the encoder is known
         name=request.name or source.name.rpartition("/")[2],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         source=Source(source.name, source.revision, sha256_of_weights(source)),
-        architecture=describe_architecture(encoder),
+        architecture=architecture,
         max_tokens=1,
-        tokenizer=_TOKENIZER,
+        tokenizer=TOKENIZER,
         pipeline=None,
         prompts=NO_PROMPTS,
         similarity=SIMILARITY_NAMES[0],
@@ -382,25 +388,26 @@ def _similarity(model: Any, heads: OutputHeads) -> str:
     return "cosine" if heads.tokens is not None and name == heads.tokens.similarity else name
 
 
-def _calibration_ids(
-    root: Path, manifest: Manifest, prompt: str, request: ExportRequest, rules: TextRules | None
+def calibration_ids(
+    root: Path, manifest: Manifest, prompt: str, request: ExportRequest, rules: TextRules | TableRules | None
 ) -> list[list[int]]:
     """The calibration texts as the model will see texts: behind its default prompt."""
-    tokenizer = TextTokenizer(root / _TOKENIZER, manifest.max_tokens, rules=rules)
+    tokenizer = TextTokenizer(root / TOKENIZER, manifest.max_tokens, rules=rules)
     texts = [prompt + text for text in read_calibration(request.calibration)]
     return [tokenizer.shaped(ids).tolist() for ids in tokenizer(texts).token_ids]
 
 
-def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress) -> ParityReport:
+def prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress) -> ParityReport:
     """Verify the staged bundle as a user would, keep the report in it, and refuse it if a gate is missed.
 
-    Every variant on ONNX Runtime, and int8 natively too, where this machine has what users will get.
+    Every variant on ONNX Runtime, and natively too what users with a machine like this one will get so: int8, and
+    fp32 of static embeddings.
     """
     bundle = Bundle(root, manifest)
     verify = functools.partial(verify_bundle, bundle, device="cpu", num_threads=num_threads, progress=progress)
     report = verify(make_embedder=_ON_ONNXRUNTIME, make_model=_MODEL_ON_ONNXRUNTIME)
-    if _runs_here(bundle):
-        found = verify(variants=[_NATIVE])
+    if native := [name for name in manifest.variants if _runs_here(bundle, name)]:
+        found = verify(variants=native)
         report = replace(
             report,
             variants=report.variants + found.variants,
@@ -431,12 +438,12 @@ def _prove(root: Path, manifest: Manifest, num_threads: int, progress: Progress)
     return report
 
 
-def _runs_here(bundle: Bundle) -> bool:
-    """Whether users with a machine like this one will get int8 from the native executor."""
-    if _NATIVE not in bundle.manifest.variants:
+def _runs_here(bundle: Bundle, variant: str) -> bool:
+    """Whether the native executor is what is chosen for the variant on a machine like this one."""
+    if not runs_natively(bundle, variant):
         return False
-    with Model(bundle, variant=_NATIVE, device="cpu", num_threads=1, verify_hashes=False) as model:
-        return model.executor == "native"
+    options = LoadOptions(variant, device="cpu", num_threads=1, verify_hashes=False)
+    return load_model(bundle, options).chosen.name == "native"
 
 
 def advice_on(variants: Sequence[VariantReport]) -> str:
@@ -456,7 +463,7 @@ def advice_on(variants: Sequence[VariantReport]) -> str:
 def shared_files(root: Path) -> tuple[BundleFile, ...]:
     """The staged bundle's files beside its variants'."""
     kept = sorted(path for path in (root / "parity").rglob("*") if path.is_file())
-    paths = [root / _TOKENIZER, *sorted((root / "pipeline").glob("*")), *kept]
+    paths = [root / TOKENIZER, *sorted((root / "pipeline").glob("*")), *kept]
     return tuple(describe_file(root, path.relative_to(root).as_posix()) for path in paths)
 
 

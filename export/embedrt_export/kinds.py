@@ -19,6 +19,9 @@ SPARSE_MODULES = ("Transformer", "MLMTransformer", "SpladePooling", "Router", "S
 TOKEN_MODULES = ("Transformer", "Dense", "MultiVectorMask", "Normalize", "Dropout")
 """The same of models that score pairs, with sparse vectors, and with vectors of tokens."""
 
+STATIC_MODULES = ("StaticEmbedding", "Dense", "Normalize", "LayerNorm", "Dropout")
+"""The same of static embeddings, of which the first comes first."""
+
 Kind = Literal["vectors", "scores", "sparse", "tokens"]
 _MODULES: dict[Kind, tuple[str, ...]] = {
     "vectors": MODULES,
@@ -69,19 +72,15 @@ _OTHER_HEADS = {
     "ForQuestionAnswering": "a reader that marks answers",
     "ForMultipleChoice": "a model of multiple-choice questions",
     "ForNextSentencePrediction": "a classifier of sentence pairs",
-    "StaticModel": _OTHER_MODULES["StaticEmbedding"],
 }
 """End of a class in config.json's architectures -> what a plain transformers directory with it is.
 
 A head of pre-training (ForMaskedLM, ForPreTraining) is no such task: encoders are commonly published with it."""
 
-_OTHER_TYPES = {
-    "model2vec": _OTHER_MODULES["StaticEmbedding"],
-    **dict.fromkeys(
-        ("clip_text_model", "chinese_clip", "siglip2", "align", "blip", "altclip"),
-        _OTHER_MODULES["CLIPModel"],
-    ),
-}
+_OTHER_TYPES = dict.fromkeys(
+    ("clip_text_model", "chinese_clip", "siglip2", "align", "blip", "altclip"),
+    _OTHER_MODULES["CLIPModel"],
+)
 """model_type of config.json -> what it is."""
 
 
@@ -132,6 +131,30 @@ def check_kind(name: str, files: SmallFiles, *, trust_remote_code: bool = False)
     code = own_code_of(files.config)
     if code is not None and not trust_remote_code and find_family(files.config) is None:
         raise untrusted_code_error(name, code)
+
+
+def is_static(files: SmallFiles) -> bool:
+    """Whether the model is a table of token vectors: sentence-transformers' StaticEmbedding, or model2vec's."""
+    if files.modules:
+        return _class_of(str(files.modules[0]["type"])) == STATIC_MODULES[0]
+    classes = files.config.get("architectures") or ()
+    return files.config.get("model_type") == "model2vec" or "StaticModel" in classes
+
+
+def check_static(name: str, files: SmallFiles) -> None:
+    """Refuse modules behind static embeddings that a bundle cannot say.
+
+    Raises:
+        UnsupportedModelError: the message names the first.
+    """
+    for place, module in enumerate(files.module_types):
+        package, _, kind = module.rpartition(".")
+        known = STATIC_MODULES[:1] if place == 0 else STATIC_MODULES[1:]
+        if not package.startswith("sentence_transformers") or kind not in known:
+            raise UnsupportedModelError(
+                f"{name}: modules.json names {module}, which a bundle of static embeddings cannot express; known are "
+                f"{', '.join(known)}"
+            )
 
 
 def check_towers(name: str, files: SmallFiles) -> None:

@@ -82,7 +82,7 @@ def _describe_sparse(reference: Reference, root: Path) -> OutputHeads:
         table_tokens=_table_tokens(table[0]) if table else None,
         default="query" if default == "query" else "document",
         max_active_dims=model.max_active_dims,
-        similarity=_name_of(model.similarity_fn_name),
+        similarity=name_of(model.similarity_fn_name),
     )
     return OutputHeads(sparse=head, words=words)
 
@@ -148,7 +148,7 @@ def _describe_tokens(reference: Reference, root: Path) -> TokenHead:
         skip_first=False,
         query=TokenSide(limit, expansion, skipped["query"]),
         document=TokenSide(encoder.document_length, None, skipped["document"]),
-        similarity=_name_of(model.similarity_fn_name),
+        similarity=name_of(model.similarity_fn_name),
     )
 
 
@@ -324,5 +324,6 @@ def _words(model: Any) -> int:
     return int(transformer_of(model).model.get_input_embeddings().weight.shape[0])
 
 
-def _name_of(similarity: Any) -> str:
+def name_of(similarity: Any) -> str:
+    """Of a similarity function, which is an enumeration's or a string."""
     return str(getattr(similarity, "value", similarity))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,19 @@ def write_pipeline(model: Any, root: Path) -> Pipeline:
             f"the pipeline must begin with Transformer and Pooling and have one of each, this one is {', '.join(names)}"
         )
     pooling = modules[1]
-    stages = [_write_stage(module, index, root) for index, module in enumerate(modules) if index > 1]
     modes = pooling.pooling_mode
     return Pipeline(
         pooling=(modes,) if isinstance(modes, str) else tuple(modes),
         include_prompt=bool(pooling.include_prompt),
-        stages=tuple(stage for stage in stages if stage is not None),
+        stages=write_stages(modules, 2, root),
         dimension=int(model.get_embedding_dimension()),
     )
+
+
+def write_stages(modules: Sequence[Any], first: int, root: Path) -> tuple[Stage, ...]:
+    """Write the arrays of the modules from `first` on under `root`/pipeline, and describe them."""
+    stages = [_write_stage(module, index, root) for index, module in enumerate(modules) if index >= first]
+    return tuple(stage for stage in stages if stage is not None)
 
 
 def write_tokenizer(tokenizer: Any, path: Path) -> None:

@@ -128,6 +128,10 @@ def reference_vectors(
 ) -> NDArray[np.float32]:
     """The reference's vectors (N, D) of any texts, for `embedrt verify --against MODEL`."""
     source = resolve(model, trust_remote_code=trust_remote_code)
+    if source.is_static:
+        from embedrt_export.static_reference import load_static  # which works with this module
+
+        return load_static(source, max_tokens=max_tokens).encode(texts, prompt, advance)
     if find_towers(source.config) is not None:
         from embedrt_export.tower_source import load_towers  # which works with this module
 

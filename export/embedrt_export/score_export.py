@@ -20,6 +20,7 @@ from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
 from embedrt_export.calibration import read_calibration
 from embedrt_export.export import (
+    TOKENIZER,
     ExportRequest,
     build_graph,
     describe_model,
@@ -30,6 +31,7 @@ from embedrt_export.export import (
 )
 from embedrt_export.int8 import RECIPES
 from embedrt_export.int8.calibration import POOLED_TOKENS
+from embedrt_export.pipeline import describe_architecture, write_tokenizer
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.rerankers import load_scores, write_head
 from embedrt_export.source import ModelSource
@@ -54,9 +56,10 @@ def export_scores(root: Path, source: ModelSource, request: ExportRequest, progr
     with progress.step("load the PyTorch reference in fp32"):
         reference = load_scores(source, max_tokens=request.max_tokens)
     encoder, head = reference.encoder, write_head(reference, root)
+    write_tokenizer(reference.tokenizer, root / TOKENIZER)
     prompts = choose_prompts(reference.prompts, reference.default_prompt_name, None, request.prompts)
     manifest = replace(
-        describe_model(root, source, encoder, reference.tokenizer, request),
+        describe_model(source, describe_architecture(encoder), request),
         max_tokens=reference.max_tokens,
         prompts=prompts,
         scores=head,

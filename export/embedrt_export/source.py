@@ -17,7 +17,16 @@ from embedrt_export.checkpoint import FORMATS, find_checkpoint
 from embedrt_export.families import own_code_of
 from embedrt_export.families.towers import find_towers, tower_configs
 from embedrt_export.hub import MORE_HEADS, SMALL_FILES, open_repository, select_files
-from embedrt_export.kinds import Kind, SmallFiles, check_dense, check_kind, check_towers, output_of
+from embedrt_export.kinds import (
+    Kind,
+    SmallFiles,
+    check_dense,
+    check_kind,
+    check_static,
+    check_towers,
+    is_static,
+    output_of,
+)
 from embedrt_export.lora import WEIGHTS, Adapter, read_adapter
 from embedrt_export.names import find_name
 
@@ -42,6 +51,7 @@ class ModelSource:
     base_name: str = ""  # of the model under the adapter
     notes: tuple[str, ...] = ()
     output: Kind = "vectors"  # what its own library makes of it
+    is_static: bool = False  # whether it is a table of token vectors, without an encoder
 
     @property
     def more_heads(self) -> bool:
@@ -95,6 +105,7 @@ def resolve(
         trust_remote_code,
         notes=notes,
         output=output_of(files),
+        is_static=is_static(files),
     )
 
 
@@ -105,6 +116,8 @@ def put_adapter(source: ModelSource, adapter: str | Path, *, show_progress: bool
         SourceError: there is no adapter, or a file is damaged.
         UnsupportedModelError: it is of a kind that cannot be merged.
     """
+    if source.is_static:
+        raise UnsupportedModelError(f"{source.name} is static embeddings, which no adapter can be put on")
     if source.adapter is not None:
         raise SourceError(f"{source.name} is an adapter already; give --adapter with its base")
     path, name = Path(adapter), str(adapter)
@@ -170,6 +183,9 @@ def read_modules(path: Path) -> list[dict[str, Any]]:
     modules = _read_json(path / "modules.json")
     if not isinstance(modules, list) or not all(isinstance(m, dict) and "type" in m for m in modules):
         raise SourceError(f"{path / 'modules.json'} is not a list of modules; download the model again")
+    for module in modules:
+        if module.get("path") == ".":  # as model2vec has it
+            module["path"] = ""
     return sorted(modules, key=lambda module: int(module.get("idx", 0)))
 
 
@@ -245,6 +261,9 @@ def _saved_by(files: SmallFiles) -> dict[str, str]:
 
 def _check(name: str, files: SmallFiles, trusted: bool) -> None:
     """What the model is, then whether that can be exported."""
+    if is_static(files):
+        check_static(name, files)
+        return
     towers = find_towers(files.config)
     if towers is not None:
         check_towers(name, files)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedrt.bundle import TextRules
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import OptionError, SourceError, UnsupportedModelError
 from embedrt.pictures.preprocessing import Preprocessing
+from embedrt.text_rules import TextRules
 from embedrt_export.checkpoint import check_complete, tensor_names
 from embedrt_export.emit import emit
 from embedrt_export.families import Family

@@ -183,10 +183,12 @@ def encoder_of(bundle: Bundle, variant: str) -> EncoderSpec:
     Raises:
         UnsupportedByNativeError: it is not one that the module runs, or the bundle does not say it.
     """
-    if variant not in VARIANTS:
+    spec = bundle.manifest.encoder
+    of_table = (*VARIANTS, "fp32") if spec is not None and not spec.blocks else VARIANTS  # which has no products
+    if variant not in of_table:
         raise UnsupportedByNativeError(f"it runs {' and '.join(VARIANTS)}, not {variant}")
-    if bundle.manifest.encoder is not None:
-        return bundle.manifest.encoder
+    if spec is not None:
+        return spec
     names = {entry.name for entry in bundle.variant(variant).tensors}
     return encoder_of_format_1(bundle.manifest.architecture, has_token_types="embeddings.token_type" in names)
 

@@ -71,7 +71,7 @@ def to_int8(
     measure = _Measure(graph, seen, held_out, token)
     model, report = _widen(measure, emit, errors, recipe, say)
     texts = [ids for ids in held_out if not isinstance(ids, np.ndarray)]  # the others are pictures
-    if graph.spec is not None and recipe.max_wide and texts:
+    if graph.spec is not None and graph.spec.blocks and recipe.max_wide and texts:
         repeats = Repeats(graph.spec, graph.model, texts, token)
         model, report = _widen_for_repeats(repeats, measure, emit, model, report, recipe, say)
     return model, {"settings": asdict(recipe), **report}

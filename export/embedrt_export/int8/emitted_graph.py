@@ -211,8 +211,8 @@ def _output_norm(spec: EncoderSpec) -> Place:
     """Where the encoder's output comes from, and what its tensors are called; nowhere if from a sum."""
     if spec.final_norm is not None:
         return Place.only("final_norm")
-    last = spec.blocks[-1]
-    if last.norms != "post":
+    last = spec.blocks[-1] if spec.blocks else None
+    if last is None or last.norms != "post":
         return Place.only("")
     place = Place.of(len(spec.blocks) - 1, last) / "ffn_norm"
     is_shared = sum(block.weights == last.weights for block in spec.blocks) > 1
