@@ -298,7 +298,8 @@ class Embedder(LongTexts, SentenceTransformersNames):
         Returns:
             A row (D,) per text, or hidden states (n, H), as `encode` has them before `finish`; not checked for NaN.
         """
-        return self._encoding.runner.run_group(token_ids, options)
+        shaped = [self.tokenizer.shaped(ids) for ids in token_ids]
+        return self._encoding.runner.run_group(shaped, options)
 
     def prepare_picture(self, source: Picture, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
         """A picture's patches (count, size), for `embed_patches`.

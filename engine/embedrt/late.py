@@ -67,7 +67,7 @@ def _hidden(
 ) -> Iterator[tuple[_Run, NDArray[np.float32]]]:
     """Each run with its hidden states (n, H), head and tail included."""
     tokenizer = encoding.runner.tokenizer
-    token_ids = [tokenizer.cut(texts[run.text].whole.part(*run.context.tokens)) for run in runs]
+    token_ids = [tokenizer.shaped(tokenizer.cut(texts[run.text].whole.part(*run.context.tokens))) for run in runs]
     for run, ids in zip(runs, token_ids, strict=True):
         tokenizer.check(ids, run.text)
     executor = encoding.runner.executor.held()

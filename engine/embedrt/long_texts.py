@@ -93,6 +93,8 @@ class LongTexts:
             raise OptionError(
                 "context='late' pools a piece's own tokens, this model the text's first: use context='none'"
             )
+        if rule.context == "late" and encoding.model.bundle.manifest.table is not None:
+            raise OptionError("context='late' is of encoders; static embeddings read no context: use context='none'")
         checked = checked_texts(texts)
         split = [_split(encoding, text, chosen.prompt, rule) for text in checked]
         spans = [(i, span) for i, one in enumerate(split) for span in one.pieces]

@@ -38,6 +38,5 @@ class TableRules:
 
     def shaped(self, ids: Ids) -> Ids:
         """Ids that the mean is of, at least one."""
-        if self.skipped is not None and (ids == self.skipped).any():
-            ids = ids[ids != self.skipped]
+        ids = ids if self.skipped is None else ids[ids != self.skipped]
         return ids if len(ids) else np.array([self.empty], np.int32)

@@ -17,6 +17,7 @@ from embedrt.options import EncodeOptions
 from embedrt.overflow import joined, parts_of
 from embedrt.pooling import Dense, Head, pool
 from embedrt.threads import one_ahead
+from embedrt.token_ids import Ids
 from embedrt.tokenization import TextTokenizer, TokenizedTexts
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class WindowRunner:
         ids = self.tokenizer.short_ids(options.prompt + text)
         if ids is None:
             return None
-        (row,) = self.run_group([self.tokenizer.cut(ids)], options)
+        (row,) = self.run_group([self.tokenizer.shaped(self.tokenizer.cut(ids))], options)
         return (row, len(ids)) if self.is_finite(row) else None
 
     def _run_window(
@@ -148,7 +149,10 @@ class WindowRunner:
                 self.tokenizer.check(ids)
             except InputError as exc:
                 fail(type(exc), position, exc.reason)
-        parts = self._parts(window, tokenized, options, failed)
+        token_ids = tokenized.token_ids
+        if options.on_overflow != "windows":
+            token_ids = tuple(map(self.tokenizer.shaped, token_ids))
+        parts = self._parts(window, token_ids, options, failed)
         rows: list[NDArray[Any]] = [np.empty(0)] * len(parts)
         for group, found in self.groups([part.ids for part in parts], options, executor):
             for k, row in zip(group, found, strict=True):
@@ -162,22 +166,20 @@ class WindowRunner:
             if text not in failed:
                 mine = list(those)
                 whole[text] = self.join([row for _, row in mine], [part.weight for part, _ in mine], options)
-        token_ids = tokenized.token_ids
-        if options.on_overflow != "windows":
-            token_ids = tuple(map(self.tokenizer.shaped, token_ids))
         return Embedded(whole, token_ids, tokenized.num_tokens, failed)
 
     def _parts(
-        self, window: Window, tokenized: TokenizedTexts, options: EncodeOptions, failed: Mapping[int, str]
+        self, window: Window, token_ids: Sequence[Ids], options: EncodeOptions, failed: Mapping[int, str]
     ) -> list[_Part]:
         """What is run, text by text; those that failed already take no part."""
         parts: list[_Part] = []
-        for i, ids in enumerate(tokenized.token_ids):
+        for i, ids in enumerate(token_ids):
             if i in failed:
                 continue
             if options.on_overflow == "windows":
                 found = parts_of(self.tokenizer, ids, window.texts[i], options.prompt)
-                parts += [_Part(i, part, weight) for part, weight in zip(*found, strict=True)]
+                shaped = map(self.tokenizer.shaped, found.ids)
+                parts += [_Part(i, part, weight) for part, weight in zip(shaped, found.weights, strict=True)]
             else:
                 parts.append(_Part(i, ids, len(ids)))
         return parts
@@ -194,13 +196,12 @@ class WindowRunner:
         *,
         hidden: bool = False,
     ) -> Iterator[tuple[list[int], list[NDArray[np.float32]]]]:
-        """Runs over all of them: positions, and for those what `run_group` gives, or hidden states (n, H)."""
+        """Runs over all of them, shaped: positions, and for those what `run_group` gives, or hidden states (n, H)."""
         limits = self.limits
         if options.batch_size is not None:
             limits = replace(limits, max_texts=min(limits.max_texts, options.batch_size))
-        shaped = [self.tokenizer.shaped(ids) for ids in token_ids]
-        for group in plan_groups([self.num_tokens(ids) for ids in shaped], limits):
-            chosen = [shaped[k] for k in group]
+        for group in plan_groups([self.num_tokens(ids) for ids in token_ids], limits):
+            chosen = [token_ids[k] for k in group]
             yield group, self._hidden(chosen, executor) if hidden else self.run_group(chosen, options, executor)
 
     def num_tokens(self, ids: NDArray[np.int32]) -> int:
@@ -219,9 +220,8 @@ class WindowRunner:
     def run_group(
         self, token_ids: Sequence[NDArray[np.int32]], options: EncodeOptions, executor: Executor | None = None
     ) -> list[NDArray[np.float32]]:
-        """One run over tokenized texts: a row (D,) per text, or hidden states (n, H). `executor` may be one held."""
+        """One run over shaped ids: a row (D,) per text, or hidden states (n, H). `executor` may be one held."""
         executor = executor or self.executor
-        token_ids = [self.tokenizer.shaped(ids) for ids in token_ids]
         if options.output_value != "sentence_embedding":
             return self._hidden(token_ids, executor)
         batch = join_texts(token_ids)

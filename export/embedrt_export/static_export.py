@@ -23,6 +23,7 @@ from embedrt_export.export import (
     make_variants,
     prove,
     shared_files,
+    tool_versions,
     write_manifest,
 )
 from embedrt_export.graph import EncoderGraph, count_operators
@@ -34,6 +35,7 @@ from embedrt_export.source import ModelSource
 from embedrt_export.static_reference import StaticReference, load_static
 from embedrt_export.variants import Job
 
+_REFERENCES = ("sentence-transformers", "torch", "transformers")
 _NO_LIMIT = 1 << 20  # tokens of a text where the model has no limit: a bundle says one
 
 
@@ -64,6 +66,7 @@ def export_static(root: Path, source: ModelSource, request: ExportRequest, progr
         similarity=SIMILARITY_NAMES[0] if model is None else name_of(model.similarity_fn_name),
         notes=(*reference.notes, f"static embeddings, read as {table.library} reads them"),
         encoder=table.spec(),
+        tools=_tools(reference),
         table=TableRules(table.num_tokens, table.skipped_id, table.characters_per_token),
     )
     texts, prompt = builtin_texts(), choose_prompt(prompts, None, None)
@@ -91,6 +94,12 @@ def _check(source: ModelSource, request: ExportRequest) -> None:
         raise OptionError(f"{source.name} is static embeddings; --pictures-from goes with an encoder of texts")
     if request.kept:
         raise UnsupportedModelError("tokens of static embeddings cannot be left out yet")
+
+
+def _tools(reference: StaticReference) -> dict[str, str]:
+    """Of what an export uses, without libraries that this reference is not made by."""
+    others = {name: version for name, version in tool_versions().items() if name not in _REFERENCES}
+    return others | reference.made_by
 
 
 def _recipe(name: str) -> Int8Recipe:

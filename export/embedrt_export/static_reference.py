@@ -33,6 +33,7 @@ class StaticReference:
     table: StaticTable
     pipeline: Any  # sentence_transformers.SentenceTransformer, where that is the library
     notes: tuple[str, ...]
+    made_by: dict[str, str]  # distribution -> version, of what gives its vectors
     run: Callable[[list[str]], Vectors]  # texts with their prompts -> (N, D)
 
     def encode(
@@ -62,13 +63,15 @@ def load_static(source: ModelSource, *, max_tokens: int | None = None) -> Static
         pipeline = _load_pipeline(source)
         if table.max_tokens is not None:
             pipeline[0].tokenizer.enable_truncation(table.max_tokens)
-        return StaticReference(table, pipeline, source.notes, _by_pipeline(pipeline))
+        made_by = {name: installed_version(name) or "" for name in ("sentence-transformers", "torch")}
+        return StaticReference(table, pipeline, source.notes, made_by, _by_pipeline(pipeline))
     version = installed_version("model2vec")
     if version is not None and Version(version) >= MODEL2VEC:
-        return StaticReference(table, None, source.notes, _by_model2vec(source.path, table.max_tokens))
+        run = _by_model2vec(source.path, table.max_tokens)
+        return StaticReference(table, None, source.notes, {"model2vec": version}, run)
     found = "is not installed" if version is None else f"{version} reads long texts and unknown tokens otherwise"
     note = f"compared with model2vec's formula in numpy: model2vec {found} (pip install 'model2vec>={MODEL2VEC}')"
-    return StaticReference(table, None, (*source.notes, note), _by_formula(table))
+    return StaticReference(table, None, (*source.notes, note), {}, _by_formula(table))
 
 
 def _limited(table: StaticTable, asked: int | None) -> StaticTable:
@@ -125,7 +128,8 @@ def _by_formula(table: StaticTable) -> Callable[[list[str]], Vectors]:
     else:
         tokenizer.enable_truncation(table.max_tokens)
     rows = table.folded()
-    most = None if table.characters_per_token is None else table.characters_per_token * (table.max_tokens or 0)
+    each, limit = table.characters_per_token, table.max_tokens
+    most = None if each is None or limit is None else each * limit
 
     def vector(text: str) -> Vectors:
         ids = np.array(tokenizer.encode(text[:most], add_special_tokens=False).ids, np.int64)

@@ -21,8 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 ST = "sentence_transformers"
 MODULES = {
-    f"{ST}.models.StaticEmbedding": "is static embeddings",
-    f"{ST}.{ST[:-1]}.modules.static_embedding.StaticEmbedding": "is static embeddings",
     f"{ST}.models.Asym": "is a router",
     f"{ST}.base.modules.router.Router": "is a router",
     f"{ST}.models.BoW": "is a bag of words",
@@ -77,7 +75,6 @@ def test_a_pipeline_says_how_its_encoder_is_pooled_whatever_it_was_trained_for(t
         (SmallFiles(config={"architectures": ["XLMRobertaForTokenClassification"]}), "a tagger of tokens"),
         (SmallFiles(config={"architectures": ["BertForQuestionAnswering"]}), "a reader that marks answers"),
         (SmallFiles(config={"architectures": ["HF_ColBERT"]}), None),
-        (SmallFiles(config={"architectures": ["StaticModel"], "model_type": "model2vec"}), "static embeddings"),
         (SmallFiles(config={"model_type": "siglip2"}), "a model of pictures and texts"),
         (SmallFiles(pipeline={"model_type": "SparseEncoder"}), None),
         (SmallFiles(modules=[{"type": "x.CSR"}], pipeline={"model_type": "SparseEncoder"}), "a sparse encoder"),

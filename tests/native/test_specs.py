@@ -54,7 +54,7 @@ def close_as_rounded(got: NDArray[np.floating], rounded: NDArray[np.floating], e
 @pytest.mark.parametrize("name", SPECS)
 def test_int8_is_the_twins_but_for_roundings_that_flip(isa: str, name: str) -> None:
     spec, narrow = SPECS[name], isa in door.NARROW
-    if narrow:  # which adds roundings that flip: of one layer
+    if narrow and spec.blocks:  # which adds roundings that flip: of one layer
         spec = replace(spec, blocks=spec.blocks[:1])
     tensors, batch = specs.int8_tensors(spec), made.random_batch(LENGTHS, specs.VOCABULARY)
     got = specs.load(spec, tensors, isa=isa).run(batch)

@@ -72,9 +72,9 @@ def _bundle_table(info: BundleInfo) -> Table:
 
     manifest = info.bundle.manifest
     architecture = manifest.architecture
+    layers = f"{architecture.num_layers} layers, " if manifest.table is None else "a table of token vectors, "
     shape = (
-        f"{architecture.model_type}, {architecture.num_layers} layers, {architecture.hidden_size} wide, "
-        f"vocabulary {architecture.vocab_size:,}"
+        f"{architecture.model_type}, {layers}{architecture.hidden_size} wide, vocabulary {architecture.vocab_size:,}"
     )
     checked = "sha256 of every file checked" if info.hashes_checked else "sizes checked, hashes not (--fast)"
     rows: list[tuple[str, Any]] = [

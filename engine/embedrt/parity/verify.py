@@ -305,7 +305,7 @@ def _describe_reference(bundle: Bundle, kept: bool) -> str:
     if not kept:
         return "given by the caller"
     tools = bundle.manifest.tools
-    made_by = [f"{name} {tools[name]}" for name in ("sentence-transformers", "torch") if name in tools]
+    made_by = [f"{name} {tools[name]}" for name in ("model2vec", "sentence-transformers", "torch") if name in tools]
     return ", ".join([*made_by, "fp32"]) + "; vectors kept in the bundle"
 
 

@@ -121,7 +121,7 @@ def read_static(folder: Path) -> StaticTable:
         normalize=own and bool(config.get("normalize", False)),
         skipped_id=_unknown_id(tokenizer, tokens) if own else None,
         max_tokens=limit,
-        characters_per_token=int(np.median([len(token) for token in tokens])) if own and limit is not None else None,
+        characters_per_token=int(np.median([len(token) for token in tokens])) if own else None,
         tokenizer=place / "tokenizer.json",
     )
 
