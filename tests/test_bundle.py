@@ -271,7 +271,7 @@ def test_a_path_out_of_the_bundle_is_refused(data: dict[str, Any], where: str, p
 def test_a_newer_format_says_what_to_do(data: dict[str, Any]) -> None:
     data["format_version"] = FORMAT_VERSION + 1
     data["field_of_the_future"] = True
-    with pytest.raises(BundleFormatError, match=r"has format 4, this embedrt reads up to 3; pip install -U embedrt"):
+    with pytest.raises(BundleFormatError, match=r"has format 5, this embedrt reads up to 4; pip install -U embedrt"):
         parse_manifest(json.dumps(data))
 
 
