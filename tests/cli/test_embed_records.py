@@ -78,6 +78,7 @@ def test_nothing_but_bad_records(cli, lookup_bundle, tmp_path, suffix):
         ("a.csv", "id,text\n1,x\n2\n", [], "line 3: 1 field, the header has 2"),
         ("a.jsonl", '{"a": "x", "b": "y"}\n', [], "choose with --column: a, b"),
         ("a.jsonl", '{"a": "x"}\n', ["--column", "z"], "no column 'z'; its columns: a"),
+        ("a.csv", "hello,you,2.5\n", ["--column", "z"], "its columns: hello, you, 2.5. If that line is data"),
         ("a.jsonl", '"x"\n[1]\n', [], "line 2: an array, not a text"),
         ("a.jsonl", '{"text": "x"}\n"y"\n', [], "line 2: an object with a field 'text' is expected, this is a string"),
         ("a.pdf", "x\n", [], "unknown suffix '.pdf'"),

@@ -75,10 +75,19 @@ def refuse_twins(name: str, wanted: Iterable[str], names: Sequence[str]) -> None
 
 
 def no_column(name: str, column: str, names: Sequence[str], option: str = "") -> FileFormatError:
-    """The error about a column that is not there."""
-    return FileFormatError(
-        f"{name} has no column {column!r}{f' for {option}' if option else ''}; its columns: {listed(names)}"
-    )
+    """The error about a column that is not there; a name that is a number says that the first line is no header."""
+    missing = f"{name} has no column {column!r}{f' for {option}' if option else ''}; its columns: {listed(names)}"
+    if any(_is_number(other) for other in names):
+        missing += ". If that line is data, put a line of names before it (eval takes numbers too: --columns 1,2,3)"
+    return FileFormatError(missing)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def listed(names: Sequence[str]) -> str:
