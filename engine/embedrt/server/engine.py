@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import threading
 import time
-from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,19 +22,19 @@ from numpy.typing import NDArray
 from embedrt.bundle import outputs_of
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError, NonFiniteError
-from embedrt.options import EncodeOptions
+from embedrt.model import Model
 from embedrt.outputs import OUTPUT_NAMES
 from embedrt.results import Truncation
 from embedrt.server.background import Background
 from embedrt.server.cache import RowCache
 from embedrt.server.errors import ServeError, overloaded, translate
+from embedrt.server.inference import Choose, Inference
 from embedrt.server.pending import Pending, Phases, as_served, phases_of, settle_in_loop
 from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
 from embedrt.server.pool import Pool
-from embedrt.server.prepare import Prepared, Work, prepare, prepare_pictures
+from embedrt.server.prepare import Prepared, Work
 from embedrt.server.proof import Proof
-from embedrt.server.sizes import Size, size_of_rows, size_of_tokens
-from embedrt.tokenization import TextTokenizer
+from embedrt.server.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,13 @@ class BatchListener(Protocol):
 
 
 class ModelEngine:
-    """Serves one embedder to any number of requests.
+    """Serves one model to any number of requests.
 
     Args:
         name: what clients call the model.
-        embedder: owned from now on; closed by `stop`.
+        embedder: the model, or what has an embedder's names for it; owned from now on, closed by `stop`.
+        choose: what the model does with a work.
+        outputs: its sparse vectors and vectors of tokens, where it gives some.
         limits: of batches and queue.
         pool: where texts are tokenized.
         turn: held while a batch runs; models that share threads share it.
@@ -93,9 +92,11 @@ class ModelEngine:
         self,
         name: str,
         embedder: Embedder,
+        choose: Choose,
         limits: QueueLimits,
         *,
         pool: Pool,
+        outputs: Model | None = None,
         turn: AbstractContextManager[object] | None = None,
         listener: BatchListener | None = None,
         background: Background | None = None,
@@ -104,6 +105,8 @@ class ModelEngine:
     ) -> None:
         self.name = name
         self.embedder = embedder
+        self.outputs = outputs
+        self._choose = choose
         self.limits = limits
         self._pool = pool
         self._turn = turn if turn is not None else nullcontext()
@@ -115,8 +118,6 @@ class ModelEngine:
         self._stopping = False
         self._running_since: float | None = None
         self._seconds_per_token = 0.0005  # replaced by what is measured
-        pipeline = embedder.bundle.manifest.pipeline
-        self._include_prompt = pipeline is None or pipeline.include_prompt
         self.what_is_wrong: str | None = None  # why nothing is computed anymore
         self._proof = proof
         self.cache = cache
@@ -161,26 +162,19 @@ class ModelEngine:
                 self._proof.weights.close()
 
     async def prepare(self, work: Work) -> Prepared:
-        """Token ids of the request's texts, or patches of its pictures, with which `size` is known.
+        """What is run for the request's inputs, with which `size` is known.
 
         Raises:
             ServeError: an input does not fit (422).
         """
         try:
-            if work.max_pixels:
-                return await prepare_pictures(self.embedder, self._pool, work)
-            return await prepare(self._tokenizer(work.options), self._pool, work)
+            return await self._choose(work).prepare(self._pool, work)
         except EmbedrtError as exc:
             raise translate(exc) from exc
 
     def size(self, prepared: Prepared, work: Work, number_bytes: float) -> Size:
         """What the request becomes when it is run and answered with so many bytes per number."""
-        options, lengths = work.options, [len(ids) for ids in prepared.token_ids]
-        if options.output_value == "token_embeddings":
-            return size_of_tokens(lengths, prepared.row_of, self.embedder.bundle.manifest.architecture.hidden_size)
-        width = self.embedder.dimension
-        written = options.truncate_dim or width
-        return size_of_rows(lengths, prepared.row_of, width, written=written, each=number_bytes)
+        return self._choose(work).size(prepared, work, number_bytes)
 
     async def run(self, prepared: Prepared, work: Work) -> Answer:
         """Rows of what was prepared.
@@ -188,68 +182,39 @@ class ModelEngine:
         Raises:
             ServeError: there is no room (429), or the executor failed (500).
         """
+        inference, options = self._choose(work), work.options
         pending: Pending | None = None
 
         async def compute(token_ids: list[NDArray[Any]]) -> list[Any]:
             nonlocal pending
-            pending = await self._wait(token_ids, work, time.monotonic())
+            pending = await self._wait(inference, token_ids, work, time.monotonic())
             return pending.rows
 
-        cache = self._cache_for(work)
-        if cache is None:
+        if self.cache is None or self.what_is_wrong is not None or not inference.is_kept(options):
             rows = await compute(prepared.token_ids)
         else:
-            rows = await cache.rows(prepared.token_ids, (self._lane(work.options), work.owner), compute)
+            rows = await self.cache.rows(prepared.token_ids, (inference.lane(options), work.owner), compute)
             self._count_cached(len(rows), 0 if pending is None else len(pending.token_ids))
-        limit = self._tokenizer(work.options).max_tokens
-        if prepared.weights is not None and len(rows) > len(prepared.weights):
-            rows = await self._pool.run(work.client, self._join, rows, prepared.weights, work.options)
+        limit = inference.limit(options)
+        counts = enumerate(prepared.num_tokens if prepared.weights is None else ())  # windows cut nothing
         return Answer(
-            rows=rows,
+            rows=await inference.finish(self._pool, rows, prepared, work),
             row_of=prepared.row_of,
-            used_tokens=sum(prepared.num_tokens) if work.max_pixels else prepared.used_tokens(limit),
-            truncated=()
-            if work.max_pixels or prepared.weights is not None
-            else tuple(Truncation(i, n, limit) for i, n in enumerate(prepared.num_tokens) if n > limit),
-            identity=self._identity(work.options),
+            used_tokens=prepared.used_tokens(limit),
+            truncated=tuple(Truncation(i, n, limit) for i, n in counts if n > limit),
+            identity=inference.identity(options),
             phases=phases_of(prepared, pending),
         )
-
-    def _tokenizer(self, options: EncodeOptions) -> TextTokenizer:
-        """Of a request's texts, with its limit."""
-        del options
-        return self.embedder.tokenizer
-
-    def _identity(self, options: EncodeOptions) -> str:
-        """Of what is answered."""
-        return self.embedder.identity_for(options)
-
-    def _num_tokens(self, ids: NDArray[Any], options: EncodeOptions) -> int:
-        """Tokens that the executor reads of an input."""
-        del options
-        return len(ids)
-
-    def _cache_for(self, work: Work) -> RowCache | None:
-        """Where rows of this work may be remembered: vectors of texts, of a model that is what it was."""
-        is_kept = not work.max_pixels and work.options.output_value == "sentence_embedding"
-        return self.cache if is_kept and self.what_is_wrong is None else None
 
     def _count_cached(self, total: int, computed: int) -> None:
         if self._listener is not None:
             self._listener.on_cache(self.name, total - computed, computed)
 
-    def _join(
-        self, rows: list[NDArray[np.float32]], weights: list[list[int]], options: EncodeOptions
-    ) -> list[NDArray[np.float32]]:
-        """A row per text out of those of its windows, which lie one behind the other."""
-        rest = iter(rows)
-        return [self.embedder.join_windows(list(islice(rest, len(those))), those, options) for those in weights]
-
-    async def _wait(self, token_ids: list[NDArray[Any]], work: Work, now: float) -> Pending:
+    async def _wait(self, inference: Inference, token_ids: list[NDArray[Any]], work: Work, now: float) -> Pending:
         loop = asyncio.get_running_loop()
         count = len(token_ids)
-        pending = Pending(token_ids, work.options, loop, loop.create_future(), now)
-        pending.room = self._room(work)
+        pending = Pending(inference, token_ids, work.options, loop, loop.create_future(), now)
+        pending.room = inference.room(work)
         pending.rows = [np.empty(0, np.float32)] * count
         pending.left = count
         number = next(self._numbers)
@@ -257,10 +222,10 @@ class ModelEngine:
             try:
                 self._queue.add(
                     number,
-                    [self._num_tokens(ids, work.options) for ids in token_ids],
+                    [inference.num_tokens(ids, work.options) for ids in token_ids],
                     now=now,
                     deadline=work.deadline,
-                    lane=(work.max_pixels > 0, self._lane(work.options)),
+                    lane=(inference, inference.lane(work.options)),
                     client=work.client,
                     seconds_per_token=self._seconds_per_token,
                 )
@@ -275,10 +240,6 @@ class ModelEngine:
                 self._queue.drop(number)
                 self._pending.pop(number, None)
         return pending
-
-    def _lane(self, options: EncodeOptions) -> Hashable:
-        """What must be equal for texts to share a run: sort of output, last norm, prompt rows that are skipped."""
-        return options.output_value, options.unnormalized, "" if self._include_prompt else options.prompt
 
     def _work(self) -> None:
         while True:
@@ -335,30 +296,12 @@ class ModelEngine:
             for owner in owners:
                 owner.first_run = owner.first_run or started
             try:
-                rows: list[Any] | Exception = self._embed(token_ids, owners[0].options)
+                rows: list[Any] | Exception = owners[0].inference.embed(token_ids, owners[0].options)
             except Exception as exc:  # whatever it was, the server goes on
                 rows = exc
             self._running_since = None
         self._count(batch, time.monotonic() - started)
         return rows
-
-    def _embed(self, token_ids: list[Any], options: EncodeOptions) -> list[Any]:
-        """One run of the executor."""
-        embed = self.embedder.embed_patches if token_ids[0].ndim == 2 else self.embedder.embed_tokens
-        return embed(token_ids, options)
-
-    def _room(self, work: Work) -> float:
-        """Bytes that the rows of this work may take in the answer, where `size` could not know it."""
-        del work
-        return math.inf
-
-    def _written(self, row: Any) -> int:
-        """Bytes that a row takes of that room."""
-        del row
-        return 0
-
-    def _is_finite(self, row: Any) -> bool:
-        return bool(np.isfinite(row).all())
 
     def _count(self, batch: list[Item], seconds: float) -> None:
         """Measure a batch that has run; whatever goes wrong here costs no answer."""
@@ -383,10 +326,10 @@ class ModelEngine:
             return
         done: list[Pending] = []
         for item, owner, row in zip(batch, owners, rows, strict=True):
-            if not self._is_finite(row):
+            if not owner.inference.is_finite(row):
                 self._give_up(item, owner, translate(NonFiniteError(self._not_finite(item))))
                 continue
-            owner.room -= self._written(row)
+            owner.room -= owner.inference.written(row)
             if owner.room < 0:
                 self._give_up(item, owner, ServeError("too_large", TOO_MANY_NUMBERS))
                 continue

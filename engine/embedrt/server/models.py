@@ -26,8 +26,9 @@ from embedrt.server.cache import RowCache
 from embedrt.server.engine import BatchListener, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
-from embedrt.server.outputs import OutputEngine, ServedOutputs, warm_up_outputs
-from embedrt.server.pairs import PairEngine, PairModel, warm_up_pairs
+from embedrt.server.inference import of_embedder
+from embedrt.server.outputs import ServedOutputs, of_outputs, warm_up_outputs
+from embedrt.server.pairs import PairModel, Scores, warm_up_pairs
 from embedrt.server.pins import against_pins, parse_pins
 from embedrt.server.policy import QueueLimits
 from embedrt.server.pool import Pool
@@ -53,6 +54,14 @@ class NamedBundle:
 
     name: str
     bundle: Bundle
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A reranker that is served: its engine, and what the engine runs."""
+
+    engine: ModelEngine
+    model: PairModel
 
 
 def open_bundles(specs: tuple[str, ...]) -> list[NamedBundle]:
@@ -139,17 +148,18 @@ class Models:
             )
         return engine, kind
 
-    def find_pairs(self, name: str | None) -> PairEngine:
+    def find_pairs(self, name: str | None) -> Ranker:
         """The reranker of that name; the first for None.
 
         Raises:
             ServeError: as `find` says.
         """
         engine, kind = self.find(name, "scores")
-        assert isinstance(engine, PairEngine)
         if kind != "encode":
             raise self._unknown(name)
-        return engine
+        model: object = engine.embedder
+        assert isinstance(model, PairModel)
+        return Ranker(engine, model)
 
     def _first(self, wanted: tuple[str, ...]) -> tuple[ModelEngine, Kind]:
         """The first engine that gives something of it; the first of all where none does."""
@@ -236,6 +246,7 @@ def _load_embedder(
     return ModelEngine(
         named.name,
         embedder,
+        of_embedder(embedder),
         _queue_limits(settings, embedder.batch_limits),
         proof=Proof(embedder, settings.proof_every_s, texts_of),
         cache=RowCache(cache_bytes) if cache_bytes else None,
@@ -243,9 +254,7 @@ def _load_embedder(
     )
 
 
-def _load_outputs(
-    named: NamedBundle, settings: Settings, threads: int, cache_bytes: int, **shared: Any
-) -> OutputEngine:
+def _load_outputs(named: NamedBundle, settings: Settings, threads: int, cache_bytes: int, **shared: Any) -> ModelEngine:
     """A model of sparse vectors or vectors of tokens, and dense ones where it has them, loaded once and warmed up."""
     how, is_dense = _how_to_load(settings, threads), named.bundle.manifest.pipeline is not None
     if is_dense:
@@ -255,24 +264,27 @@ def _load_outputs(
     else:
         outputs = ServedOutputs(named.bundle, **how)
     warm_up_outputs(outputs, settings.batch_tokens)
-    return OutputEngine(
+    return ModelEngine(
         named.name,
-        embedder if is_dense else outputs,
-        outputs,
+        embedder if is_dense else outputs,  # type: ignore[arg-type]  # an embedder to its engine
+        of_outputs(outputs, of_embedder(embedder) if is_dense else None),
         _queue_limits(settings, outputs.batch_limits),
+        outputs=outputs,
         proof=Proof(outputs, settings.proof_every_s, outputs_told),
         cache=RowCache(cache_bytes) if cache_bytes and is_dense else None,
         **shared,
     )
 
 
-def _load_pairs(named: NamedBundle, settings: Settings, threads: int, **shared: Any) -> PairEngine:
+def _load_pairs(named: NamedBundle, settings: Settings, threads: int, **shared: Any) -> ModelEngine:
     """A reranker, warmed up; `shared` is what all engines have."""
     model = PairModel(Reranker(named.bundle, **_how_to_load(settings, threads)))
+    scores = Scores(model)
     warm_up_pairs(model, settings.batch_tokens)
-    return PairEngine(
+    return ModelEngine(
         named.name,
         model,  # type: ignore[arg-type]  # an embedder to its engine
+        lambda _: scores,
         _queue_limits(settings, model.batch_limits),
         proof=Proof(model.reranker, settings.proof_every_s, pairs_of),
         **shared,

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.errors import ExecutorError, InputError
+from embedrt.errors import ExecutorError
 from embedrt.model import Model
 from embedrt.options import EncodeOptions, Kind
 from embedrt.outputs import OutputOptions, TextOutputs
 from embedrt.parity.files import read_parity_texts
 from embedrt.parity.outputs import largest_difference, read_sparse, read_tokens, row_cosines, token_texts
-from embedrt.server.cache import RowCache
-from embedrt.server.engine import ModelEngine
-from embedrt.server.errors import translate
-from embedrt.server.prepare import Prepared, Work
+from embedrt.server.inference import Choose, Inference
+from embedrt.server.pool import Pool
+from embedrt.server.prepare import Prepared, Work, prepare
 from embedrt.server.sizes import WEIGHT_BYTES, Size, size_of_tokens, size_of_weights
-from embedrt.tokenization import TextTokenizer
 
 _WARM_UP_TEXTS = 4
 _WEIGHT_SLACK = 1e-3  # of a weight, beyond what the variant differed by when the bundle was made
@@ -45,89 +43,92 @@ class ServedOutputs(Model):
         return self.identity_for(self.resolve(kind=kind))
 
 
-class OutputEngine(ModelEngine):
-    """Serves one bundle for all outputs that it gives.
+class Outputs(Inference):
+    """Sparse vectors of texts, or vectors of their tokens.
 
     Args:
-        name: what clients call the model.
-        embedder: its dense vectors; `outputs` where it has none.
-        outputs: the others, of the same loaded model.
-        given: what `ModelEngine` takes besides.
+        model: what gives them.
     """
 
-    embedder: Any
+    def __init__(self, model: ServedOutputs) -> None:
+        self.model = model
 
-    def __init__(self, name: str, embedder: Any, outputs: ServedOutputs, *given: Any, **named: Any) -> None:
-        self.outputs = outputs  # before the thread that runs batches begins
-        super().__init__(name, embedder, *given, **named)
-
-    async def prepare(self, work: Work) -> Prepared:
-        """As `ModelEngine`'s, with what a table of queries has no weight for refused (422)."""
-        prepared = await super().prepare(work)
-        if isinstance(work.options, OutputOptions) and self.outputs.reads_table(work.options):
-            try:
-                for k, ids in enumerate(prepared.token_ids):
-                    self.outputs.check_table(ids, prepared.row_of.index(k))
-            except InputError as exc:
-                raise translate(exc) from exc
+    async def prepare(self, pool: Pool, work: Work) -> Prepared:
+        """Token ids; what a table of queries has no weight for is an InputError."""
+        prepared = await prepare(self.model.tokenizer_for(_asked(work.options)), pool, work)
+        if self.model.reads_table(_asked(work.options)):
+            for k, ids in enumerate(prepared.token_ids):
+                self.model.check_table(ids, prepared.row_of.index(k))
         return prepared
 
     def size(self, prepared: Prepared, work: Work, number_bytes: float) -> Size:
-        """What the request becomes when it is run and answered."""
-        options = work.options
-        if not isinstance(options, OutputOptions):
-            return super().size(prepared, work, number_bytes)
-        lengths = [self._num_tokens(ids, options) for ids in prepared.token_ids]
-        manifest = self.outputs.bundle.manifest
+        """Of a vector per token, or of weights of words."""
+        del number_bytes
+        options = _asked(work.options)
+        lengths = [self.num_tokens(ids, options) for ids in prepared.token_ids]
+        tokens = self.model.bundle.manifest.tokens
         if options.outputs == ("tokens",):
-            assert manifest.tokens is not None
-            return size_of_tokens(lengths, prepared.row_of, manifest.tokens.dimension)
+            assert tokens is not None
+            return size_of_tokens(lengths, prepared.row_of, tokens.dimension)
         most, known = self._most_weights(lengths, options)
         return size_of_weights(lengths, prepared.row_of, most, None if known else work.most_answer)
 
     def _most_weights(self, lengths: list[int], options: OutputOptions) -> tuple[list[int], bool]:
         """Weights that texts of these lengths may have, and whether that is near what they do have."""
-        head = self.outputs.bundle.manifest.sparse
+        head = self.model.bundle.manifest.sparse
         assert head is not None
         limit = min(options.max_active_dims or head.dimension, head.dimension)
-        if head.words is None or self.outputs.reads_table(options):  # a weight per token
+        if head.words is None or self.model.reads_table(options):  # a weight per token
             return [min(limit, length) for length in lengths], True
         return [limit] * len(lengths), options.max_active_dims is not None
 
-    def _room(self, work: Work) -> float:
+    def limit(self, options: EncodeOptions) -> int:
+        """Queries may have another than documents."""
+        return self.model.tokenizer_for(_asked(options)).max_tokens
+
+    def identity(self, options: EncodeOptions) -> str:
+        """Of the outputs."""
+        return self.model.identity_for(_asked(options))
+
+    def lane(self, options: EncodeOptions) -> Hashable:
+        """Outputs, queries or documents, and weights that are kept."""
+        asked = _asked(options)
+        return asked.outputs, asked.kind, asked.max_active_dims
+
+    def embed(self, token_ids: Sequence[Any], options: EncodeOptions) -> list[Any]:
+        """`TextOutputs` of each text."""
+        return self.model.embed_tokens(token_ids, _asked(options))
+
+    def num_tokens(self, ids: NDArray[Any], options: EncodeOptions) -> int:
+        """None of a text of which a table is read."""
+        return self.model.num_tokens(ids, _asked(options))
+
+    def room(self, work: Work) -> float:
+        """Texts may have far more weights than they do: they are counted as they come."""
         return work.most_answer
 
-    def _written(self, row: Any) -> int:
-        if isinstance(row, TextOutputs) and row.sparse is not None:
-            return round(len(row.sparse) * WEIGHT_BYTES)
-        return 0
+    def written(self, row: TextOutputs) -> int:
+        """Of its weights; `size` knows those of tokens."""
+        return 0 if row.sparse is None else round(len(row.sparse) * WEIGHT_BYTES)
 
-    def _tokenizer(self, options: EncodeOptions) -> TextTokenizer:
-        return (
-            self.outputs.tokenizer_for(options) if isinstance(options, OutputOptions) else super()._tokenizer(options)
-        )
+    def is_finite(self, row: TextOutputs) -> bool:
+        """By its own word."""
+        return row.is_finite
 
-    def _identity(self, options: EncodeOptions) -> str:
-        return self.outputs.identity_for(options) if isinstance(options, OutputOptions) else super()._identity(options)
 
-    def _num_tokens(self, ids: NDArray[Any], options: EncodeOptions) -> int:
-        return self.outputs.num_tokens(ids, options) if isinstance(options, OutputOptions) else len(ids)
+def _asked(options: EncodeOptions) -> OutputOptions:
+    assert isinstance(options, OutputOptions)  # `of_outputs` sees to it
+    return options
 
-    def _cache_for(self, work: Work) -> RowCache | None:
-        return None if isinstance(work.options, OutputOptions) else super()._cache_for(work)
 
-    def _lane(self, options: EncodeOptions) -> Hashable:
-        if isinstance(options, OutputOptions):
-            return options.outputs, options.kind, options.max_active_dims
-        return super()._lane(options)
+def of_outputs(model: ServedOutputs, dense: Choose | None) -> Choose:
+    """What a model of these outputs does with a work; `dense` where it has dense vectors as well."""
+    outputs = Outputs(model)
 
-    def _embed(self, token_ids: list[Any], options: EncodeOptions) -> list[Any]:
-        if isinstance(options, OutputOptions):
-            return self.outputs.embed_tokens(token_ids, options)
-        return super()._embed(token_ids, options)
+    def choose(work: Work) -> Inference:
+        return outputs if dense is None or isinstance(work.options, OutputOptions) else dense(work)
 
-    def _is_finite(self, row: Any) -> bool:
-        return row.is_finite if isinstance(row, TextOutputs) else super()._is_finite(row)
+    return choose
 
 
 def warm_up_outputs(model: Model, batch_tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""A reranker at work: as `embedrt.server.engine` has embedders, with pairs of texts in place of texts."""
+"""A reranker at work: pairs of texts in place of texts, and scores in place of vectors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
-from embedrt.errors import EmbedrtError, ExecutorError, InputError, OptionError, TokenLimitError
+from embedrt.errors import ExecutorError, InputError, OptionError, TokenLimitError
 from embedrt.options import EncodeOptions, Kind
 from embedrt.pairs import PairCut, PairIds, PairOrText
 from embedrt.parity.pairs import read_pairs
 from embedrt.reranker import Reranker
 from embedrt.scoring import ScoreOptions
-from embedrt.server.engine import ModelEngine
-from embedrt.server.errors import translate
+from embedrt.server.inference import Inference
+from embedrt.server.pool import Pool
 from embedrt.server.prepare import Prepared, Work
 from embedrt.server.sizes import Size, size_of_rows
 from embedrt.tokenization import TextTokenizer, check_text
@@ -121,16 +121,21 @@ class PairModel:
         self.reranker.close()
 
 
-class PairEngine(ModelEngine):
-    """Serves one reranker; `Work.inputs` are pairs."""
+class Scores(Inference):
+    """Logits of pairs; `Work.inputs` are pairs.
 
-    embedder: Any  # a PairModel
+    Args:
+        model: what gives them.
+    """
 
-    async def prepare(self, work: Work) -> Prepared:
+    def __init__(self, model: PairModel) -> None:
+        self.model = model
+
+    async def prepare(self, pool: Pool, work: Work) -> Prepared:
         """Token ids of the request's pairs, equal ones once, tokenized in slices.
 
         Raises:
-            ServeError: a pair does not fit (422), or is too long and not to be cut (413).
+            InputError: a pair does not fit, or is too long and not to be cut.
         """
         started = time.monotonic()
         given: Sequence[Any] = work.inputs
@@ -140,18 +145,16 @@ class PairEngine(ModelEngine):
         try:
             for k in range(0, len(different), _SLICE_PAIRS):
                 part = different[k : k + _SLICE_PAIRS]
-                found += await self._pool.run(work.client, self._tokenize, part, work)
+                found += await pool.run(work.client, self._tokenize, part, work)
         except InputError as exc:  # its index is of the slice
             at = exc.index if exc.index is None else given.index(part[exc.index])
-            raise translate(type(exc)(exc.reason, index=at)) from exc
-        except EmbedrtError as exc:
-            raise translate(exc) from exc
+            raise type(exc)(exc.reason, index=at) from exc
         row_of = [places[pair] for pair in given]
         seconds = time.monotonic() - started
         return Prepared(found, row_of, [found[row].num_tokens for row in row_of], seconds)  # type: ignore[arg-type]
 
     def _tokenize(self, pairs: Sequence[PairOrText], work: Work) -> list[PairIds]:
-        tokenizer = self.embedder.reranker.tokenizer
+        tokenizer = self.model.reranker.tokenizer
         checked = [
             (check_text(one, k), None if two is None else check_text(two, k)) for k, (one, two) in enumerate(pairs)
         ]
@@ -166,18 +169,27 @@ class PairEngine(ModelEngine):
     def size(self, prepared: Prepared, work: Work, number_bytes: float) -> Size:
         """What the request becomes when it is run and answered."""
         del work, number_bytes
-        width = self.embedder.dimension
+        width = self.model.dimension
         lengths = [len(pair) for pair in prepared.token_ids]
         return size_of_rows(lengths, prepared.row_of, width, written=width, each=_SCORE_BYTES)
 
-    def _lane(self, options: EncodeOptions) -> Hashable:
+    def limit(self, options: EncodeOptions) -> int:
+        """Of a pair."""
+        del options
+        return self.model.max_tokens
+
+    def identity(self, options: EncodeOptions) -> str:
+        """Of the scores."""
+        return self.model.identity_for(options)
+
+    def lane(self, options: EncodeOptions) -> Hashable:
         """Logits of all pairs may share a run."""
         del options
         return None
 
-    def _embed(self, token_ids: list[Any], options: EncodeOptions) -> list[NDArray[np.float32]]:
-        found: list[NDArray[np.float32]] = self.embedder.embed_tokens(token_ids, options)
-        return found
+    def embed(self, token_ids: Sequence[Any], options: EncodeOptions) -> list[Any]:
+        """Logits (L,) of each pair."""
+        return self.model.embed_tokens(token_ids, options)
 
 
 def warm_up_pairs(model: PairModel, batch_tokens: int) -> None:

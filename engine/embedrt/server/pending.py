@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embedrt.errors import EmbedrtError
 from embedrt.options import EncodeOptions
 from embedrt.server.errors import ServeError, translate
+from embedrt.server.inference import Inference
 from embedrt.server.prepare import Prepared
 
 
@@ -30,6 +31,7 @@ class Phases:
 class Pending:
     """A request between queue and answer."""
 
+    inference: Inference
     token_ids: list[NDArray[Any]]  # or patches of pictures
     options: EncodeOptions
     loop: asyncio.AbstractEventLoop

@@ -22,7 +22,7 @@ from embedrt.pairs import PairOrText
 from embedrt.server.call import call_of
 from embedrt.server.engine import Answer
 from embedrt.server.errors import ServeError, translate
-from embedrt.server.pairs import PairEngine
+from embedrt.server.models import Ranker
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response
 from embedrt.server.tei import Direction, keeps_end
@@ -117,8 +117,8 @@ class RerankApi:
         _refuse(body, _OF_DOCUMENTS, "texts")
         if not body.texts:
             raise ServeError("empty", "texts must not be empty", param="texts")
-        engine = self._one_label(body.model)
-        scores, _ = await self._score(request, engine, body, body.texts, "identity" if body.raw_scores else "sigmoid")
+        ranker = self._one_label(body.model)
+        scores, _ = await self._score(request, ranker, body, body.texts, "identity" if body.raw_scores else "sigmoid")
         texts = body.texts
         return json_response(
             [
@@ -145,9 +145,9 @@ class RerankApi:
             raise ServeError(
                 "unfit", "priority: requests are ordered by their size and arrival; leave it out", param="priority"
             )
-        engine = self._one_label(body.model)
+        ranker = self._one_label(body.model)
         texts = [one if isinstance(one, str) else one.text for one in body.documents]
-        scores, answer = await self._score(request, engine, body, texts, "sigmoid")
+        scores, answer = await self._score(request, ranker, body, texts, "sigmoid")
         with_documents = body.return_documents
         results = [
             {
@@ -160,7 +160,7 @@ class RerankApi:
         return json_response(
             {
                 "id": call_of(request).request_id,
-                "model": engine.name,
+                "model": ranker.engine.name,
                 "results": results,
                 "usage": {"total_tokens": answer.used_tokens},
                 "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
@@ -170,52 +170,52 @@ class RerankApi:
     async def predict(self, request: Request) -> Response:
         """TEI's: the scores of a text's or a pair's labels, best first; of several a list of such."""
         body = await self._service.read(request, PredictRequest)
-        given, engine = body.inputs, self._service.models.find_pairs(body.model)
+        given, ranker = body.inputs, self._service.models.find_pairs(body.model)
         if not given and not isinstance(given, str):
             raise ServeError("empty", "inputs must not be empty", param="inputs")
         single = isinstance(given, str) or isinstance(given[0], str)
         one = [given] if isinstance(given, str) else given
         pairs = [_pair(pair, i) for i, pair in enumerate([one] if single else one)]
-        labels, asked = engine.embedder.reranker.labels, body.parameters or PredictParameters()
+        labels, asked = ranker.model.reranker.labels, body.parameters or PredictParameters()
         activation = _activation(body, asked, len(labels))
-        answer = await self._run(request, engine, pairs, body)
-        scores = self._scores(engine, answer, activation)
+        answer = await self._run(request, ranker, pairs, body)
+        scores = self._scores(ranker, answer, activation)
         found = [
             [{"score": float(row[k]), "label": labels[k]} for k in np.argsort(-row, kind="stable")[: asked.top_k]]
             for row in scores
         ]
         return json_response(found[0] if single and body.parameters is None else found)
 
-    def _one_label(self, model: str | None) -> PairEngine:
-        engine = self._service.models.find_pairs(model)
-        labels = engine.embedder.reranker.labels
+    def _one_label(self, model: str | None) -> Ranker:
+        ranker = self._service.models.find_pairs(model)
+        labels = ranker.model.reranker.labels
         if len(labels) != 1:
             raise ServeError(
                 "wrong_model",
-                f"{engine.name} has {len(labels)} labels and ranks nothing; /predict gives a score for each",
+                f"{ranker.engine.name} has {len(labels)} labels and ranks nothing; /predict gives a score for each",
             )
-        return engine
+        return ranker
 
     async def _score(
         self,
         request: Request,
-        engine: PairEngine,
+        ranker: Ranker,
         body: RerankRequest | DocumentsRequest,
         texts: Sequence[str],
         activation: str,
     ) -> tuple[NDArray[np.float32], Answer]:
         """A score per text (N,)."""
         try:
-            engine.embedder.reranker.tokenizer.check_query(body.query)
+            ranker.model.reranker.tokenizer.check_query(body.query)
         except EmbedrtError as exc:
             raise translate(exc) from exc
-        answer = await self._run(request, engine, [(body.query, text) for text in texts], body)
-        return self._scores(engine, answer, activation)[:, 0], answer
+        answer = await self._run(request, ranker, [(body.query, text) for text in texts], body)
+        return self._scores(ranker, answer, activation)[:, 0], answer
 
     async def _run(
         self,
         request: Request,
-        engine: PairEngine,
+        ranker: Ranker,
         pairs: list[PairOrText],
         body: RerankRequest | DocumentsRequest | PredictRequest,
     ) -> Answer:
@@ -230,13 +230,12 @@ class RerankApi:
         )
         # a pair's length is 2
         call_of(request).num_characters += sum(len(one) + len(two or "") - 2 for one, two in pairs)
-        return await self._service.embed(request, engine, work)
+        return await self._service.embed(request, ranker.engine, work)
 
     @staticmethod
-    def _scores(engine: PairEngine, answer: Answer, activation: str) -> NDArray[np.float32]:
+    def _scores(ranker: Ranker, answer: Answer, activation: str) -> NDArray[np.float32]:
         logits = np.stack([answer.rows[row] for row in answer.row_of])
-        found: NDArray[np.float32] = engine.embedder.scores(logits, activation)
-        return found
+        return ranker.model.scores(logits, activation)
 
 
 def _activation(body: PredictRequest, asked: PredictParameters, num_labels: int) -> str:

@@ -25,7 +25,6 @@ from embedrt.server.inputs import InputReader
 from embedrt.server.keys import ApiKeys
 from embedrt.server.metrics import Metrics, ProcessState
 from embedrt.server.models import Models
-from embedrt.server.outputs import OutputEngine
 from embedrt.server.pool import Pool
 from embedrt.server.prepare import Work
 from embedrt.server.rates import Meters
@@ -206,7 +205,7 @@ def resolve(engine: ModelEngine, **options: Any) -> EncodeOptions:
 
 def resolve_outputs(engine: ModelEngine, output: Output, **options: Any) -> EncodeOptions:
     """The options of a model of several outputs, for one of them; ServeError where they do not fit."""
-    assert isinstance(engine, OutputEngine)
+    assert engine.outputs is not None
     try:
         return engine.outputs.resolve(
             (output,), **{name: value for name, value in options.items() if value is not None}

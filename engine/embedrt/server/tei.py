@@ -19,7 +19,6 @@ from embedrt.server.call import call_of
 from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.inputs import Inputs
-from embedrt.server.outputs import OutputEngine
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response, resolve, resolve_outputs
 from embedrt.server.settings import Overflow
@@ -144,7 +143,7 @@ class TeiApi:
         body = await self._service.read(request, EmbedAllRequest)
         engine, kind = self._service.models.find(body.model, "tokens", "pipeline")
         truncate = self._service.truncate(body.truncate)
-        if isinstance(engine, OutputEngine) and "tokens" in engine.outputs.outputs:
+        if engine.outputs is not None and "tokens" in engine.outputs.outputs:
             options = resolve_outputs(engine, "tokens", kind=kind, prompt_name=body.prompt_name)
             answer = await self._run(request, engine, options, body, truncate=truncate)
             rows = [one.tokens for one in answer.rows]
