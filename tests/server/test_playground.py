@@ -493,6 +493,7 @@ def test_errors_and_keys_are_shown(browser: webdriver.Chrome, lookup_bundle: Pat
 
 
 def test_the_api_page(browser: webdriver.Chrome, served: Served):
+    browser.get_log("browser")  # what earlier tests left in it
     browser.get(f"{served.url}/docs")
     WebDriverWait(browser, 15).until(lambda d: len(d.find_elements(By.CSS_SELECTOR, "#operations section")) > 10)
     assert "POST /v1/embeddings" in browser.find_element(By.TAG_NAME, "main").text
