@@ -156,7 +156,11 @@ def test_a_missing_value_names_its_index(missing: Any, embedder: Embedder) -> No
 
 
 def test_other_things_are_not_called_missing() -> None:
-    for thing in (3, 3.5, b"fox", ["fox"], {"text": "fox"}):
+    with pytest.raises(
+        InputTypeError, match=r"^text 0: must be a string, not bytes: decode it; this model embeds texts"
+    ):
+        checked_texts([b"fox"])
+    for thing in (3, 3.5, ["fox"], {"text": "fox"}):
         with pytest.raises(InputTypeError, match=rf"text 0: must be a string, not {type(thing).__name__}$"):
             checked_texts([thing])
 

@@ -95,8 +95,11 @@ def several_pictures(inputs: object) -> Iterable[object]:
 
 
 def as_picture(item: object) -> bool:
-    """Whether an input of a model that takes both is a picture, or the address of one, which will be refused."""
-    return is_picture(item) or (isinstance(item, str) and (names_picture(item) or is_address(item)))
+    """Whether an input of a model that takes both is a picture, or what will be refused as one: pixels of another
+    shape, or an address."""
+    if isinstance(item, str):
+        return is_picture(item) or names_picture(item) or is_address(item)
+    return is_picture(item) or (isinstance(item, np.ndarray) and item.ndim > 1)
 
 
 def several_texts(inputs: object) -> Iterable[object]:

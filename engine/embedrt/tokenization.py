@@ -126,10 +126,11 @@ def _plain_string(value: object, index: int | None) -> str:
     value = as_py() if callable(as_py) else value
     if isinstance(value, str):
         return str.__str__(value)
-    if is_picture(value) and not isinstance(value, (bytes, bytearray, memoryview)):
+    if is_picture(value):
+        decode = "decode it; " if isinstance(value, (bytes, bytearray, memoryview)) else ""
         raise InputTypeError(
-            f"must be a string, not {type(value).__name__}: this model embeds texts only; pictures need a bundle of "
-            "CLIP or its kin",
+            f"must be a string, not {type(value).__name__}: {decode}this model embeds texts only; pictures need a "
+            "bundle of CLIP or its kin",
             index=index,
         )
     missing = value is None or type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_a_folder_is_its_pictures(cli: Any, clip_bundle: Path, clip: Embedder, p
 def test_a_damaged_picture_is_named_or_left_out(cli: Any, clip_bundle: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "m.png").write_bytes((photos / "z.png").read_bytes()[:200])
     failed = cli.fails("embed", clip_bundle, photos, "-o", tmp_path / "out.npy")
-    assert "picture 2: cannot be read" in failed
+    assert f"picture 2: {photos / 'm.png'} cannot be read" in failed
     done = cli.ok("embed", clip_bundle, photos, "-o", tmp_path / "out.npy", "--on-error", "skip", "--force")
     assert "1 text skipped" in done.stderr
     assert np.load(tmp_path / "out.npy").shape == (3, 48)
@@ -92,6 +93,46 @@ def test_a_picture_that_is_replaced_is_embedded_again(cli: Any, clip_bundle: Pat
     PICTURES[3].save(photos / "z.png")
     os.utime(photos / "z.png", ns=(1, 1))
     assert "embedded 1 changed row, reused 2 vectors" in cli.ok("search", clip_bundle, photos, "a").stderr
+
+
+def indexed(cli: Any, *asked: object) -> str:
+    return " ".join(cli.ok("index", *asked).stderr.split())
+
+
+def test_an_index_of_pictures_follows_its_folder(
+    cli: Any, clip_bundle: Path, clip: Embedder, photos: Path, tmp_path: Path
+) -> None:
+    """Found by text and by picture; of a picture that is changed, removed or new, nothing else is embedded."""
+    made, other = (clip_bundle, photos, tmp_path / "db"), tmp_path / "other.png"
+    PICTURES[3].save(other)
+    assert "3 rows; 3 added, 3 texts embedded" in indexed(cli, *made)
+    scores = clip.similarity(clip.encode_query(["the fox"]), clip.encode_document(paths(photos)))[0]
+    assert found(cli, made[2], "the fox", "-k", 3) == [paths(photos)[i].name for i in np.argsort(-scores)]
+    assert found(cli, made[2], photos / "c" / "a.JPG", "-k", 1) == ["a.JPG"]
+    assert "nothing changed, 0 texts embedded" in indexed(cli, *made)
+
+    shutil.copy(other, photos / "z.png")
+    assert "3 rows; 1 changed, 1 text embedded" in indexed(cli, *made)
+    hits = json.loads(cli.ok("search", made[2], other, "-k", 1, "--json").stdout)["answers"][0]["hits"]
+    assert (Path(hits[0]["text"]).name, hits[0]["score"]) == ("z.png", pytest.approx(1, abs=1e-5))
+
+    (photos / "b.png").unlink()
+    PICTURES[4].save(photos / "new.png")
+    assert "3 rows; 1 added, 1 deleted, 1 text embedded" in indexed(cli, *made)
+    assert sorted(found(cli, made[2], "the fox", "-k", 5)) == ["a.JPG", "new.png", "z.png"]
+    assert found(cli, made[2], photos / "new.png", "-k", 1) == ["new.png"]
+
+
+def test_an_index_is_as_it_was_after_a_damaged_picture(
+    cli: Any, clip_bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    made = (clip_bundle, photos, tmp_path / "db")
+    indexed(cli, *made)
+    (photos / "m.png").write_bytes((photos / "z.png").read_bytes()[:200])
+    assert f"{photos / 'm.png'} cannot be read: image file is truncated" in cli.fails("index", *made)
+    assert len(found(cli, made[2], "the fox", "-k", 5)) == 3
+    (photos / "m.png").unlink()
+    assert "nothing changed" in indexed(cli, *made)
 
 
 def test_a_model_of_texts_is_refused_for_pictures(cli: Any, lookup_bundle: Path, photos: Path, tmp_path: Path) -> None:

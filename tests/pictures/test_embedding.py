@@ -123,6 +123,10 @@ def test_a_bad_picture_is_named_by_its_place(clip: Embedder) -> None:
         clip.encode_pictures(b"no picture")
     with pytest.raises(PictureError, match=r"^picture 0: .*addresses are never fetched"):
         clip.encode(["https://example.org/cat.png"])
+    with pytest.raises(
+        PictureError, match=r"^picture 0: pixels must be uint8 of the shape \(H, W, 3\), not uint8 \(8, 8"
+    ):
+        clip.encode([np.zeros((8, 8), np.uint8)])
     with pytest.raises(InputTypeError, match=r"^text 1: must be a string, not int"):
         clip.encode([PICTURES[0], 17])  # type: ignore[list-item]
 

@@ -134,6 +134,17 @@ def test_what_is_said_of_no_picture(kind: str) -> None:
         read_picture(source)
 
 
+def test_a_files_name_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(FILES["png"][:200])
+    for source in (path, str(path)):
+        with pytest.raises(PictureError, match=rf"^{path} cannot be read: "):
+            read_picture(source)
+    path.write_bytes(FILES["png"])
+    with pytest.raises(PictureError, match=rf"^{path} has 320 x 240 pixels"):
+        read_picture(path, max_pixels=10)
+
+
 def test_a_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a few bytes says that it has 60,000 x 60,000 pixels."""
     data = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))

@@ -103,6 +103,30 @@ def test_what_is_no_picture_is_refused_by_its_place(clip_server: Served, given: 
     assert said in message(answer, 400)
 
 
+@pytest.mark.parametrize("path", ["/embed", "/embed_all"])
+def test_paths_for_texts_refuse_pictures(clip_server: Served, served: Served, path: str) -> None:
+    """Their letters would be embedded, and nobody would know."""
+    for given, place in ((uri(PICTURES[0]), "inputs"), (["a text", uri(PICTURES[0])], "inputs[1]")):
+        answer = clip_server.post(path, {"inputs": given})
+        assert answer.status_code == 422
+        assert answer.json()["error"] == (
+            f"{place} is a picture, and texts are embedded here; pictures go to /v1/embeddings"
+        )
+    assert "pictures need a model of pictures" in served.post(path, {"inputs": uri(PICTURES[0])}).text
+
+
+def test_a_model_of_texts_takes_the_letters_of_a_picture_only_when_asked(served: Served) -> None:
+    refused = served.post("/v1/embeddings", {"input": uri(PICTURES[0]), "modality": "image"})
+    assert message(refused, 400) == "lookup embeds texts only, no pictures"
+    given = uri(PICTURES[0])[:60]
+    said = message(served.post("/v1/embeddings", {"input": given}), 400)
+    assert said == (
+        "lookup embeds texts only, no pictures; with modality: text, the letters of a data URI are embedded"
+    )
+    assert served.post("/v1/embeddings", {"input": given, "modality": "text"}).status_code == 200
+    assert "modality" in message(served.post("/v1/embeddings", {"input": "a", "modality": "audio"}), 400)
+
+
 def test_texts_and_pictures_go_into_requests_of_their_own(clip_server: Served) -> None:
     answer = clip_server.post("/v1/embeddings", {"input": [uri(PICTURES[0]), "a text"]})
     assert "texts go into a request of their own" in message(answer, 400)
@@ -127,13 +151,6 @@ def test_too_many_and_too_large_ones_are_refused_before_they_are_decoded(
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     large = clip_server.post("/v1/embeddings", {"input": picture, "modality": "image"})
     assert "has 400 x 300 pixels, more than the 100,000 that are decoded" in message(large, 400)
-
-
-def test_a_model_of_texts_says_that_it_takes_no_pictures(served: Served) -> None:
-    answer = served.post("/v1/embeddings", {"input": uri(PICTURES[0]), "modality": "image"})
-    assert "lookup embeds texts only, no pictures" in message(answer, 400)
-    assert served.post("/v1/embeddings", {"input": uri(PICTURES[0])}).status_code == 200  # letters like others
-    assert "modality" in message(served.post("/v1/embeddings", {"input": "a", "modality": "audio"}), 400)
 
 
 def test_texts_and_pictures_of_many_clients_at_once(clip_server: Served, clip_library: Embedder) -> None:

@@ -48,7 +48,15 @@ def read_picture(source: object, *, max_pixels: int = MAX_PIXELS) -> Image:
         PictureError: it is none, is damaged, or has too many pixels; the message says which.
         DependencyError: Pillow is not installed.
     """
-    pillow = _pillow()
+    try:
+        return _read(source, _pillow(), max_pixels)
+    except PictureError as exc:
+        if isinstance(source, os.PathLike) or (isinstance(source, str) and not source.startswith("data:")):
+            raise PictureError(f"{os.fspath(source)} {exc.reason}") from exc.__cause__
+        raise
+
+
+def _read(source: object, pillow: Any, max_pixels: int) -> Image:
     try:
         if isinstance(source, pillow.Image):
             return _to_rgb(source, pillow)
@@ -117,7 +125,7 @@ def _stream(source: object) -> Any:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if not path.is_file():
-            raise PictureError(f"{path} is no file")
+            raise PictureError("is no file")
         return path
     if isinstance(source, (bytes, bytearray, memoryview)):
         if not len(source):

@@ -148,7 +148,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "task": "fills {task} of the query prompt",
         "truncate": _TRUNCATE,
         "on_overflow": _ON_OVERFLOW,
-        "modality": "text or image; where it is not given, data URIs of pictures are pictures if the model takes them",
+        "modality": "text or image; where it is not given, data URIs of pictures are pictures",
     },
     "EmbedRequest": {
         "inputs": f"a text, texts, or token ids; {_IDS}",

@@ -58,6 +58,13 @@ class InputReader:
     def tei(self, inputs: Inputs, engine: ModelEngine, prompt: str) -> Sequence[str | list[int]]:
         """What the field `inputs` holds: texts, and the model's own ids where those are taken at all."""
         rows = split(inputs, "inputs", mixed=True)
+        for i, row in enumerate(rows):
+            if _is_uri(row):
+                where = "inputs" if isinstance(inputs, str) else f"inputs[{i}]"
+                cure = "go to /v1/embeddings" if engine.embedder.takes_pictures else "need a model of pictures"
+                raise ServeError(
+                    "invalid", f"{where} is a picture, and texts are embedded here; pictures {cure}", param=where
+                )
         if any(isinstance(row, list) for row in rows):
             self._admit("tei", "inputs", engine)
             check_ids(rows, engine, prompt, "inputs", single=isinstance(inputs[0], int))
@@ -89,18 +96,18 @@ class InputReader:
 def pictures_of(inputs: Inputs, modality: str | None, engine: ModelEngine) -> list[str] | None:
     """The field `input` as data URIs of pictures; None where texts are meant.
 
-    Without a `modality`, what looks like one is a picture where the model takes them. Nothing is ever fetched.
+    Without a `modality`, what looks like one is a picture. Nothing is ever fetched.
 
     Raises:
         ServeError: the model takes none, or one of several is no data URI.
     """
     rows = [inputs] if isinstance(inputs, str) else list(inputs)
-    are = [isinstance(row, str) and row.startswith(PICTURE_URI) for row in rows]
-    takes = engine.embedder.takes_pictures
-    if modality == "text" or (modality is None and not (takes and any(are))):
+    are = [_is_uri(row) for row in rows]
+    if modality == "text" or (modality is None and not any(are)):
         return None
-    if not takes:
-        raise ServeError("unfit", f"{engine.name} embeds texts only, no pictures", param="modality")
+    if not engine.embedder.takes_pictures:
+        otherwise = "" if modality else "; with modality: text, the letters of a data URI are embedded"
+        raise ServeError("unfit", f"{engine.name} embeds texts only, no pictures{otherwise}", param="modality")
     if not rows:
         raise ServeError("empty", "input must not be empty", param="input")
     for i, is_picture in enumerate(are):
@@ -113,6 +120,10 @@ def pictures_of(inputs: Inputs, modality: str | None, engine: ModelEngine) -> li
                 param=where,
             )
     return [str(row) for row in rows]
+
+
+def _is_uri(row: object) -> bool:
+    return isinstance(row, str) and row.startswith(PICTURE_URI)
 
 
 def split(inputs: str | Sequence[Any], name: str, *, mixed: bool) -> Sequence[Any]:
