@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from embedrt.datasets.check import check_dataset
 from embedrt.datasets.run import DatasetJob, embed_dataset
 from tests.batch.engines import ENVIRONMENT
-from tests.datasets.conftest import write_parquet
 
 Make = Callable[..., DatasetJob]
 
@@ -56,15 +52,6 @@ options = {"text": "body", "id": "id", "threads": 1, "shard_tokens": 600, "model
 outcome = embed_dataset(DatasetJob(source, output, bundle, resume=True, **options))
 assert outcome.complete, outcome
 """
-RUNS = """
-import sys
-from embedrt.datasets.run import DatasetJob, embed_dataset
-if __name__ == "__main__":
-    source, output, bundle = sys.argv[1:4]
-    options = {"text": "body", "id": "id", "threads": 1, "shard_tokens": 150, "model": {"packed_cache": False}}
-    outcome = embed_dataset(DatasetJob(source, output, bundle, resume=True, workers=2, **options))
-    assert outcome.complete, outcome
-"""
 
 
 def dies(corpus: Path, output: Path, bundle: Path, step: int) -> int:
@@ -94,61 +81,6 @@ def test_a_driver_that_dies_at_every_step(corpus: Path, lookup_bundle: Path, tmp
         assert dies(corpus, tmp_path / str(step), lookup_bundle, 0) == 0
         proof = check_dataset(str(tmp_path / str(step)))
         assert proof.holds, (step, proof.findings)
-
-
-def workers_of(driver: int) -> list[psutil.Process]:
-    """Its processes that do shards; multiprocessing has one more that counts semaphores."""
-    return [child for child in psutil.Process(driver).children() if "spawn_main" in " ".join(child.cmdline())]
-
-
-def killed(corpus: Path, output: Path, bundle: Path, kills: int, seed: int, program: Path) -> tuple[int, int]:
-    """Run until it is through, killing driver or worker at random; how many of each were killed."""
-    program.write_text(RUNS)
-    draw, drivers, workers = random.Random(seed), 0, 0
-    while True:
-        command = [sys.executable, "-W", "ignore", str(program), str(corpus), str(output), str(bundle)]
-        with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as driver:
-            while driver.poll() is None and drivers + workers < kills:
-                done = len(list((output / "_embedrt/done").rglob("*.json")))
-                until = time.monotonic() + 60  # kills are spread over the work, not over the time
-                wanted = done + draw.randint(3, 25)
-                while driver.poll() is None and time.monotonic() < until:
-                    if len(list((output / "_embedrt/done").rglob("*.json"))) >= wanted:
-                        break
-                    time.sleep(0.01)
-                children = [] if driver.poll() is not None else workers_of(driver.pid)
-                if children and draw.random() < 0.7:
-                    workers += 1
-                    os.kill(draw.choice(children).pid, signal.SIGKILL)
-                elif driver.poll() is None:
-                    drivers += 1
-                    driver.kill()
-            if driver.wait() == 0:
-                return drivers, workers
-
-
-def check_killed(corpus: Path, lookup_bundle: Path, tmp_path: Path, kills: int) -> None:
-    drivers, workers = killed(corpus, tmp_path / "out", lookup_bundle, kills, 0, tmp_path / "runs.py")
-    assert drivers + workers == kills
-    assert workers
-    proof = check_dataset(str(tmp_path / "out"))
-    assert proof.holds, proof.findings
-    table = pq.read_table(tmp_path / "out")
-    assert len(set(table["id"].to_pylist())) == table.num_rows == proof.written
-
-
-def test_workers_and_driver_killed(corpus: Path, lookup_bundle: Path, tmp_path: Path) -> None:
-    write_parquet(corpus / "more.parquet", 1500, 3)
-    check_killed(corpus, lookup_bundle, tmp_path, 3)
-
-
-@pytest.mark.slow
-def test_thirty_kills(corpus: Path, lookup_bundle: Path, tmp_path: Path) -> None:
-    write_parquet(corpus / "more.parquet", 12_000, 3)
-    (corpus / "damaged.jsonl").write_text(
-        '{"id": "j-0", "body": "the water"}\n{"id": "j-1", "body":\n\n{"id": "j-2"}\n'
-    )
-    check_killed(corpus, lookup_bundle, tmp_path, 30)
 
 
 class Weather:

@@ -105,14 +105,14 @@ class _Pool:
             return died(shard, self._deaths, self._again, f"exit code {worker.process.exitcode}")
 
 
-def died(shard: Shard, deaths: dict[str, int], again: list[Shard], how: str) -> Report | None:
+def died(shard: Shard, deaths: dict[str, int], again: list[Shard], how: str, most: int = MOST_DEATHS) -> Report | None:
     """Put a shard whose worker died back; or, after too many of them, its report."""
     deaths[shard.key] = deaths.get(shard.key, 0) + 1
-    if deaths[shard.key] < MOST_DEATHS:
+    if deaths[shard.key] < most:
         again.append(shard)
         return None
     place = f"{shard.path}, rows {shard.first:,} to {shard.first + shard.rows:,}"
-    return Report(shard, None, f"{place}: {MOST_DEATHS} workers have died over it ({how})")
+    return Report(shard, None, f"{place}: {most} workers have died over it ({how})")
 
 
 def _serve(line: Connection, job: Job, do: Callable[[Job, Shard], Report] = do_shard) -> None:

@@ -12,6 +12,7 @@ from embedrt.errors import EmbedrtError, FileFormatError, InputError, NonFiniteE
 
 MOST_TRIES = 6  # of one shard by one worker: waits of 1 to 32 s, a minute in all
 MOST_DEATHS = 3  # of workers over one shard: it is then given up, and named
+MOST_LOSSES = 20  # of nodes under one shard: more than chance takes, and a shard that takes its node along ends
 
 
 class Verdict(Enum):
