@@ -129,15 +129,16 @@ class _Screen:
             from embedrt.datasets.progress import progress_line
 
             click.echo(progress_line(self._start, heard, self._price), err=True)
-        if heard.report is not None and heard.report.problem:
+        if heard.report is not None and heard.report.problem and not heard.report.ends_run:
             click.echo(f"warning: {heard.report.problem}", err=True)
 
 
 def _report(outcome: Outcome, quiet: bool) -> None:
-    for problem in outcome.problems[:_SHOWN]:
+    problems = [problem for problem in outcome.problems if problem != outcome.stopped]  # that is the last line
+    for problem in problems[:_SHOWN]:
         click.echo(f"  {problem}", err=True)
-    if len(outcome.problems) > _SHOWN:
-        click.echo(f"  and {len(outcome.problems) - _SHOWN:,} more", err=True)
+    if len(problems) > _SHOWN:
+        click.echo(f"  and {len(problems) - _SHOWN:,} more", err=True)
     if outcome.aside:
         click.echo(
             f"warning: {counted(outcome.aside, 'row')} without a vector; see {outcome.output}/_embedrt/aside", err=True

@@ -42,7 +42,7 @@ def verdict(exc: BaseException, tries: int) -> Verdict:
     """
     if isinstance(exc, (FileFormatError, InputError, NonFiniteError, FileNotFoundError)):
         return Verdict.SHARD
-    if isinstance(exc, EmbedrtError) or type(exc).__name__ in _REFUSED or isinstance(exc, PermissionError):
+    if isinstance(exc, EmbedrtError) or is_refusal(exc):
         return Verdict.RUN
     if isinstance(exc, OSError) and exc.errno in _FULL:
         return Verdict.RUN
@@ -54,6 +54,11 @@ def verdict(exc: BaseException, tries: int) -> Verdict:
     if isinstance(exc, (ValueError, MemoryError)):  # Arrow's errors are ValueErrors
         return Verdict.SHARD
     return Verdict.RUN
+
+
+def is_refusal(exc: BaseException) -> bool:
+    """Whether it says that somebody may not do this; stores' clients have types of their own for it."""
+    return isinstance(exc, PermissionError) or type(exc).__name__ in _REFUSED
 
 
 def wait_s(tries: int, draw: random.Random) -> float:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from embedrt.datasets.policy import Verdict, verdict
+from embedrt.datasets.policy import Verdict, is_refusal, verdict
 from embedrt.errors import DependencyError, FileFormatError
 
 _MAGIC = "*?["
@@ -147,22 +147,40 @@ class LocalStore:
 
 
 _TRIES = 4  # of one request; waits of 0.2, 0.4 and 0.8 s bridge a hiccup, longer ones are the shard's to wait for
+_OWN_TRIES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # their clients wait and try again themselves
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class AccessError(PermissionError):
+    """A store refuses the credentials."""
+
+
+@contextmanager
+def _told_refusals(place: str) -> Iterator[None]:
+    """Say whose credentials a store refuses: its own words are "Forbidden"."""
+    try:
+        yield
+    except Exception as exc:
+        if isinstance(exc, AccessError) or not is_refusal(exc) or getattr(exc, "errno", None) is not None:
+            raise
+        told = " ".join(str(exc).split()).rstrip(".")
+        raise AccessError(f"{place} refuses access ({told}): its credentials are missing, old or not enough") from exc
 
 
 def _patient(method: F) -> F:
     """Try a request again that the store or the network refused for the moment."""
 
     @functools.wraps(method)
-    def tried(*args: Any, **kwargs: Any) -> Any:
-        for tries in range(1, _TRIES):
-            try:
-                return method(*args, **kwargs)
-            except Exception as exc:
-                if verdict(exc, 1) is not Verdict.RETRY:
-                    raise
-                time.sleep(0.1 * 2**tries)
-        return method(*args, **kwargs)
+    def tried(self: RemoteStore, *args: Any, **kwargs: Any) -> Any:
+        with _told_refusals(self.root):
+            for tries in range(1, self.tries):
+                try:
+                    return method(self, *args, **kwargs)
+                except Exception as exc:
+                    if verdict(exc, 1) is not Verdict.RETRY:
+                        raise
+                    time.sleep(0.1 * 2**tries)
+            return method(self, *args, **kwargs)
 
     return tried  # type: ignore[return-value]
 
@@ -173,6 +191,7 @@ class RemoteStore:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._fs, self._base = _filesystem(self._url)
+        self.tries = 1 if self._protocols & _OWN_TRIES else _TRIES  # of each request
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteStore, (self._url,)
@@ -221,7 +240,7 @@ class RemoteStore:
         """By a conditional request where the store has those; elsewhere the second of two writers at once wins."""
         name = f"{self._base}/{path}"
         try:
-            if self._conditional:
+            if self._protocols & {"s3", "gs", "gcs"}:
                 self._fs.put_file(str(local), name, mode="create")
             elif self.stat(path) is not None:
                 return False
@@ -242,10 +261,9 @@ class RemoteStore:
         local.unlink(missing_ok=True)
 
     @property
-    def _conditional(self) -> bool:
+    def _protocols(self) -> set[str]:
         protocol = self._fs.protocol
-        names = {protocol} if isinstance(protocol, str) else set(protocol)
-        return bool(names & {"s3", "gs", "gcs"})
+        return {protocol} if isinstance(protocol, str) else set(protocol)
 
     @_patient
     def remove(self, path: str) -> None:
@@ -301,7 +319,7 @@ def reading(store: Store, path: str) -> Iterator[BinaryIO]:
         stream = store.open(path)
     except FileNotFoundError as exc:
         raise FileFormatError(f"{store.root}/{path} is not there") from exc
-    with stream:
+    with stream, _told_refusals(store.root):
         yield stream
 
 
