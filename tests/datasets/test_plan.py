@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 
-from embedrt.datasets.plan import Changes, Group, InputFile, Shard, changes, cut, estimated_tokens
+from embedrt.datasets.plan import Changes, Group, InputFile, Shard, changes, cut, estimated_tokens, paired
+from embedrt.datasets.planning import in_order
 
 FILE = InputFile("a.parquet", "10-1", 10)
 
@@ -65,3 +67,38 @@ def test_changes_are_named() -> None:
     assert not changes(before, before)
     many = changes([], [InputFile(str(k), "1", 1) for k in range(10)])
     assert many.told(3) == ["0: new", "1: new", "2: new", "and 7 more"]
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_entries_meet_their_files_whatever_the_order(shuffled: bool) -> None:
+    """In the same order next to nothing waits; in another one it is still right."""
+    names = [f"{k:04}" for k in range(1000)]
+    before = [InputFile(name, "1", 1) for name in names if name != "0500"]
+    after = [InputFile(name, "1", 1) for name in names if name not in ("0000", "0900")]
+    if shuffled:
+        random.Random(0).shuffle(after)
+    found = list(paired(before, after))
+    assert sorted((old or new).path for old, new in found if (old or new)) == names  # type: ignore[union-attr]
+    assert {old.path for old, new in found if old and not new} == {"0000", "0900"}
+    assert {new.path for old, new in found if new and not old} == {"0500"}
+    assert all(old.path == new.path for old, new in found if old and new)
+    if not shuffled:
+        assert [new.path for _, new in found[:100] if new] == names[1:101]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_come_in_the_order_of_their_items(threads: int) -> None:
+    under_way = [0, 0]
+
+    def items() -> Iterator[int]:
+        for k in range(50):
+            under_way[0] += 1
+            under_way[1] = max(under_way)
+            yield k
+
+    found = []
+    for square in in_order(lambda k: k * k, items(), threads):
+        under_way[0] -= 1
+        found.append(square)
+    assert found == [k * k for k in range(50)]
+    assert under_way[1] <= 2 * threads

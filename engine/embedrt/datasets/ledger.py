@@ -78,6 +78,11 @@ class Planned:
     shards: tuple[Shard, ...]
     problem: str | None = None
 
+    @property
+    def path(self) -> str:
+        """Of the file."""
+        return self.file.path
+
 
 class Ledger:
     """The record of one output."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Protocol, TypeVar
 
 BYTES_PER_TOKEN = 4  # of text; English and code have more, Korean and Chinese fewer: shards need only be alike
 SHARD_TOKENS = 2_000_000  # a minute of MiniLM, half an hour of E5-large on a few cores
@@ -36,6 +38,17 @@ class InputFile:
     path: str
     tag: str
     bytes: int
+
+
+class Named(Protocol):
+    """What has an input file's path."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the input's root."""
+
+
+P = TypeVar("P", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -105,11 +118,33 @@ class Changes:
         return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most:,} more"]
 
 
+def paired(planned: Iterable[P], found: Iterable[InputFile]) -> Iterator[tuple[P | None, InputFile | None]]:
+    """Entries of a plan and the files of the same paths; at the end those that have no like.
+
+    Only what has not met its like is held, which is little as long as both are in nearly the same order.
+    """
+    left: dict[str, P] = {}
+    right: dict[str, InputFile] = {}
+    for entry, file in zip_longest(planned, found):
+        if entry is not None:
+            left[entry.path] = entry
+        if file is not None:
+            right[file.path] = file
+        for path in {one.path for one in (entry, file) if one is not None}:
+            if path in left and path in right:
+                yield left.pop(path), right.pop(path)
+    yield from ((entry, None) for entry in left.values())
+    yield from ((None, file) for file in right.values())
+
+
 def changes(planned: Iterable[InputFile], found: Iterable[InputFile]) -> Changes:
     """Compare by path and tag."""
-    before, after = {f.path: f.tag for f in planned}, {f.path: f.tag for f in found}
-    return Changes(
-        tuple(sorted(path for path, tag in after.items() if before.get(path, tag) != tag)),
-        tuple(sorted(after.keys() - before.keys())),
-        tuple(sorted(before.keys() - after.keys())),
-    )
+    changed, new, gone = list[str](), list[str](), list[str]()
+    for before, after in paired(planned, found):
+        if before is None:
+            new.extend([] if after is None else [after.path])
+        elif after is None:
+            gone.append(before.path)
+        elif before.tag != after.tag:
+            changed.append(before.path)
+    return Changes(tuple(sorted(changed)), tuple(sorted(new)), tuple(sorted(gone)))

@@ -14,11 +14,12 @@ from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.reading.formats import SUFFIXES
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.reading.records import How
-from embedrt.datasets.inputs import groups_of, input_files, sampled
-from embedrt.datasets.ledger import FOLDER, Ledger, Planned, Run, Totals, differences
+from embedrt.datasets.inputs import input_files, sampled
+from embedrt.datasets.ledger import FOLDER, Ledger, Run, Totals, differences
 from embedrt.datasets.local import run_local
 from embedrt.datasets.parts import commit_lance, import_lance
-from embedrt.datasets.plan import SHARD_TOKENS, Changes, InputFile, Shard, changes, cut
+from embedrt.datasets.plan import SHARD_TOKENS, Changes, Shard
+from embedrt.datasets.planning import Planner
 from embedrt.datasets.policy import Sizing, local_sizing
 from embedrt.datasets.sources import TEXT, Source, source_at
 from embedrt.datasets.stores import Store, store_at
@@ -133,7 +134,9 @@ class _Driver:
         else:
             self._refuse_foreign_files()
             self._ledger.save_run(run)
-        totals, changed = self._planned(source)
+        planner = Planner(self._ledger, source, self._embed.max_tokens, self._job.shard_tokens, self._say)
+        totals, changed = planner.plan()
+        self._forget_others()
         return self._run(source, totals, changed)
 
     def _source(self, earlier: Run | None) -> Source:
@@ -168,38 +171,6 @@ class _Driver:
         for stat in self._store.files():
             if not stat.path.startswith(f"{FOLDER}/"):
                 raise FileFormatError(f"{self._job.output} holds other files ({stat.path}); choose an empty folder")
-
-    def _planned(self, source: Source) -> tuple[Totals, Changes]:
-        """The plan of the input as it is now; shards of files that did not change are those of the earlier one."""
-        found = list(input_files(source))
-        before: dict[str, Planned] = {}
-        changed = Changes()
-        if self._ledger.has_plan():
-            before = {entry.file.path: entry for entry in self._ledger.plan()}
-            changed = changes((entry.file for entry in before.values()), found)
-            for line in changed.told():
-                self._say(f"since the plan was made: {line}")
-            broken = any(entry.problem for entry in before.values())
-            if not changed and not broken:
-                totals = Totals(files=len(before))
-                for entry in before.values():
-                    for shard in entry.shards:
-                        totals = totals.plus(shard)
-                self._forget_others()
-                return totals, changed
-        totals = self._ledger.save_plan(self._plan_file(source, file, before) for file in found)
-        self._forget_others()
-        return totals, changed
-
-    def _plan_file(self, source: Source, file: InputFile, before: dict[str, Planned]) -> Planned:
-        old = before.get(file.path)
-        if old is not None and old.file == file and old.problem is None:
-            return old
-        limit = self._embed.max_tokens
-        try:
-            return Planned(file, tuple(cut(file, groups_of(source, file), limit, self._job.shard_tokens)))
-        except FileFormatError as exc:
-            return Planned(file, (), " ".join(str(exc).split()))
 
     def _forget_others(self) -> None:
         """Remove outputs and records of shards that the plan no longer has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import tempfile
 import time
 import uuid
@@ -77,14 +78,18 @@ class LocalStore:
         folder = self._root / under
         if not folder.is_dir():
             return
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-        for entry in entries:
-            path = f"{under}/{entry.name}" if under else entry.name
-            if entry.is_dir():
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)  # names alone: there may be a million
+        for name in names:
+            path = f"{under}/{name}" if under else name
+            try:
+                found = (folder / name).stat()
+            except FileNotFoundError:  # it went away, or is a link to nowhere
+                continue
+            if stat.S_ISDIR(found.st_mode):
                 yield from self.files(path)
-            elif entry.is_file():
-                yield _local_stat(path, entry.stat())
+            elif stat.S_ISREG(found.st_mode):
+                yield _local_stat(path, found)
 
     def stat(self, path: str) -> Stat | None:
         """Size and time of the last change."""
