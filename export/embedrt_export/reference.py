@@ -22,6 +22,7 @@ from embedrt_export.kinds import untrusted_code_error
 from embedrt_export.prompts import Family, find_family
 from embedrt_export.requirements import find_outdated, installed_version
 from embedrt_export.source import ModelSource, encoder_folder, read_modules, resolve
+from embedrt_export.tokenizer_file import settle_tokenizer
 
 # Their position ids begin at pad_token_id + 1, and those below are never used.
 _OFFSET_POSITIONS = (
@@ -95,6 +96,7 @@ def load_reference(
                 model = _load_pipeline(path, source)
             else:
                 model = _load_plain(path, source, pooling, family, notes)
+            notes += settle_tokenizer(transformer_of(model).tokenizer)
         except (OptionError, UnsupportedModelError):
             raise
         except Exception as exc:  # transformers raises many kinds

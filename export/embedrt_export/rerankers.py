@@ -24,6 +24,7 @@ from embedrt_export.checkpoint import modern_name, tensor_names
 from embedrt_export.pipeline import save_arrays
 from embedrt_export.reference import float32_option, limit_of, load_error, quiet_libraries
 from embedrt_export.source import ModelSource, read_modules
+from embedrt_export.tokenizer_file import settle_tokenizer
 from embedrt_export.tracing import graph_inputs
 
 _BATCH_PAIRS = 8
@@ -141,6 +142,7 @@ def load_scores(source: ModelSource, *, max_tokens: int | None = None) -> ScoreR
         except Exception as exc:  # transformers raises many kinds
             raise load_error(source, exc) from exc
     _check_weights(source, model)
+    notes = (*source.notes, *settle_tokenizer(tokenizer))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(int(source.config.get("pad_token_id") or 0))
     if model.config.pad_token_id is None:
@@ -159,7 +161,7 @@ def load_scores(source: ModelSource, *, max_tokens: int | None = None) -> ScoreR
         prompts=prompts,
         default_prompt_name=own.get("default_prompt_name") if own.get("default_prompt_name") in prompts else None,
         max_tokens=limit_of(_Limit(tokenizer, source), source, max_tokens),
-        notes=source.notes,
+        notes=notes,
     )
 
 

@@ -25,6 +25,7 @@ from embedrt_export.graph import EncoderGraph, count_operators
 from embedrt_export.picture_settings import find_settings, preprocessing_of
 from embedrt_export.reference import float32_option, quiet_libraries
 from embedrt_export.source import ModelSource, encoder_folder, read_modules
+from embedrt_export.tokenizer_file import settle_tokenizer
 
 _BATCH = 16
 
@@ -148,6 +149,7 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
         except Exception as exc:  # transformers raises many kinds
             raise SourceError(f"{source.name} cannot be loaded by transformers: {exc}") from exc
     check_complete(source.name, model, tensor_names(source.checkpoint))
+    tokenizer_notes = settle_tokenizer(tokenizer)
     rules, notes = _rules(kind, text, tokenizer)
     most = min(int(kind.text.spec_of(text).max_tokens or 77), int(tokenizer.model_max_length))
     if max_tokens is not None and not 3 <= max_tokens <= most:
@@ -165,7 +167,7 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
         settings=_optional_json(source.path / "config_sentence_transformers.json"),
         normalizes=any(str(module["type"]).endswith(".Normalize") for module in modules or ()),
         max_tokens=max_tokens or most,
-        notes=(*source.notes, *notes),
+        notes=(*source.notes, *tokenizer_notes, *notes),
     )
 
 
