@@ -1,13 +1,13 @@
 """Whether the tokenizer that the reference loads is the directory's own tokenizer.json, and which of the two counts.
 
-Classes of transformers 5 (XLM-R's, BERT's, Llama's) build a tokenizer of the vocabulary and of a few settings, and leave
-the rest of tokenizer.json out. Where that changes the ids of texts, one of two things has happened:
+Classes of transformers 5 (XLM-R's, BERT's, Llama's) build a tokenizer of the vocabulary and of a few settings, and
+leave the rest of tokenizer.json out. Where that changes the ids of texts, one of two things has happened:
 
 - Settings beside the file say so (do_lower_case, add_bos_token, ...). The library that the model was trained and
   published with obeys them too, so the reference is right.
-- A step was lost, as a normalizer that the class does not know. Nobody asked for that, the same directory gives other ids
-  with another version of transformers, and the model was trained on the file's. So the file counts, and the reference
-  gets it: parity is then of the model as it was published.
+- A step was lost, as a normalizer that the class does not know. Nobody asked for that, the same directory gives other
+  ids with another version of transformers, and the model was trained on the file's. So the file counts, and the
+  reference gets it: parity is then of the model as it was published.
 
 A lost step is told from a setting by what is left: a normalizer in the file, and none at all in what was loaded.
 """
@@ -48,12 +48,9 @@ def settle_tokenizer(tokenizer: Any) -> tuple[str, ...]:
         backend.normalizer = Tokenizer.from_str(text).normalizer
     after = _differing(wanted, _ids(backend.to_str(), texts))
     called = f"{type(tokenizer).__name__} of transformers {transformers.__version__}"
-    return (
-        *_note(
-            before, after, texts, f"{called} left out the normalizer of {_FILE}, which the reference was given back"
-        ),
-        *_note(after, [], texts, f"{called} reads {_FILE} otherwise by its settings, which count"),
-    )
+    lost = f"{called} left out the normalizer of {_FILE}, which the reference was given back"
+    other = f"{called} reads {_FILE} otherwise by its settings, which count"
+    return (*_note(before, after, texts, lost), *_note(after, [], texts, other))
 
 
 def _note(first: list[int], second: list[int], texts: Sequence[str], said: str) -> tuple[str, ...]:
