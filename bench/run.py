@@ -30,10 +30,11 @@ XLMR_SHAPES = ((1, 16), (1, 64), (1, 128), (8, 128), (1, 512), (4, 512))
 SHAPES = {
     "minilm": ((1, 16), (1, 128), (32, 32), (32, 128), (8, 256)),
     "mpnet": ((1, 16), (1, 128), (8, 128), (1, 384)),
+    "me5-small": ((1, 16), (1, 128), (32, 32), (8, 128), (1, 512)),
     "xlmr-base": XLMR_SHAPES,
     "xlmr-large": XLMR_SHAPES,
 }
-TRAINED = {"minilm": models.minilm, "mpnet": models.mpnet}  # the others have seeded weights
+TRAINED = {"minilm": models.minilm, "mpnet": models.mpnet, "me5-small": models.me5_small}  # the others are seeded
 QUICK_SECONDS = 270.0
 _GROWTH = 1.25  # of a worker's memory between loading and its largest batch
 
@@ -72,6 +73,7 @@ class Runner:
         self.tokenizer = load_tokenizer(self.path)
         self.measurement = Measurement(self.facts, self._plan(self.begin), self.say)
         self.reports: dict[str, SystemReport] = {}
+        self.texts = [self.facts.prefix + text for text in VERIFY_TEXTS]
         self.reference: Vectors | None = None
 
     def say(self, message: str) -> None:
@@ -84,7 +86,7 @@ class Runner:
         paths = self._build()
         self.measurement.plan = self._plan(time.monotonic())  # what a first run builds is not counted
         sets = self._ragged_sets() if settings.ragged else []
-        query_tokens = len(self.tokenizer.encode(SHORT_QUERY).ids)
+        query_tokens = len(self.tokenizer.encode(self.facts.prefix + SHORT_QUERY).ids)
         self._reference()
         groups: list[tuple[str, ...]] = []
         pending = [SYSTEMS[name] for name in settings.systems if name in paths]
@@ -127,6 +129,8 @@ class Runner:
         paths: dict[str, Path] = {}
         for name in self.settings.systems:
             spec = SYSTEMS[name]
+            if spec.only_for not in ("", self.settings.model):
+                continue
             try:
                 if spec.artifact == "bundle" and self.settings.bundle is not None:
                     paths[name] = self.settings.bundle
@@ -145,7 +149,9 @@ class Runner:
             return [len(encoding.ids) for encoding in full.encode_batch(list(texts))]
 
         english = artifacts.is_english(self.path)
-        return ragged_sets(count, self.facts.max_tokens, english=english, share=self.settings.ragged_share)
+        return ragged_sets(
+            count, self.facts.max_tokens, english=english, share=self.settings.ragged_share, prefix=self.facts.prefix
+        )
 
     def _reference(self) -> None:
         """PyTorch fp32's vectors, whether or not it is among the systems that are timed."""
@@ -153,7 +159,7 @@ class Runner:
         process = SystemProcess(REFERENCE, self.cpus)
         try:
             process.load(self.path, self.path, self.settings.threads)
-            self.reference = reference_vectors(process, SYSTEMS[REFERENCE].batchings[0], VERIFY_TEXTS)
+            self.reference = reference_vectors(process, SYSTEMS[REFERENCE].batchings[0], self.texts)
         finally:
             process.close()
 
@@ -190,7 +196,7 @@ class Runner:
             process = SystemProcess(spec.name, self.cpus)
             load_seconds = process.load(path, self.path, self.settings.threads)
             loaded = process.memory()
-            deviation = verify(process, spec, VERIFY_TEXTS, self.reference, self.tokenizer)
+            deviation = verify(process, spec, self.texts, self.reference, self.tokenizer)
             self.reports[spec.name] = SystemReport(
                 spec, process.describe(), load_seconds, loaded.rss, loaded.anonymous, deviation
             )

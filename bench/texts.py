@@ -67,7 +67,12 @@ class RaggedSet:
 
 
 def ragged_sets(
-    count_tokens: Callable[[Sequence[str]], list[int]], max_tokens: int, *, english: bool, share: float = 1.0
+    count_tokens: Callable[[Sequence[str]], list[int]],
+    max_tokens: int,
+    *,
+    english: bool,
+    share: float = 1.0,
+    prefix: str = "",
 ) -> list[RaggedSet]:
     """XQuAD's paragraphs (64) and questions (256) in a seeded arrival order over all languages.
 
@@ -76,6 +81,7 @@ def ragged_sets(
         max_tokens: the model's limit.
         english: English only, for a model that knows no other language.
         share: of the texts taken; below 1 for a quick run.
+        prefix: before each text.
 
     Without the data: texts put together from built-in ones with the same quantiles of length, named "synthetic".
     """
@@ -87,6 +93,7 @@ def ragged_sets(
         if not texts:
             texts = _synthetic(kind, count, count_tokens)
             source = f"synthetic: built-in sentences joined to the length quantiles of XQuAD's {kind}"
+        texts = [prefix + text for text in texts]
         lengths = tuple(min(n, max_tokens) for n in count_tokens(texts))
         sets.append(RaggedSet(f"xquad-{kind}", source, tuple(texts), lengths))
     return sets

@@ -52,10 +52,12 @@ def verify(
     batched = process.encode_texts(texts, spec.batchings[0])
     _check_form(batched, reference)
     alone = _alone(process, spec.batchings[0], texts)
-    rows = [tokenizer.encode(text).ids for text in texts[:_NUM_IDS]]
-    by_ids = np.concatenate([process.encode_ids([row]) for row in rows])
-    _check_form(by_ids, reference[:_NUM_IDS])
-    cosines = np.concatenate([_cosines(batched, reference), _cosines(by_ids, reference[:_NUM_IDS])])
+    cosines = _cosines(batched, reference)
+    if spec.takes_ids:
+        rows = [tokenizer.encode(text).ids for text in texts[:_NUM_IDS]]
+        by_ids = np.concatenate([process.encode_ids([row]) for row in rows])
+        _check_form(by_ids, reference[:_NUM_IDS])
+        cosines = np.concatenate([cosines, _cosines(by_ids, reference[:_NUM_IDS])])
     mean = reference.mean(axis=0)
     centered = _cosines(batched - mean, reference - mean)
     found = Deviation(

