@@ -13,7 +13,7 @@ from bench.systems.pytorch import PyTorch
 
 
 class TorchAo(PyTorch):
-    """Compiled for sizes of any kind, with inductor's settings that torchao recommends for CPUs."""
+    """Compiled for sizes of any kind, with frozen weights."""
 
     def _load(self, artifact: Path) -> None:
         import torch._inductor.config as inductor
@@ -22,7 +22,6 @@ class TorchAo(PyTorch):
         quantize_(self._model, Int8DynamicActivationInt8WeightConfig())
         settings: Any = inductor
         settings.freezing = True
-        settings.cpp_wrapper = True
         self._model = torch.compile(self._model, dynamic=True)
 
     def describe(self) -> str:
