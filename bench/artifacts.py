@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.kind_models import kind_of
 from bench.paths import REPO, cache_dir, whole_or_nothing
 from bench.texts import calibration_texts
 
@@ -105,7 +106,24 @@ def _build_onnx(model: Path, target: Path, _needs: dict[str, Path]) -> None:
 
     from embedrt_export.tracing import trace
 
-    trace(AutoModel.from_pretrained(model).float().eval(), target / "model.onnx")
+    load = splade if kind_of(model) == "splade" else AutoModel.from_pretrained
+    trace(load(model).float().eval(), target / "model.onnx")
+
+
+def splade(model: Path) -> Any:
+    """A masked language model up to the weights of a text's words (B, V), in an encoder's place."""
+    import torch
+    from transformers import BertForMaskedLM
+    from transformers.modeling_outputs import BaseModelOutput
+
+    class WordWeights(BertForMaskedLM):
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any, return_dict: bool = True) -> Any:
+            given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "return_dict": return_dict}
+            logits = super().forward(input_ids, **given).logits  # (B, S, V)
+            seen = torch.log1p(torch.relu(logits)) * attention_mask[:, :, None]
+            return BaseModelOutput(last_hidden_state=seen.amax(dim=1))
+
+    return WordWeights.from_pretrained(model)
 
 
 def _build_onnx_fused(model: Path, target: Path, needs: dict[str, Path]) -> None:

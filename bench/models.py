@@ -216,7 +216,11 @@ def model_facts(name: str, path: Path) -> ModelFacts:
 def _write_weights(directory: Path, config: dict[str, Any], outliers: bool, fp16: bool, seed: int) -> None:
     import torch
     from transformers import XLMRobertaConfig, XLMRobertaModel
-    from transformers.modeling_utils import no_init_weights
+
+    try:
+        from transformers.initialization import no_init_weights  # since version 5
+    except ImportError:
+        from transformers.modeling_utils import no_init_weights
 
     with no_init_weights(), torch.no_grad():
         model = XLMRobertaModel(XLMRobertaConfig(**config), add_pooling_layer=False).eval()

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.systems import SYSTEMS, make_system
+from bench.systems import KIND_SYSTEMS, SYSTEMS, make_system
 from bench.systems.base import Rows, System, Vectors
 
 
@@ -107,7 +107,7 @@ def _die_with_parent() -> None:
 def serve(connection: Connection, name: str) -> None:
     """Answer requests until the other end closes; an exception is an answer too."""
     try:
-        worker = Worker(make_system(SYSTEMS[name]))
+        worker = Worker(make_system({**SYSTEMS, **KIND_SYSTEMS}[name]))
         connection.send((True, None))
     except BaseException as exc:
         connection.send((False, f"{type(exc).__name__}: {exc}"))

@@ -83,5 +83,35 @@ _ALL = (
                PEER_BATCHINGS, "int8 weights, fp32 rest; removes padding itself"),
 )  # fmt: skip
 SYSTEMS: dict[str, SystemSpec] = {spec.name: spec for spec in _ALL}
+
+
+def _of_kind(kind: str) -> tuple[SystemSpec, ...]:
+    """Of `bench.kinds`, the reference first; ours of SPLADE and ColBERT give one output."""
+    ours = {"rerank": "kinds:OursReranker"}.get(kind, "kinds:OursOutputs")
+    output = {"rerank": "", "splade": "/sparse", "colbert": "/tokens"}[kind]
+    fused = "" if kind == "splade" else "-fused"
+    return (
+        SystemSpec(f"{kind}-st-torch", "sentence-transformers, PyTorch", "fp32", "kinds:SentenceTransformers", "model",
+                   kind, _OWN, "fp32, its own batching"),
+        SystemSpec(f"{kind}-ours-fp32", "embedrt fp32", "fp32", ours, "bundle", f"fp32{output}", _OWN, "the library"),
+        SystemSpec(f"{kind}-ours-int8", "embedrt int8", "int8", ours, "bundle", f"int8{output}", _OWN, "the library"),
+        SystemSpec(f"{kind}-ort-fp32", "ONNX Runtime fp32", "fp32", "kinds:Peer", f"onnx{fused}",
+                   f"{kind}/onnxruntime", _OWN, "batches of 32, sorted"),
+        SystemSpec(f"{kind}-ort-int8", "ONNX Runtime int8", "int8", "kinds:Peer", "onnx-int8", f"{kind}/onnxruntime",
+                   _OWN, "quantize_dynamic per channel; batches of 32, sorted"),
+        SystemSpec(f"{kind}-openvino-int8", "OpenVINO int8", "int8", "kinds:Peer", "openvino-int8", f"{kind}/openvino",
+                   _OWN, "NNCF with SmoothQuant; batches of 32, sorted"),
+    )  # fmt: skip
+
+
+_M3 = (
+    SystemSpec("m3-ours-dense", "embedrt int8, dense", "int8", "kinds:OursOutputs", "bundle", "int8/dense", _OWN,
+               "the dense vector alone"),
+    SystemSpec("m3-ours-all", "embedrt int8, three outputs", "int8", "kinds:OursOutputs", "bundle",
+               "int8/dense+sparse+tokens", _OWN, "all from one run"),
+)  # fmt: skip
+KIND_SYSTEMS: dict[str, SystemSpec] = {
+    spec.name: spec for specs in (*map(_of_kind, ("rerank", "splade", "colbert")), _M3) for spec in specs
+}
 REFERENCE = "torch-fp32"  # what the others are verified against
 ANCHORS = ("ours-int8", "ort-int8")  # resident in every group, so that every ratio is within one run

@@ -86,7 +86,8 @@ def load_tokenizer(model: Path) -> Tokenizer:
     """The model's tokenizer, cutting at the model's limit, adding no padding."""
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_padding()
-    limits = [json.loads(path.read_text())["max_seq_length"] for path in model.glob("sentence_*_config.json")]
+    said = [json.loads(path.read_text()) for path in model.glob("sentence_*_config.json")]
+    limits = [one["max_seq_length"] for one in said if one.get("max_seq_length")]
     tokenizer.enable_truncation(min(limits) if limits else 512)
     return tokenizer
 

@@ -206,4 +206,4 @@ def test_the_shape_of_vit_b_32(tmp_path: Path) -> None:
     )  # fmt: skip
     report = export(model, tmp_path / "bundle", variants=["fp32", "int8"], num_threads=None)
     assert report.passed
-    assert len(report.pictures) == 2
+    assert {one.variant for one in report.pictures} == {"fp32", "int8"}  # int8 on each executor that is here
