@@ -26,6 +26,9 @@ def test_what_is_wrong_is_said_in_a_line(cli, rerankers: Rerankers, tiny_bundle:
     (tmp_path / "one.txt").write_text("a\n")
     assert "holds no texts" in cli.fails("rerank", rerankers.bundle("bert"), "fox", tmp_path / "empty.txt", code=2)
     assert "open it with embedrt.Embedder" in cli.fails("rerank", tiny_bundle, "fox", tmp_path / "one.txt", code=2)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    assert "holds pictures" in cli.fails("rerank", rerankers.bundle("bert"), "fox", tmp_path / "photos", code=2)
     embedding = ("embed", rerankers.bundle("bert"), tmp_path / "one.txt", "-o", tmp_path / "out.npy")
     assert "open it with embedrt.Reranker" in cli.fails(*embedding, code=2)
 

@@ -30,7 +30,11 @@ from embedrt.cli.tables import compact_table
 @o.engine_options
 def command(bundle: Path, query: str, file: str, k: int, as_json: bool, **given: Any) -> None:
     """Score the query with each text, read together by a model of pairs, and print the best; FILE - is stdin."""
+    from embedrt.commands.picture_source import PictureSource
+
     source = o.open_input(file, given)
+    if isinstance(source, PictureSource):
+        raise click.UsageError(f"{file} holds pictures, and rerankers read texts only; embedrt search finds pictures")
     texts = list(source.texts())
     if not texts:
         raise click.UsageError(f"{file} holds no texts")
