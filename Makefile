@@ -102,7 +102,7 @@ sanitize: $(VENV)/.stamp-dev ## Build the native module with sanitizers (gcc), a
 	OPENBLAS_NUM_THREADS=1 TSAN_OPTIONS=die_after_fork=0 LD_PRELOAD="$(call GCC_FILE,libtsan.so) $(call GCC_FILE,libstdc++.so.6)" \
 	  EMBEDRT_TEST_LIBRARY=build/sanitize-thread/_native.so $(BIN)/python -m pytest $(SANITIZED) \
 	  tests/native/test_executor.py tests/native/test_lifetime.py tests/native/test_pool.py tests/native/test_specs.py \
-	  tests/native/test_tokenizer.py
+	  tests/native/test_tokenizer.py::test_several_threads
 
 # Slow, and only to test: the avx512vnni kernels on a machine without the instructions, and those of AMX on one that has
 # AVX512-BF16 without tiles. On one with tiles both kinds must give the same bits.

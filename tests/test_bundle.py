@@ -97,6 +97,16 @@ def test_heads_of_further_outputs_survive_and_make_the_format_the_third(tmp_path
         parse_manifest(dump_manifest(replace(bundle.manifest, format_version=1)))
 
 
+def test_a_width_of_codes_survives_and_makes_the_format_the_fourth(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path, {"format_version": 4, "code_width": 5.0})
+    assert bundle.manifest.code_width == 5.0
+    assert parse_manifest(dump_manifest(bundle.manifest)) == bundle.manifest
+    assert "code_width" not in json.loads(dump_manifest(write_bundle(tmp_path / "older").manifest))
+    for width in (0.0, -1.0):
+        with pytest.raises(BundleFormatError, match="code_width: must be a number above 0"):
+            parse_manifest(dump_manifest(replace(bundle.manifest, code_width=width)))
+
+
 def test_another_outputs_parity_survives(tmp_path: Path) -> None:
     bundle = write_reranker(tmp_path)
     parity = {"scores": OutputParity(64, {"max_abs_diff": 1e-6}, passed=True)}

@@ -13,6 +13,7 @@ import pytest
 
 from embedrt import Bundle, Embedder, open_bundle
 from embedrt.bundle import PARITY_VECTORS, Prompts
+from embedrt.precision import code_ranges
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -102,7 +103,7 @@ def test_integer_precisions_with_the_bundles_ranges(ours: Embedder, theirs: Any,
     from sentence_transformers.quantization import quantize_embeddings
 
     reference = np.load(ours.bundle.path(PARITY_VECTORS))
-    ranges = np.stack([reference.min(axis=0), reference.max(axis=0)])
+    ranges = np.stack(code_ranges(reference, ours.bundle.manifest.code_width))
     texts = ["why is the sky blue?", "The quick brown fox jumps over the lazy dog."]
     expected = quantize_embeddings(theirs.encode(texts), precision=precision, ranges=ranges)
     got = ours.encode(texts, precision=precision)

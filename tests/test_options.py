@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from embedrt.bundle import Bundle
+from embedrt.bundle import PARITY_VECTORS, Bundle, BundleFile
 from embedrt.errors import OptionError
 from embedrt.options import EncodeOptions, identity_of, identity_parts, parse_options
 from tests.handmade import PROMPTS, write_bundle
@@ -132,6 +132,18 @@ class TestIdentity:
             self.identity(bundle, "int8", ("cls",), kind="query", truncate_dim=8, precision="int8")
             == "2c18d3cf49d14a8a"
         )
+
+    def test_of_codes_changes_with_their_ranges(self, bundle: Bundle) -> None:
+        """And of nothing else: floats and bits have none."""
+        files = (*bundle.manifest.files, BundleFile(PARITY_VECTORS, 1, "1" * 64))
+        wider = replace(bundle, manifest=replace(bundle.manifest, format_version=4, code_width=5.0, files=files))
+        others = (BundleFile(PARITY_VECTORS, 1, "2" * 64), *bundle.manifest.files)
+        moved = replace(wider, manifest=replace(wider.manifest, files=others))
+        for precision in ("int8", "uint8"):
+            found = {self.identity(one, precision=precision) for one in (bundle, wider, moved)}
+            assert len(found) == 3
+        for precision in ("float32", "ubinary"):
+            assert len({self.identity(one, precision=precision) for one in (bundle, wider, moved)}) == 1
 
     def test_is_16_hex_digits_and_repeatable(self, bundle: Bundle) -> None:
         assert re.fullmatch("[0-9a-f]{16}", self.identity(bundle))

@@ -225,6 +225,14 @@ def check_heads(pipeline: Pipeline | None, scores: ScoreHead | None) -> None:
         require(width == len(scores.labels), "scores.labels", f"must be {width or 'behind a dense stage'}, as it gives")
 
 
+def check_code_width(manifest: Manifest) -> None:
+    """Raise SchemaError where integer codes of dense vectors would be spread over nothing."""
+    width = manifest.code_width
+    if width is not None:
+        require(math.isfinite(width) and width > 0, "code_width", "must be a number above 0")
+        require(manifest.pipeline is not None, "code_width", "is of dense vectors")
+
+
 def check_token_heads(manifest: Manifest) -> None:
     """Of the heads that give sparse vectors and vectors of tokens, names that exist and numbers that fit.
 

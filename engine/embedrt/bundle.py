@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from embedrt._manifest_checks import (
+    check_code_width,
     check_heads,
     check_numbers,
     check_paths,
@@ -192,6 +193,7 @@ class Manifest:
     sparse: SparseHead | None = None
     tokens: TokenHead | None = None
     table: TableRules | None = None  # of an encoder without blocks
+    code_width: float | None = None  # of integer vectors (`embedrt.precision.code_ranges`); none before format 4
 
 
 def find_variant(manifest: Manifest, name: str) -> Variant:
@@ -319,7 +321,7 @@ def parse_manifest(text: str, where: str = MANIFEST_NAME) -> Manifest:
 def dump_manifest(manifest: Manifest) -> str:
     """The JSON text of a manifest; `parse_manifest` reads it back equal."""
     data = asdict(manifest)
-    for name in ("encoder", "pictures", "table", *OUTPUTS):  # engines that read older formats alone know no such field
+    for name in ("encoder", "pictures", "table", "code_width", *OUTPUTS):  # engines of older formats know no such field
         if name != "pipeline" and data[name] is None:
             del data[name]
     if manifest.encoder is not None and manifest.encoder.patches is None:
@@ -332,7 +334,7 @@ def dump_manifest(manifest: Manifest) -> str:
 
 def format_for(manifest: Manifest) -> int:
     """The oldest format that can say this manifest."""
-    if manifest.table is not None:
+    if manifest.table is not None or manifest.code_width is not None:
         return 4
     if outputs_of(manifest) != ("pipeline",) or manifest.pictures is not None:
         return 3
@@ -354,6 +356,7 @@ def picture_tower(manifest: Manifest) -> Manifest | None:
         encoder=pictures.encoder,
         scores=None,
         pictures=None,
+        code_width=None,
     )
 
 
@@ -439,6 +442,7 @@ def _check_values(manifest: Manifest, *, of_pictures: bool = False) -> None:
     similar = manifest.similarity in SIMILARITY_NAMES
     require(similar, "similarity", f"{manifest.similarity!r} is not one of {', '.join(SIMILARITY_NAMES)}")
     require(bool(outputs_of(manifest)), "pipeline", "must not be null where there is no other output")
+    check_code_width(manifest)
     check_heads(manifest.pipeline, manifest.scores)
     check_token_heads(manifest)
     _check_listed(manifest)

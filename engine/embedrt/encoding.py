@@ -194,7 +194,7 @@ def make_encoding(model: LoadedModel, dense: Dense, settings: Settings) -> Encod
     """The model with these settings; cheap, and shares the model."""
     runner = WindowRunner.of(model, dense, settings.max_tokens)
     reference = cache(partial(_read_reference, model, dense))
-    shape = Shaper(dense.head.dimension, dense.head.normalizes, reference)
+    shape = Shaper(dense.head.dimension, dense.head.normalizes, reference, model.bundle.manifest.code_width)
     return Encoding(model, dense, settings, runner, shape, _picture_runner(model))
 
 

@@ -12,10 +12,10 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from embedrt.bundle import BF16, Manifest, Prompts, find_variant, picture_tower, pipeline_of
+from embedrt.bundle import BF16, PARITY_VECTORS, Manifest, Prompts, find_variant, picture_tower, pipeline_of
 from embedrt.errors import OptionError
 from embedrt.heads import Stage
-from embedrt.precision import PRECISIONS
+from embedrt.precision import CODES, PRECISIONS
 from embedrt.prompting import choose_prompt, document_prompt, query_prompt
 from embedrt.tensors import torch_if_imported
 
@@ -133,13 +133,16 @@ def parse_options(
 
 
 def identity_parts(manifest: Manifest, variant: str, pooling: tuple[str, ...], max_tokens: int) -> dict[str, Any]:
-    """What decides every vector of an embedder: model, tokenizer, variant, pooling."""
+    """What decides every vector of an embedder: model, tokenizer, variant, pooling; and integer codes: their ranges."""
     pipeline = pipeline_of(manifest)
-    return {
+    parts = {
         **encoder_parts(manifest, variant, max_tokens),
         "pooling": [*pooling, pipeline.include_prompt],
         "stages": stage_parts(manifest, pipeline.stages),
     }
+    if manifest.code_width is not None:
+        parts["codes"] = [manifest.code_width, *(f.sha256 for f in manifest.files if f.path == PARITY_VECTORS)]
+    return parts
 
 
 def encoder_parts(manifest: Manifest, variant: str, max_tokens: int) -> dict[str, Any]:
@@ -174,6 +177,8 @@ def identity_of(parts: Mapping[str, Any], options: EncodeOptions) -> str:
     """16 hex digits over `identity_parts` and what the call adds: prompt and output."""
     output = [options.output_value, options.precision, options.normalize_embeddings, options.truncate_dim]
     whole = {**parts, "prompt": options.prompt, "output": output}
+    if options.precision not in CODES:
+        whole.pop("codes", None)
     if options.unnormalized and parts["stages"] and parts["stages"][-1]["kind"] == "normalize":
         whole["stages"] = parts["stages"][:-1]
     if options.on_overflow == "windows":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedrt.options import EncodeOptions
 from embedrt.pooling import l2_normalize
-from embedrt.precision import quantize
+from embedrt.precision import CodeRanges, code_ranges, quantize
 from embedrt.tensors import as_tensor
 
 Floats = NDArray[np.float32]
@@ -24,6 +24,8 @@ class Shaper:
     dimension: int  # of a row
     normalizes: bool  # whether rows have length 1
     reference: Callable[[], Floats]  # the vectors (R, D) that give integer precisions their ranges
+    code_width: float | None  # as `code_ranges` takes it
+    _ranges: dict[tuple[Any, ...], CodeRanges] = field(default_factory=dict)  # by what `cut` looks at
 
     def __call__(self, rows: Sequence[Any], options: EncodeOptions, *, single: bool) -> Any:
         """What `encode` returns for a sequence, or for one text.
@@ -39,11 +41,18 @@ class Shaper:
             return rows[0] if single else [{name: array.copy() for name, array in row.items()} for row in rows]
         vectors = self.cut(self._joined(rows, single), options)
         if options.precision != "float32":
-            vectors = quantize(vectors, options.precision, self.cut(self.reference(), options))
+            vectors = quantize(vectors, options.precision, self._ranges_of(options))
         found: Any = vectors if options.container == "array" else as_tensor(vectors)
         if single:
             return found[0]
         return list(found) if options.container == "tensors" else found
+
+    def _ranges_of(self, options: EncodeOptions) -> CodeRanges:
+        """Of vectors that are cut as the options say."""
+        key = options.truncate_dim, options.normalize_embeddings, options.unnormalized
+        if key not in self._ranges:
+            self._ranges[key] = code_ranges(self.cut(self.reference(), options), self.code_width)
+        return self._ranges[key]
 
     def _joined(self, rows: Sequence[Floats], single: bool) -> Floats:
         """Rows (D,) as one array (N, D) of their own; that of a single input is nobody else's already."""

@@ -39,6 +39,7 @@ from embedrt.parity.loading import default_embedder, default_model
 from embedrt.parity.report import ParityReport, VariantReport
 from embedrt.parity.texts import builtin_texts
 from embedrt.parity.verify import save_report, verify_bundle
+from embedrt.precision import CODE_WIDTH
 from embedrt.progress import NullProgress, Progress
 from embedrt.prompting import choose_prompt
 from embedrt.text_rules import TableRules, TextRules
@@ -349,6 +350,7 @@ def _describe(root: Path, reference: Reference | TowerModel, heads: OutputHeads,
         describe_model(reference.source, describe_architecture(encoder), request),
         max_tokens=reference.max_tokens,
         pipeline=pipeline,
+        code_width=None if pipeline is None else CODE_WIDTH,
         prompts=choose_prompts(own, model.default_prompt_name, family, request.prompts),
         similarity=_similarity(model, heads),
         notes=(*reference.notes, *unreachable_tokens(reference.source.name, encoder, tokenizer_of(model))),

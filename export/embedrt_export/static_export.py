@@ -11,6 +11,7 @@ from embedrt.heads import SIMILARITY_NAMES, Pipeline, Stage
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.report import ParityReport
 from embedrt.parity.texts import builtin_texts
+from embedrt.precision import CODE_WIDTH
 from embedrt.progress import Progress
 from embedrt.prompting import choose_prompt
 from embedrt.text_rules import TableRules
@@ -63,6 +64,7 @@ def export_static(root: Path, source: ModelSource, request: ExportRequest, progr
         max_tokens=min(table.max_tokens or _NO_LIMIT, _NO_LIMIT),
         prompts=prompts,
         pipeline=_pipeline(reference, root),
+        code_width=CODE_WIDTH,
         similarity=SIMILARITY_NAMES[0] if model is None else name_of(model.similarity_fn_name),
         notes=(*reference.notes, f"static embeddings, read as {table.library} reads them"),
         encoder=table.spec(),

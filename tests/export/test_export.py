@@ -88,7 +88,7 @@ def test_families_that_are_data_are_emitted_in_every_variant_and_say_so(
     note = next(note for note in manifest.notes if "emitted from the config and the weights" in note)
     assert note in ParityReport.from_json((bundle / "parity" / "report.json").read_text()).notes()
     assert manifest.variants["fp32"].fused["MultiHeadAttention"] == layers
-    assert manifest.format_version == 2
+    assert manifest.format_version == 4
     assert manifest.encoder is not None
     assert len(manifest.encoder.blocks) == layers
     products = {f"layers.{i}.{p}" for i in range(layers) for p in ("qkv", "attention_output", "ffn_up", "ffn_down")}

@@ -49,7 +49,7 @@ def check(bundle: Path, model: Path) -> None:
 def test_a_transformers_directory(clip_model: Path, clip_bundle: Path) -> None:
     check(clip_bundle, clip_model)
     manifest = open_bundle(clip_bundle).manifest
-    assert manifest.format_version == 3
+    assert manifest.format_version == 4
     assert manifest.name == "tiny-clip"
     assert manifest.pictures is not None
     assert manifest.pictures.texts is not None

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.errors import OptionError
-from embedrt.precision import PRECISIONS, quantize
+from embedrt.precision import PRECISIONS, signs
 from embedrt.vectors.rows import Floats
 
 
@@ -23,8 +23,10 @@ def codes(rows: Floats, precision: str, ranges: NDArray[Any]) -> NDArray[Any]:
     """
     if precision not in PRECISIONS:
         raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    if precision not in ("int8", "uint8"):
-        return quantize(rows, precision, rows)
+    if precision == "float32":
+        return rows
+    if precision in ("binary", "ubinary"):
+        return signs(rows, precision)
     if ranges.shape != (2, rows.shape[1]):
         raise OptionError(f"ranges must have the shape (2, {rows.shape[1]}), not {ranges.shape}")
     steps = (ranges[1] - ranges[0]) / 255
