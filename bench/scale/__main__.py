@@ -24,9 +24,16 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--shard-tokens", type=float, nargs="+", default=[5e5, 2e6, 8e6, 32e6])
     parser.add_argument("--preempted-per-hour", type=float, default=Cluster.preempted_per_hour)
+    parser.add_argument("--straggler-share", type=float, default=Cluster.straggler_share)
+    parser.add_argument("--store-requests-per-s", type=float, default=Cluster.store_requests_per_s)
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
-    cluster = Cluster(tokens_per_s=asked.tokens_per_s, preempted_per_hour=asked.preempted_per_hour)
+    cluster = Cluster(
+        tokens_per_s=asked.tokens_per_s,
+        preempted_per_hour=asked.preempted_per_hour,
+        straggler_share=asked.straggler_share,
+        store_requests_per_s=asked.store_requests_per_s,
+    )
     work = Work(tokens=asked.texts * asked.tokens_per_text)
     print("assumed:", ", ".join(f"{name} {value:g}" for name, value in asdict(cluster).items() if name != "nodes"))
     print("| nodes | tokens per shard | hours | node hours | lost to preemption | tail |", end="")

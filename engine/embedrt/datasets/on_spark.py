@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,6 +42,8 @@ def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Calla
             return value1
 
     context = SparkSession.builder.getOrCreate().sparkContext
+    if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+        context.pythonExec = sys.executable  # this machine's workers; by default the first python3 of the PATH
     todo = list(shards)
     if not todo:
         return
@@ -68,8 +73,15 @@ def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Calla
             context.cancelJobGroup(_GROUP)
             thread.join()
     if failed:
-        told = " ".join(str(failed[0]).split())[:300]
-        yield Report(todo[0], None, f"Spark gave the job up: {told}", ends_run=True)
+        yield Report(todo[0], None, f"Spark gave the job up: {_cause(str(failed[0]))}", ends_run=True)
+
+
+def _cause(told: str) -> str:
+    """The last error of Python's in what Spark tells, which is mostly the JVM's stack; else its beginning."""
+    errors = re.findall(r"^(?!org\.|java\.)\w[\w.]*(?:Error|Exception): .*$", told, re.MULTILINE)
+    if any("No module named 'embedrt'" in error for error in errors):
+        return "its workers' Python has no embedrt: set PYSPARK_PYTHON to one that has"
+    return errors[-1][:300] if errors else " ".join(told.split())[:300]
 
 
 def _as_they_come(heard: Any, thread: threading.Thread) -> Iterator[Report]:
