@@ -15,7 +15,7 @@ import yaml
 
 from embedrt.server.config import load_settings
 from embedrt.server.settings import NAMES
-from tests.server.serving import Served
+from tests.server.serving import Served, wait_until
 from tests.server.test_attacks import TOGETHER_MB
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -83,8 +83,12 @@ def test_the_health_check_of_the_image_starts_no_python(served: Served, monkeypa
 
     assert command[0] == "bash"
     assert check() == 0
-    monkeypatch.setattr(served.engine, "what_is_wrong", "a test says so")
-    assert check() != 0
+    # the proof tells the engine each second: what only the engine had would be gone by then
+    with monkeypatch.context() as broken:
+        broken.setattr(served.engine._proof, "what_is_wrong", lambda: "a test says so")
+        wait_until(lambda: served.engine.what_is_wrong is not None)
+        assert check() != 0
+    wait_until(lambda: served.engine.what_is_wrong is None)
     monkeypatch.setenv("EMBEDRT_PORT", "1")  # nobody listens there
     assert check() != 0
 
