@@ -7,6 +7,7 @@ import functools
 import gc
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -445,7 +446,8 @@ def _runs_here(bundle: Bundle, variant: str) -> bool:
     if not runs_natively(bundle, variant):
         return False
     options = LoadOptions(variant, device="cpu", num_threads=1, verify_hashes=False)
-    return load_model(bundle, options).chosen.name == "native"
+    with closing(load_model(bundle, options)) as model:
+        return model.chosen.name == "native"
 
 
 def advice_on(variants: Sequence[VariantReport]) -> str:

@@ -43,10 +43,10 @@ def settle_tokenizer(tokenizer: Any) -> tuple[str, ...]:
     if own == loaded:
         return ()
     wanted = _ids(text, texts)
-    before = _differing(wanted, _ids(backend.to_str(), texts))
+    before = after = _differing(wanted, _ids(backend.to_str(), texts))
     if own.get("normalizer") is not None and loaded.get("normalizer") is None:
         backend.normalizer = Tokenizer.from_str(text).normalizer
-    after = _differing(wanted, _ids(backend.to_str(), texts))
+        after = _differing(wanted, _ids(backend.to_str(), texts))
     called = f"{type(tokenizer).__name__} of transformers {transformers.__version__}"
     lost = f"{called} left out the normalizer of {_FILE}, which the reference was given back"
     other = f"{called} reads {_FILE} otherwise by its settings, which count"
