@@ -276,8 +276,8 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
     )
     given = parser.parse_args(arguments)
     model = given.model or ("minilm" if given.quick else "xlmr-large")
-    every = [name for name in SYSTEMS if not (given.quick and name in _SLOW_TO_START)]
-    systems = tuple(given.systems.split(",")) if given.systems else tuple(every)
+    every = tuple(name for name in SYSTEMS if not (given.quick and name in _SLOW_TO_START))
+    systems = tuple(given.systems.split(",")) if given.systems else every
     unknown = [name for name in systems if name not in SYSTEMS]
     if unknown:
         parser.error(f"unknown systems: {', '.join(unknown)}; there are {', '.join(SYSTEMS)}")

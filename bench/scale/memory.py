@@ -12,11 +12,10 @@ import tempfile
 import threading
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.scale.throughput import make_texts
+from bench.scale.throughput import make_texts, resident_mib
 from embedrt.batch import EmbedBatch
 from embedrt.commands.reading.records import How
 from embedrt.datasets.inputs import groups_of, input_files, sampled
@@ -89,11 +88,6 @@ def most_mib(job: Job, shard: Shard) -> float:
         looker.join()
     assert report.record is not None, report.problem
     return most
-
-
-def resident_mib() -> float:
-    """Of this process."""
-    return psutil.Process().memory_info().rss / (1 << 20)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Sides:
         self.wall, self.cpu = self.wall + time.perf_counter() - begin, self.cpu + time.process_time() - cpu
         same = self._other(lambda: np.array_equal(vectors_of(self.output / part_path(shard.key)), own))
         assert same, f"other bits in rows {shard.first:,} to {shard.first + shard.rows:,}"
-        self.resident.append(psutil.Process().memory_info().rss / (1 << 20))
+        self.resident.append(resident_mib())
         share = heard.done.shards / heard.totals.shards
         if share >= TOLD_EVERY * (self.said + 1):
             self.said = int(share / TOLD_EVERY)
@@ -158,6 +158,11 @@ def write_texts(path: Path, count: int, longest: int) -> None:
         while some := list(islice(texts, ROW_GROUP)):
             writer.write_table(pa.table({"id": range(first, first + len(some)), "text": some}, schema=schema))
             first += len(some)
+
+
+def resident_mib() -> float:
+    """Of this process."""
+    return psutil.Process().memory_info().rss / (1 << 20)
 
 
 if __name__ == "__main__":

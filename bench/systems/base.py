@@ -82,6 +82,29 @@ class PlainSystem(ABC):
         self._tokenizer = None
 
 
+class GraphSystem(PlainSystem):
+    """An encoder's graph, whatever runs it."""
+
+    inputs: Sequence[str]  # their names, known once it is open
+
+    def open(self, artifact: Path, threads: int) -> None:
+        """The graph alone, for what has a tokenizer and a head of its own."""
+        self.threads = threads
+        self._load(artifact)
+
+    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64], types: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The first output, valid until the next call; inputs that the graph does not have are left out."""
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return self._infer({name: feeds[name] for name in self.inputs})
+
+    def encode_ids(self, rows: Rows) -> Vectors:
+        ids, mask = pad(rows, self.pad_token)
+        return pool(self.run(ids, mask, np.zeros_like(ids)), mask)
+
+    @abstractmethod
+    def _infer(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]: ...
+
+
 def load_tokenizer(model: Path) -> Tokenizer:
     """The model's tokenizer, cutting at the model's limit, adding no padding."""
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.systems.base import load_tokenizer, pad
+from bench.systems.base import GraphSystem, load_tokenizer, pad
 
 Floats = NDArray[np.float32]
 _BATCH = 32  # texts of peers without batching of their own, sorted by length; sentence-transformers' default too
@@ -113,7 +113,7 @@ class SentenceTransformers:
 
 
 class Peer:
-    """An encoder's graph with the kind's head around it; `option` is "kind/how", how the session is made."""
+    """An encoder's graph with the kind's head around it; `option` is "kind/how", what runs it."""
 
     def __init__(self, option: str) -> None:
         self.kind, _, self.how = option.partition("/")
@@ -121,7 +121,8 @@ class Peer:
     def load(self, artifact: Path, model: Path, threads: int) -> None:
         self._tokenizer = load_tokenizer(model)
         self._pad = int(json.loads((model / "config.json").read_text())["pad_token_id"])
-        self._run, self._said = _SESSIONS[self.how](artifact, threads)
+        self._graph = _graph_of(self.how)
+        self._graph.open(artifact, threads)
         self._head = _head(self.kind, model)
 
     def encode_texts(self, texts: Sequence[str], batching: str) -> Any:
@@ -134,16 +135,15 @@ class Peer:
             some = order[begin : begin + _BATCH]
             ids, mask = pad([encodings[i].ids for i in some], self._pad)
             types, _ = pad([encodings[i].type_ids for i in some], 0)
-            outputs = self._run({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
-            found.update(zip(some, self._head(outputs, mask), strict=True))
+            found.update(zip(some, self._head(self._graph.run(ids, mask, types), mask), strict=True))
         rows = [found[i] for i in range(len(encodings))]
         return _gather(self.kind, rows)
 
     def describe(self) -> str:
-        return self._said
+        return self._graph.describe()
 
     def close(self) -> None:
-        del self._run
+        del self._graph
 
 
 def _gather(kind: str, rows: list[Any]) -> Any:
@@ -156,34 +156,15 @@ def _gather(kind: str, rows: list[Any]) -> Any:
     return rows
 
 
-def _onnxruntime(artifact: Path, threads: int) -> tuple[Any, str]:
-    import onnxruntime as ort
+def _graph_of(how: str) -> GraphSystem:
+    """What runs graphs; imports only its own library."""
+    if how == "openvino":
+        from bench.systems.openvino_ import OpenVino
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(str(artifact / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    names = [node.name for node in session.get_inputs()]
-    return (
-        lambda feeds: session.run(None, {name: feeds[name] for name in names})[0],
-        f"onnxruntime {ort.__version__}, {threads} threads",
-    )
+        return OpenVino("f32")
+    from bench.systems.onnxruntime_ import OnnxRuntime
 
-
-def _openvino(artifact: Path, threads: int) -> tuple[Any, str]:
-    from bench.systems.openvino_ import OpenVino
-
-    made = OpenVino("f32")
-    made.threads = threads
-    made._load(artifact)
-    return (
-        lambda feeds: np.asarray(
-            made._request.infer({name: feeds[name] for name in made._inputs}, share_inputs=True)[0], np.float32
-        ),
-        made.describe(),
-    )
-
-
-_SESSIONS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+    return OnnxRuntime("")
 
 
 def _head(kind: str, model: Path) -> Any:

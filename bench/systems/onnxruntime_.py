@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
-from bench.systems.base import PlainSystem, Rows, Vectors, pad, pool
+from bench.systems.base import GraphSystem
 
 
-class OnnxRuntime(PlainSystem):
+class OnnxRuntime(GraphSystem):
     """Runs model.onnx of its folder; `option` is only a label."""
 
     def _load(self, artifact: Path) -> None:
@@ -18,14 +19,11 @@ class OnnxRuntime(PlainSystem):
         options.intra_op_num_threads = self.threads
         path = str(artifact / "model.onnx")
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._inputs = [node.name for node in self._session.get_inputs()]
+        self.inputs = [node.name for node in self._session.get_inputs()]
 
-    def encode_ids(self, rows: Rows) -> Vectors:
-        ids, mask = pad(rows, self.pad_token)
-        feeds = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in self._inputs:
-            feeds["token_type_ids"] = np.zeros_like(ids)
-        return pool(self._session.run(None, feeds)[0], mask)
+    def _infer(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        outputs: list[NDArray[np.float32]] = self._session.run(None, feeds)
+        return outputs[0]
 
     def describe(self) -> str:
         return f"onnxruntime {ort.__version__}, CPUExecutionProvider, {self.threads} threads"

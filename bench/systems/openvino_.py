@@ -8,14 +8,15 @@ import numpy as np
 import openvino as ov
 import openvino.properties as props
 import openvino.properties.hint as hints
+from numpy.typing import NDArray
 
-from bench.systems.base import PlainSystem, Rows, Vectors, pad, pool
+from bench.systems.base import GraphSystem
 
 _GROUP = 32  # activations that share a scale; OpenVINO's own choice for language models
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
-class OpenVino(PlainSystem):
+class OpenVino(GraphSystem):
     """`option` is the inference precision of whatever is not int8, and "/dynamic" for activations in int8 as well."""
 
     def _load(self, artifact: Path) -> None:
@@ -31,15 +32,10 @@ class OpenVino(PlainSystem):
             config[hints.dynamic_quantization_group_size] = _GROUP
         self._model = ov.Core().compile_model(artifact / "model.xml", "CPU", config)
         self._request = self._model.create_infer_request()
-        self._inputs = [port.get_any_name() for port in self._model.inputs]
+        self.inputs = [port.get_any_name() for port in self._model.inputs]
 
-    def encode_ids(self, rows: Rows) -> Vectors:
-        ids, mask = pad(rows, self.pad_token)
-        feeds = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in self._inputs:
-            feeds["token_type_ids"] = np.zeros_like(ids)
-        hidden = self._request.infer(feeds, share_inputs=True, share_outputs=True)[0]
-        return pool(np.asarray(hidden, dtype=np.float32), mask)
+    def _infer(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        return np.asarray(self._request.infer(feeds, share_inputs=True, share_outputs=True)[0], dtype=np.float32)
 
     def describe(self) -> str:
         precision = self._model.get_property(hints.inference_precision).get_type_name()
