@@ -11,7 +11,7 @@ from bench import artifacts
 from bench.process import SystemProcess
 from bench.systems import SYSTEMS
 from bench.systems.base import Vectors
-from embedrt.bundle import Prompts
+from embedrt.manifest import Prompts
 from embedrt.prompting import choose_prompt, document_prompt, query_prompt
 
 PEERS = {"OpenVINO int8": "openvino-int8", "ONNX Runtime int8": "ort-int8", "CTranslate2 int8": "ctranslate2-int8"}

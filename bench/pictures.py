@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.machine import describe_machine
-from embedrt.bundle import Architecture, Bundle, Manifest, Prompts, Source, describe_file
+from embedrt.bundle import Bundle, describe_file
 from embedrt.executors import Executor, PatchBatch
 from embedrt.executors.choice import load_executor
 from embedrt.heads import Pipeline
+from embedrt.manifest import Architecture, Manifest, Prompts, Source
 from embedrt.options import EncodeOptions
 from embedrt.pictures.generated import generated_pictures
 from embedrt.pictures.preprocessing import Preprocessing, preprocess, to_patches

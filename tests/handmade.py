@@ -6,21 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from embedrt.bundle import (
-    MANIFEST_NAME,
-    Architecture,
-    Bundle,
-    Manifest,
-    ParitySummary,
-    Pipeline,
-    Prompts,
-    Source,
-    Stage,
-    TensorEntry,
-    Variant,
-    describe_file,
-    dump_manifest,
-)
+from embedrt.bundle import MANIFEST_NAME, Bundle, describe_file
+from embedrt.heads import Pipeline, Stage
+from embedrt.manifest import Architecture, Manifest, ParitySummary, Prompts, Source, TensorEntry, Variant
+from embedrt.manifest_json import dump_manifest
 from embedrt.opening import open_bundle
 
 CONTENTS = {

@@ -12,21 +12,12 @@ from typing import Any
 
 import pytest
 
-from embedrt.bundle import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    SIMILARITY_NAMES,
-    Bundle,
-    OutputParity,
-    check_gives,
-    describe_file,
-    dump_manifest,
-    parse_manifest,
-    sha256_of,
-)
+from embedrt.bundle import MANIFEST_NAME, Bundle, describe_file, sha256_of
 from embedrt.embedder import Embedder
 from embedrt.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError, OptionError
-from embedrt.heads import ACTIVATION_NAMES, ScoreHead, Stage
+from embedrt.heads import ACTIVATION_NAMES, SIMILARITY_NAMES, ScoreHead, Stage
+from embedrt.manifest import OutputParity, check_gives
+from embedrt.manifest_json import FORMAT_VERSION, dump_manifest, parse_manifest
 from embedrt.opening import open_bundle
 from embedrt.pooling import ACTIVATIONS
 from embedrt.similarity import SIMILARITIES

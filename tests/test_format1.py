@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from embedrt._encoder_checks import check_encoder
-from embedrt.bundle import Architecture
 from embedrt.encoder import FeedForward, Norm
 from embedrt.errors import UnsupportedByNativeError
 from embedrt.format1 import check_complete, encoder_of_format_1
+from embedrt.manifest import Architecture
 
 BERT = Architecture("bert", 96, 2, 3, 208, 80, 70, 2, "gelu_new", 1e-12, 0)
 XLMR = replace(BERT, model_type="xlm-roberta", max_positions=72, pad_token_id=1, activation="gelu")

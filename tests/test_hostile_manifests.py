@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from embedrt._manifest_checks import _object
 from embedrt._schema import SchemaError
-from embedrt.bundle import parse_manifest
 from embedrt.errors import BundleFormatError
+from embedrt.manifest_json import parse_manifest
 from tests.encoders import make_spec
 from tests.handmade import write_bundle
 

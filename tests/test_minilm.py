@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from embedrt import Bundle, Embedder, open_bundle
-from embedrt.bundle import PARITY_VECTORS, Prompts
+from embedrt.bundle import PARITY_VECTORS
+from embedrt.manifest import Prompts
 from embedrt.precision import code_ranges
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from embedrt.bundle import PARITY_VECTORS, Bundle, BundleFile
+from embedrt.bundle import PARITY_VECTORS, Bundle
 from embedrt.errors import OptionError
+from embedrt.manifest import BundleFile
 from embedrt.options import EncodeOptions, identity_of, identity_parts, parse_options
 from tests.handmade import PROMPTS, write_bundle
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from embedrt.bundle import Prompts
 from embedrt.errors import OptionError
+from embedrt.manifest import Prompts
 from embedrt.prompting import choose_prompt, document_prompt, fill_task, query_prompt
 
 NONE = Prompts({}, None, None, "model")

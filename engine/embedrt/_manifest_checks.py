@@ -25,9 +25,9 @@ from embedrt.heads import (
 from embedrt.pictures.attention_pooling import ACTIVATIONS as POOLING_ACTIVATIONS
 
 if TYPE_CHECKING:
-    from embedrt.bundle import BundleFile, Manifest, TensorEntry, Variant
     from embedrt.encoder import EncoderSpec
     from embedrt.heads import Pipeline, ScoreHead, Stage
+    from embedrt.manifest import BundleFile, Manifest, TensorEntry, Variant
     from embedrt.pictures.preprocessing import Preprocessing
     from embedrt.text_rules import TextRules
 

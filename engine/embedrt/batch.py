@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from embedrt.arrow import PRECISIONS, Rows, VectorShape
-from embedrt.bundle import pipeline_of
 from embedrt.commands.reading.parquet import Unreadable, column_at, import_pyarrow, text_path, texts_of
 from embedrt.commands.reading.records import refuse_twins
 from embedrt.errors import IdentityError, InputError, InputTypeError, OptionError
 from embedrt.executors.choice import choose_variant
 from embedrt.executors.devices import choose_device
 from embedrt.loading import LoadOptions, find_bundle
+from embedrt.manifest import pipeline_of
 from embedrt.options import Kind, identity_of, identity_parts, parse_options, whole_number
 from embedrt.pooling import load_head, parse_pooling
 from embedrt.settings import change, own_settings

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import PARITY_VECTORS, pipeline_of
+from embedrt.bundle import PARITY_VECTORS
 from embedrt.errors import OptionError, PictureError
 from embedrt.inputs import (
     Inputs,
@@ -23,6 +23,7 @@ from embedrt.inputs import (
     pictures_alone,
 )
 from embedrt.loading import LoadedModel
+from embedrt.manifest import pipeline_of
 from embedrt.options import EncodeOptions, Kind, identity_of, identity_parts, parse_options
 from embedrt.pictures.runner import TEXTS_ONLY, Item, PictureRunner
 from embedrt.pooling import Dense

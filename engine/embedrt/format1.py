@@ -11,7 +11,7 @@ from embedrt.encoder import Attention, Block, Embeddings, EncoderSpec, FeedForwa
 from embedrt.errors import UnsupportedByNativeError
 
 if TYPE_CHECKING:
-    from embedrt.bundle import Architecture
+    from embedrt.manifest import Architecture
 
 _ROBERTA = ("roberta", "xlm-roberta", "camembert")  # positions count the tokens that are not padding
 FAMILIES = ("bert", "distilbert", *_ROBERTA)

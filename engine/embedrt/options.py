@@ -12,9 +12,10 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from embedrt.bundle import BF16, PARITY_VECTORS, Manifest, Prompts, find_variant, picture_tower, pipeline_of
+from embedrt.bundle import PARITY_VECTORS
 from embedrt.errors import OptionError
 from embedrt.heads import Stage
+from embedrt.manifest import BF16, Manifest, Prompts, find_variant, picture_tower, pipeline_of
 from embedrt.precision import CODES, PRECISIONS
 from embedrt.prompting import choose_prompt, document_prompt, query_prompt
 from embedrt.tensors import torch_if_imported

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 import numpy as np
 
 from embedrt.batching import BatchLimits
-from embedrt.bundle import Manifest, check_gives, outputs_of
 from embedrt.encoding import WINDOW_TEXTS
 from embedrt.errors import InputError, OptionError, TokenLimitError
 from embedrt.facts import Facts, ModelFacts
 from embedrt.inputs import Texts, checked_texts, distinct_windows
 from embedrt.loading import LoadedModel, LoadOptions, find_bundle, load_model
+from embedrt.manifest import Manifest, check_gives, outputs_of
 from embedrt.options import (
     Kind,
     check_choice,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import Manifest
 from embedrt.heads import TokenHead, TokenSide
 from embedrt.loading import LoadedModel
+from embedrt.manifest import Manifest
 from embedrt.options import Kind
 from embedrt.outputs import OutputRunner, TokenRows
 from embedrt.pooling import Dense, Head, load_dense, load_token_head

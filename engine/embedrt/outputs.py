@@ -10,9 +10,9 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import Manifest, outputs_of
 from embedrt.executors import Executor, TokenBatch
 from embedrt.heads import Expansion, TokenSide
+from embedrt.manifest import Manifest, outputs_of
 from embedrt.options import EncodeOptions, Kind
 from embedrt.pooling import Head, l2_normalize
 from embedrt.results import Truncation

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import Bundle, pipeline_of
+from embedrt.bundle import Bundle
 from embedrt.errors import OptionError
 from embedrt.heads import ATTENTION, POOLING_MODES, Pipeline, ScoreHead, Stage, TokenHead
+from embedrt.manifest import pipeline_of
 from embedrt.pictures.attention_pooling import ARRAYS, AttentionPooling
 
 Floats = NDArray[np.float32]

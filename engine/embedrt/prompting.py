@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from embedrt.bundle import Prompts
 from embedrt.errors import OptionError
+from embedrt.manifest import Prompts
 
 _TASK = "{task}"
 _DOCUMENT_NAMES = ("document", "passage", "corpus")

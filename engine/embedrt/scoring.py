@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
-from embedrt.bundle import check_gives
 from embedrt.errors import InputError, NonFiniteError, OptionError, TokenLimitError
 from embedrt.executors import WANTS, Executor, TokenBatch
 from embedrt.heads import SCORE_ACTIVATIONS, ScoreHead
 from embedrt.loading import LoadedModel
+from embedrt.manifest import check_gives
 from embedrt.options import check_known, encoder_parts, flag, parse_container, short_hash, stage_parts, whole_number
 from embedrt.pairs import PairIds, PairOrText, PairTokenizer
 from embedrt.pooling import ACTIVATIONS, Head, load_head, pool

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from embedrt._manifest_checks import known_positions
-from embedrt.bundle import Manifest, Prompts, pipeline_of
 from embedrt.errors import OptionError
+from embedrt.manifest import Manifest, Prompts, pipeline_of
 from embedrt.options import whole_number
 
 

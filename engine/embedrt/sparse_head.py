@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import BF16, Bundle
+from embedrt.bundle import Bundle
 from embedrt.errors import BundleFormatError
 from embedrt.executors.mapped import map_tensors
 from embedrt.executors.words import NativeWords, WordPooling
 from embedrt.heads import SparseHead, WeightHead, WordHead
 from embedrt.loading import LoadedModel
 from embedrt.machine import available_threads
+from embedrt.manifest import BF16
 from embedrt.sparse_vectors import SparseVector
 from embedrt.words import DECODER, PREFIX, TRANSFORM, NumpyWords, Words, texts_at_once
 

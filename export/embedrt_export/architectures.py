@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedrt.bundle import VARIANT_NAMES
 from embedrt.errors import UnsupportedModelError
+from embedrt.manifest import VARIANT_NAMES
 from embedrt_export.families import FAMILIES, find_family, own_code_of
 
 FUSED_ACTIVATIONS = {

@@ -15,25 +15,14 @@ from typing import Any
 
 import torch
 
-from embedrt.bundle import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    VARIANT_NAMES,
-    Architecture,
-    Bundle,
-    BundleFile,
-    Manifest,
-    Source,
-    Variant,
-    describe_file,
-    dump_manifest,
-    format_for,
-)
+from embedrt.bundle import MANIFEST_NAME, Bundle, describe_file
 from embedrt.errors import OptionError, ParityError, UnsupportedModelError
 from embedrt.executors.native import runs_natively
 from embedrt.heads import SIMILARITY_NAMES, Pipeline
 from embedrt.loading import LoadOptions, load_model
 from embedrt.machine import available_threads
+from embedrt.manifest import VARIANT_NAMES, Architecture, BundleFile, Manifest, Source, Variant, format_for
+from embedrt.manifest_json import FORMAT_VERSION, dump_manifest
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.gates import find_failures
 from embedrt.parity.loading import default_embedder, default_model

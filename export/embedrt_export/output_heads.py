@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedrt.bundle import Bundle, Manifest
+from embedrt.bundle import Bundle
 from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt.heads import Expansion, SparseHead, Stage, TokenHead, TokenSide, WeightHead, WordHead
+from embedrt.manifest import Manifest
 from embedrt.options import Kind
 from embedrt.parity.files import write_parity_texts
 from embedrt.parity.outputs import prompts_of, token_texts, write_sparse, write_tokens

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from embedrt.bundle import Architecture, Manifest, Pictures, format_for, pipeline_of
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import OptionError, UnsupportedModelError
 from embedrt.heads import ATTENTION, Pipeline, Stage
+from embedrt.manifest import Architecture, Manifest, Pictures, format_for, pipeline_of
 from embedrt.parity.files import PARITY_PICTURES, write_picture_vectors
 from embedrt.pictures.attention_pooling import ACTIVATIONS, arrays_of
 from embedrt.pictures.generated import generated_pictures

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from embedrt.bundle import Architecture
 from embedrt.errors import UnsupportedModelError
 from embedrt.heads import Pipeline, Stage
+from embedrt.manifest import Architecture
 from embedrt_export.reference import transformer_of
 
 # torch.nn class of a Dense module's activation -> name in the bundle

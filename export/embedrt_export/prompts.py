@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedrt.bundle import Prompts
 from embedrt.errors import OptionError
+from embedrt.manifest import Prompts
 
 WEB_SEARCH_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from embedrt.bundle import Bundle, format_for
+from embedrt.bundle import Bundle
 from embedrt.errors import OptionError, ParityError
+from embedrt.manifest import format_for
 from embedrt.pairs import PairTokenizer
 from embedrt.parity.loading import default_reranker
 from embedrt.parity.pairs import builtin_pairs, write_pairs

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from embedrt.bundle import format_for
 from embedrt.errors import OptionError, UnsupportedModelError
 from embedrt.heads import SIMILARITY_NAMES, Pipeline, Stage
+from embedrt.manifest import format_for
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.report import ParityReport
 from embedrt.parity.texts import builtin_texts

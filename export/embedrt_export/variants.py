@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from embedrt.bundle import Variant, describe_file
+from embedrt.bundle import describe_file
 from embedrt.errors import UnsupportedModelError
+from embedrt.manifest import Variant
 from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.fp16 import to_fp16
 from embedrt_export.graph import EncoderGraph

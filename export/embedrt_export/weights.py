@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from embedrt.bundle import TensorEntry
+from embedrt.manifest import TensorEntry
 
 ALIGNMENT = 4096  # bytes
 EXTERNAL_BYTES = 1024

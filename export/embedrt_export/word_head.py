@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedrt.bundle import TensorEntry, Variant, describe_file
+from embedrt.bundle import describe_file
 from embedrt.encoder import Norm
 from embedrt.errors import UnsupportedModelError
 from embedrt.format1 import ACTIVATIONS
+from embedrt.manifest import TensorEntry, Variant
 from embedrt.words import DECODER, NORM, TRANSFORM, NumpyWords
 from embedrt_export.int8.calibration import InputStats, Session, batches
 from embedrt_export.int8.linear import Fold, choose_fold, local_error, make_linear

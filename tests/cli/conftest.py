@@ -12,20 +12,11 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from embedrt.bundle import (
-    PARITY_TEXTS,
-    PARITY_VECTORS,
-    Architecture,
-    Manifest,
-    Pipeline,
-    Prompts,
-    Source,
-    Stage,
-    Variant,
-    describe_file,
-    dump_manifest,
-)
+from embedrt.bundle import PARITY_TEXTS, PARITY_VECTORS, describe_file
 from embedrt.cli.app import app
+from embedrt.heads import Pipeline, Stage
+from embedrt.manifest import Architecture, Manifest, Prompts, Source, Variant
+from embedrt.manifest_json import dump_manifest
 
 WORDS = ["the", "a", "of", "to", "and", "in", "is", "it", "water", "stone", "light", "river", "house", "bread", "paper"]
 DIMENSION = 8

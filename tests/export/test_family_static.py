@@ -16,9 +16,9 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from tokenizers import Tokenizer
 
 from embedrt import Embedder, InputError, OptionError, SourceError, UnsupportedModelError
-from embedrt.bundle import parse_manifest
 from embedrt.embedder import ExecutorName, Variant
 from embedrt.errors import BundleFormatError
+from embedrt.manifest_json import parse_manifest
 from embedrt.opening import open_bundle
 from embedrt.pooling import l2_normalize
 from embedrt.text_rules import TableRules

@@ -9,20 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import (
-    MANIFEST_NAME,
-    Architecture,
-    Bundle,
-    Manifest,
-    Pipeline,
-    Prompts,
-    Source,
-    TensorEntry,
-    Variant,
-    describe_file,
-    dump_manifest,
-)
+from embedrt.bundle import MANIFEST_NAME, Bundle, describe_file
 from embedrt.executors import TokenBatch
+from embedrt.heads import Pipeline
+from embedrt.manifest import Architecture, Manifest, Prompts, Source, TensorEntry, Variant
+from embedrt.manifest_json import dump_manifest
 from embedrt.opening import open_bundle
 
 _PAGE = 4096

@@ -7,17 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from embedrt.bundle import (
-    Architecture,
-    Bundle,
-    Manifest,
-    Pipeline,
-    Prompts,
-    Source,
-    Variant,
-    describe_file,
-    dump_manifest,
-)
+from embedrt.bundle import Bundle, describe_file
+from embedrt.heads import Pipeline
+from embedrt.manifest import Architecture, Manifest, Prompts, Source, Variant
+from embedrt.manifest_json import dump_manifest
 from embedrt.opening import open_bundle
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.report import ParityReport

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from embedrt.bundle import Bundle, ParitySummary
+from embedrt.bundle import Bundle
 from embedrt.errors import FileFormatError, OptionError
+from embedrt.manifest import ParitySummary
 from embedrt.parity.report import ParityReport, render_table
 from embedrt.parity.verify import verify_bundle
 from tests.parity.fakes import BatchDependentEmbedder

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from embedrt.bundle import dump_manifest, parse_manifest, picture_tower, read_bundle
+from embedrt.bundle import read_bundle
 from embedrt.errors import BundleFormatError
+from embedrt.manifest import picture_tower
+from embedrt.manifest_json import dump_manifest, parse_manifest
 
 
 @pytest.fixture(scope="module")

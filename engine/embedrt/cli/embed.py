@@ -13,7 +13,7 @@ from embedrt.cli.base import counted, make_command
 from embedrt.cli.long_texts import long_options, piece_size
 
 if TYPE_CHECKING:
-    from embedrt.bundle import Manifest
+    from embedrt.manifest import Manifest
 
 _OUTPUTS = (".npy", ".parquet", ".jsonl")
 _KINDS = ("dense", "sparse", "tokens")

@@ -16,9 +16,9 @@ from embedrt.cli.tables import compact_table, facts_table, size_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from embedrt.bundle import Manifest
     from embedrt.commands.info import BundleInfo
     from embedrt.heads import Stage
+    from embedrt.manifest import Manifest
 
 
 _FEW_ITEMS = 12  # of a recipe's list or table; more are counted

@@ -94,8 +94,8 @@ def _reference(bundle: Bundle, given: dict[str, Any], progress: Progress) -> dic
     model = given["against"]
     if model is None:
         return {}
-    from embedrt.bundle import pipeline_of
     from embedrt.exporter import import_exporter
+    from embedrt.manifest import pipeline_of
     from embedrt.parity.files import read_parity_files
     from embedrt.prompting import choose_prompt
 

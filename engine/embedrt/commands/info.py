@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import embedrt
-from embedrt.bundle import Bundle, Manifest, Pictures, Variant, outputs_of
+from embedrt.bundle import Bundle
 from embedrt.embedder import Embedder
 from embedrt.encoder import Block, EncoderSpec
 from embedrt.heads import OUTPUTS
 from embedrt.machine import MachineInfo, describe_machine
+from embedrt.manifest import Manifest, Pictures, Variant, outputs_of
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from embedrt.bundle import BF16, Bundle
+from embedrt.bundle import Bundle
 from embedrt.errors import DependencyError, OptionError, UnsupportedByNativeError
 from embedrt.executors import Executor
 from embedrt.executors.native import PORTABLE, NativeExecutor, available_isas, load_library, runs_natively
+from embedrt.manifest import BF16
 
 EXECUTORS = ("auto", "native", "onnxruntime")
 _VARIANT_ORDER = {"cpu": ("int8", "fp32", "fp16"), "cuda": ("fp16", "fp32", "int8")}

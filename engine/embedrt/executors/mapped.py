@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import Bundle, TensorEntry
+from embedrt.bundle import Bundle
 from embedrt.errors import BundleIntegrityError, UnsupportedByNativeError
+from embedrt.manifest import TensorEntry
 
 DTYPES = {"float32": 0, "int8": 1, "int32": 2}
 """What the native module takes, and how it calls them."""

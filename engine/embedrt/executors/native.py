@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import BF16, Bundle, TensorEntry
+from embedrt.bundle import Bundle
 from embedrt.encoder import EncoderSpec
 from embedrt.errors import ExecutorError, OptionError, UnsupportedByNativeError
 from embedrt.executors import Batch, Want
@@ -23,6 +23,7 @@ from embedrt.executors.structs import Running
 from embedrt.executors.trust import UntrustedError
 from embedrt.format1 import check_complete, encoder_of_format_1
 from embedrt.machine import available_threads
+from embedrt.manifest import BF16, TensorEntry
 
 __all__ = ["PORTABLE", "VARIANTS", "NativeExecutor", "available_isas", "encoder_of", "load_library", "runs_natively"]
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from embedrt._schema import SchemaError, decode
-from embedrt.bundle import BF16, OutputParity, ParitySummary
 from embedrt.errors import FileFormatError, OptionError
 from embedrt.machine import MachineInfo
+from embedrt.manifest import BF16, OutputParity, ParitySummary
 from embedrt.parity.gates import Gate, GateSet, show_value
 from embedrt.parity.invariance import Invariance
 from embedrt.parity.metrics import Deviation

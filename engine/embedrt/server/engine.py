@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import outputs_of
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError, NonFiniteError
+from embedrt.manifest import outputs_of
 from embedrt.model import Model
 from embedrt.outputs import OUTPUT_NAMES
 from embedrt.results import Truncation

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from embedrt.batching import BatchLimits
-from embedrt.bundle import Bundle, Manifest, pipeline_of
+from embedrt.bundle import Bundle
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, OptionError
 from embedrt.heads import OUTPUTS
 from embedrt.machine import available_threads
+from embedrt.manifest import Manifest, pipeline_of
 from embedrt.opening import open_bundle
 from embedrt.options import Kind
 from embedrt.parity.files import read_parity_files

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from embedrt.bundle import pipeline_of
+from embedrt.manifest import pipeline_of
 from embedrt.options import EncodeOptions
 from embedrt.server.answers import Rows, as_matrix, between, respond, respond_rows, to_json, write_tokens, write_weights
 from embedrt.server.call import call_of

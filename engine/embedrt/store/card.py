@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from embedrt.bundle import Manifest, OutputParity, ParitySummary, outputs_of
 from embedrt.heads import OUTPUTS
+from embedrt.manifest import Manifest, OutputParity, ParitySummary, outputs_of
 
 _ROWS = (
     ("cosine, mean", "cosine_mean", "{:.7f}"),

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embedrt.bundle import MANIFEST_NAME, Bundle, dump_manifest, parse_manifest, read_bundle
+from embedrt.bundle import MANIFEST_NAME, Bundle, read_bundle
 from embedrt.errors import DependencyError, HubError, OptionError
+from embedrt.manifest_json import dump_manifest, parse_manifest
 from embedrt.store.card import model_card
 from embedrt.store.names import Name
 

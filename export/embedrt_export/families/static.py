@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedrt.bundle import Architecture
 from embedrt.encoder import Embeddings, EncoderSpec
 from embedrt.errors import SourceError, UnsupportedModelError
+from embedrt.manifest import Architecture
 from embedrt.tensors import as_array
 from embedrt_export.families.sources import Array
 
