@@ -20,6 +20,7 @@ _FILES = {  # path -> file, media type
     "/static/playground.css": ("playground.css", "text/css; charset=utf-8"),
     "/static/calls.js": ("calls.js", "text/javascript; charset=utf-8"),
     "/static/tools.js": ("tools.js", "text/javascript; charset=utf-8"),
+    "/static/labels.js": ("labels.js", "text/javascript; charset=utf-8"),
     "/static/pictures.js": ("pictures.js", "text/javascript; charset=utf-8"),
     "/static/scenes.js": ("scenes.js", "text/javascript; charset=utf-8"),
     "/static/dom.js": ("dom.js", "text/javascript; charset=utf-8"),

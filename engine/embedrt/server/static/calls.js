@@ -75,6 +75,21 @@ export async function rerank(query, texts, model, progress = () => {}) {
   return found;
 }
 
+/** The scores of the labels of each input, best first: a list with a text, or with a pair. */
+export async function predict(inputs, model, progress = () => {}) {
+  const found = { labels: [], tokens: 0, cut: 0, phases: {}, requests: 0, path: "predict", body: { model, inputs } };
+  for (const part of parts(inputs)) {
+    const { data, phases, tokens, cut } = await fetchJson(found.path, { ...found.body, inputs: part });
+    found.labels.push(...data);
+    found.tokens += tokens;
+    found.cut += cut;
+    found.requests += 1;
+    add(found.phases, phases);
+    progress(found.labels.length);
+  }
+  return found;
+}
+
 export async function tokenize(texts, model) {
   const found = [];
   for (const part of parts(texts)) found.push(...await call("tokenize", { inputs: part, model }));

@@ -1,21 +1,26 @@
 // The page: what is asked of the server, and when.
 
-import { call, embed, rerank, tokenize } from "./calls.js";
+import { call, embed, predict, rerank, tokenize } from "./calls.js";
 import { byId, element } from "./dom.js";
 import { drawHits, drawMap, drawMatrix, drawTokens, hitsLeft, isForeign, noteForeign } from "./drawings.js";
 import { dot, project, similarities } from "./geometry.js";
+import { drawLabels, partsOf, rowsOf } from "./labels.js";
 import { addPictures, findPictures, offer, showPictureExample } from "./pictures.js";
-import { drawBeside, drawCall, drawExports, drawHitExports, linesOf } from "./tools.js";
+import { drawBeside, drawCall, drawExports, drawHitExports, drawLabelExports, linesOf } from "./tools.js";
 import { EXAMPLES, PROBE, SCENE, setLanguage, word, WORDS } from "./words.js";
 
 const MOST_LINES = 2000; // of a file
 const TOKENIZED = 200; // texts of which the tokens are shown
+const COMPARING = /entail|contradict|duplicate|paraphrase/i; // labels of two texts together
+const SERVED = { vectors: "served", scores: "served_ranking", labels: "served_labels" };
 
-const state = { models: [], language: "en", last: null, hits: null, example: EXAMPLES.vectors.english };
+const state = { models: [], language: "en", last: null, hits: null, labels: null, example: EXAMPLES.vectors.english };
 
 const modelOf = (name) => state.models.find((m) => m.id === name);
 /** Whether a model scores texts with a query, and gives no vectors. */
 const ranks = (name) => modelOf(name)?.sort === "scores";
+/** Whether a model gives texts labels, and no vectors. */
+const classifies = (name) => modelOf(name)?.sort === "labels";
 
 function modelName(kind, name = byId("model").value) {
   return state.models.some((m) => m.id === name + kind) ? name + kind : name;
@@ -95,6 +100,24 @@ async function search() {
   return { texts: texts.length + 1, tokens: state.hits[0].tokens };
 }
 
+async function classify() {
+  const model = byId("model").value;
+  const inputs = partsOf(lines());
+  if (!inputs.length) throw new Error(word("none"));
+  const made = await predict(inputs, model, progress(inputs.length));
+  state.labels = { inputs, found: made.labels, cut: made.cut, limit: modelOf(model).max_tokens, made };
+  drawClasses();
+  const whole = inputs.map((parts) => parts.join(" "));
+  noteForeign(whole, await tokenize(whole.slice(0, TOKENIZED), model));
+  return { texts: inputs.length, tokens: made.tokens };
+}
+
+function drawClasses() {
+  drawLabels(state.labels);
+  drawLabelExports(rowsOf(state.labels));
+  drawCall(state.labels.made);
+}
+
 function drawResults() {
   const [mine, other] = state.hits;
   drawHits(mine.hits);
@@ -110,6 +133,7 @@ function drawResults() {
 }
 
 function draw() {
+  if (state.labels) drawClasses();
   if (state.hits) drawResults();
   if (!state.last) return;
   drawMatrix(state.last);
@@ -134,10 +158,10 @@ async function readFile(file) {
 async function showExample() {
   const model = byId("model").value;
   const [probe] = await tokenize([PROBE], model);
-  state.example = EXAMPLES[modelOf(model).sort][isForeign(PROBE, probe) ? "english" : "mixed"];
+  state.example = EXAMPLES[modelOf(model).example][isForeign(PROBE, probe) ? "english" : "mixed"];
   const { texts, queries } = state.example;
   byId("texts").value = texts.join("\n");
-  byId("query").value = queries[state.language] ?? queries.en;
+  byId("query").value = queries[state.language] ?? queries.en ?? "";
   const used = await both();
   const knows = state.language in queries ? state.language : "en";
   if (modelOf(model).modalities.includes("image")) await showPictureExample(modelName(":query"), SCENE[knows], () => {});
@@ -146,6 +170,7 @@ async function showExample() {
 
 /** All that is shown, so that no part of it is of other texts, or of another model, than the rest. */
 async function both() {
+  if (classifies(byId("model").value)) return classify();
   if (ranks(byId("model").value)) return search();
   const used = await compare();
   if (!byId("query").value.trim()) return used;
@@ -163,18 +188,20 @@ function untouched() {
   return byId("texts").value === texts.join("\n") && ["", ...Object.values(queries)].includes(byId("query").value);
 }
 
-/** What this page shows of a model: its vectors, its scores of one label, or nothing. */
-async function sortOf({ id, outputs }) {
-  if (outputs.includes("dense")) return "vectors";
-  if (!outputs.includes("scores")) return "";
-  const { model_type: { reranker } } = await call(`info?model=${encodeURIComponent(id)}`);
-  return reranker ? "scores" : "";
+/** What this page shows of a model: its vectors, its scores of one label or of several, or nothing; and by which example. */
+async function shownOf({ id, outputs }) {
+  if (outputs.includes("dense")) return { sort: "vectors", example: "vectors" };
+  if (!outputs.includes("scores")) return { sort: "" };
+  const { model_type: { reranker, classifier } } = await call(`info?model=${encodeURIComponent(id)}`);
+  if (reranker) return { sort: "scores", example: "scores" };
+  const names = Object.values(classifier.id2label);
+  return { sort: "labels", count: names.length, example: names.some((name) => COMPARING.test(name)) ? "pairs" : "labels" };
 }
 
 async function loadModels() {
   const { data } = await call("v1/models");
-  const sorts = await Promise.all(data.map(sortOf));
-  state.models = data.map((m, i) => ({ ...m, sort: sorts[i] })).filter((m) => m.sort);
+  const shown = await Promise.all(data.map(shownOf));
+  state.models = data.map((m, i) => ({ ...m, ...shown[i] })).filter((m) => m.sort);
   if (!state.models.length) throw new Error(word("no_view", { names: data.map((m) => m.id).join(", ") }));
   const bases = state.models.filter((m) => !m.id.includes(":"));
   byId("model").replaceChildren(...bases.map((m) => element("option", { value: m.id }, m.id)));
@@ -184,20 +211,23 @@ async function loadModels() {
 function showModel() {
   const model = modelOf(byId("model").value);
   if (!model) return;
-  const ranking = ranks(model.id);
-  byId("served").textContent = word(ranking ? "served_ranking" : "served", model);
-  document.querySelectorAll("[data-ranking]").forEach(({ dataset }) => { dataset.now = ranking ? dataset.ranking : dataset.word; });
+  const [ranking, labelling] = [ranks(model.id), classifies(model.id)];
+  byId("served").textContent = word(SERVED[model.sort], model);
+  document.querySelectorAll("[data-scores], [data-labels]").forEach(({ dataset }) => { dataset.now = dataset[model.sort] ?? dataset.word; });
   speakWords();
-  for (const id of ["vectors", "compare"]) byId(id).hidden = ranking;
+  byId("vectors").hidden = ranking || labelling;
+  byId("compare").hidden = ranking;
+  byId("searching").hidden = labelling;
+  byId("labels").closest("section").hidden = !labelling || !state.labels;
   document.querySelector("#search button").classList.toggle("main", ranking);
-  const others = state.models.filter((m) => !m.id.includes(":") && m.id !== model.id);
+  const others = labelling ? [] : state.models.filter((m) => !m.id.includes(":") && m.id !== model.id && !classifies(m.id));
   const chosen = byId("second").value;
   byId("second").replaceChildren(element("option", { value: "" }, word("no_second")), ...others.map((m) => element("option", { value: m.id }, m.id)));
   byId("second").value = others.some((m) => m.id === chosen) ? chosen : "";
   byId("second-field").hidden = !others.length;
   const sizes = [768, 512, 256, 128, 64].filter((size) => size < model.dimension);
   byId("dimensions").replaceChildren(element("option", { value: "" }, word("all_dimensions", { n: model.dimension })), ...sizes.map((n) => element("option", { value: n }, String(n))));
-  byId("dimensions-field").hidden = ranking || !model.matryoshka || !sizes.length;
+  byId("dimensions-field").hidden = model.sort !== "vectors" || !model.matryoshka || !sizes.length;
   offer(model);
   byId("kinds").hidden = !state.models.some((m) => m.id === `${model.id}:query`);
 }
@@ -215,7 +245,7 @@ function speak(language) {
   document.querySelectorAll("[data-hint]").forEach((e) => { e.placeholder = word(e.dataset.hint); });
   byId("status").textContent = "";
   showModel();
-  if (mine && state.hits) guarded(showExample);
+  if (mine && (state.hits || state.labels)) guarded(showExample);
   else draw();
 }
 
@@ -224,8 +254,8 @@ byId("language").addEventListener("change", (event) => {
   speak(event.target.value);
 });
 byId("model").addEventListener("change", () => {
+  Object.assign(state, { last: null, hits: null, labels: null });
   showModel();
-  state.last = null;
   guarded(start);
 });
 for (const id of ["second", "dimensions"]) byId(id).addEventListener("change", () => guarded(both));

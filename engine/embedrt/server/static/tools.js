@@ -6,17 +6,20 @@ import { word } from "./words.js";
 
 const CODE_TEXTS = 6; // of the call that are written out
 const PHASE_COLOURS = { parse: "#7a7a7a", tokenize: "#e69f00", queue: "#cc79a7", compute: "#0072b2", write: "#009e73", other: "#a8a8a8", network: "#56b4e9" };
+// By path: the field with the texts, and what the answer is called and where it is, for JavaScript.
+const MANY = { "v1/embeddings": "input", rerank: "texts", predict: "inputs" };
+const RESULTS = { "v1/embeddings": ["vectors", ".data.map((row) => row.embedding)"], rerank: ["ranking", ""], predict: ["labels", ""] };
 const LANGUAGES = { curl: "curl", python: "Python", javascript: "JavaScript" };
 
 /** The call in the words of a client. The key is never written out. */
 export function snippets(path, body, address, withKey) {
   const json = JSON.stringify(body, null, 1).replace(/\n\s*/g, " ");
   const quoted = `'${JSON.stringify(body, null, 2).replaceAll("'", "'\\''")}'`;
-  const result = path === "rerank" ? ["ranking", ""] : ["vectors", ".data.map((row) => row.embedding)"];
+  const result = RESULTS[path];
   return {
     curl: [`curl ${address}/${path} \\`, "  -H 'Content-Type: application/json' \\",
       ...(withKey ? ['  -H "Authorization: Bearer $EMBEDRT_KEY" \\'] : []), `  -d ${quoted}`].join("\n"),
-    python: (path === "rerank" ? pythonRanking : pythonVectors)(body, address, withKey).join("\n"),
+    python: (path === "v1/embeddings" ? pythonVectors(body, address, withKey) : pythonPosted(path, body, address, withKey)).join("\n"),
     javascript: [`const answer = await fetch("${address}/${path}", {`, '  method: "POST",',
       `  headers: { "Content-Type": "application/json"${withKey ? ", Authorization: `Bearer ${process.env.EMBEDRT_KEY}`" : ""} },`,
       `  body: JSON.stringify(${json}),`, "});", `const ${result[0]} = (await answer.json())${result[1]};`].join("\n"),
@@ -32,17 +35,19 @@ function pythonVectors({ model, input, dimensions }, address, withKey) {
     "vectors = [row.embedding for row in answer.data]"];
 }
 
-function pythonRanking({ model, query, texts }, address, withKey) {
+function pythonPosted(path, body, address, withKey) {
+  const { [MANY[path]]: many, ...rest } = body;
+  const fields = Object.entries(rest).map(([name, value]) => `${JSON.stringify(name)}: ${JSON.stringify(value)}, `).join("");
   const headers = withKey ? [`    headers={"Authorization": f"Bearer {os.environ['EMBEDRT_KEY']}"},`] : [];
-  return [...(withKey ? ["import os", ""] : []), "import requests", "", "answer = requests.post(", `    "${address}/rerank",`, ...headers,
-    `    json={"model": ${JSON.stringify(model)}, "query": ${JSON.stringify(query)}, "texts": [`, listed(texts, "        "), "    ]},", ")",
-    "answer.raise_for_status()", "ranking = answer.json()"];
+  return [...(withKey ? ["import os", ""] : []), "import requests", "", "answer = requests.post(", `    "${address}/${path}",`, ...headers,
+    `    json={${fields}"${MANY[path]}": [`, listed(many, "        "), "    ]},", ")",
+    "answer.raise_for_status()", `${RESULTS[path][0]} = answer.json()`];
 }
 
 let language = "curl";
 
 export function drawCall({ path, body, phases, requests, tokens }) {
-  const many = path === "rerank" ? "texts" : "input";
+  const many = MANY[path];
   const shortened = { ...body, [many]: body[many].slice(0, CODE_TEXTS) };
   const code = snippets(path, shortened, location.href.replace(/[#?].*$/, "").replace(/\/$/, ""), Boolean(byId("key").value));
   const shown = element("code", {}, code[language]);
@@ -111,6 +116,12 @@ export function drawHitExports(hits) {
   const rows = (separator) => [["rank", "line", "score", "text"], ...hits.map(({ index, score, text }, i) => [i + 1, index + 1, score, cell(text)])]
     .map((row) => `${row.join(separator)}\r\n`).join("");
   fill("hit-exports", copyButton(() => rows("\t"), "copy_ranking"), saveButton("save_ranking", "ranking.csv", "text/csv", () => rows(",")));
+}
+
+/** Buttons that give the labels away. */
+export function drawLabelExports(rows) {
+  const joined = (separator) => rows.map((row) => `${row.map((value) => (typeof value === "string" ? cell(value) : value)).join(separator)}\r\n`).join("");
+  fill("label-exports", copyButton(() => joined("\t"), "copy_matrix"), saveButton("save_labels", "labels.csv", "text/csv", () => joined(",")));
 }
 
 /** Quoted by RFC 4180, and not taken for a formula. */

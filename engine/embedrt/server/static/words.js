@@ -18,7 +18,11 @@ export const WORDS = {
     none: "Write at least one text.", cut: "cut at {limit}", needs_key: "This server wants an API key.",
     unreachable: "The server does not answer.", done: "{texts} texts, {tokens} tokens, {ms} ms", cluster: "cluster {n}",
     more: "the first {shown} of {all} texts are shown", served: "{id} · {variant} · {dimension} dimensions · up to {max_tokens} tokens", served_ranking: "{id} · {variant} · reranker · up to {max_tokens} tokens",
-    rest: "… {n} more", dimensions: "Dimensions", all_dimensions: "all {n}", second: "Beside", no_second: "no other model", no_view: "This page shows vectors of texts and rankings, and {names} gives neither; /docs has what this server answers",
+    rest: "… {n} more", dimensions: "Dimensions", all_dimensions: "all {n}", second: "Beside", no_second: "no other model", no_view: "This page shows vectors of texts, rankings and labels, and {names} gives none of them; /docs has what this server answers",
+    labelled: "Texts, one per line; the two texts of a pair with || or a tab between them", classify: "Classify", labels: "Labels",
+    labels_note: "Each line's labels, best first; its scores add up to 1.", bad_pair: "Line {n} has more than two parts between || or tabs: a text has one, a pair two.",
+    served_labels: "{id} · {variant} · classifier of {count} labels · up to {max_tokens} tokens", save_labels: "Labels as CSV",
+    cut_labels: "{n} of {all} lines were cut: they have more than {limit} tokens.",
     beside: "Side by side", agree: "Similarities of all pairs are ranked alike to {rho} (Spearman); the nearest other text is the same for {same} of {all} texts.",
     agree_more: "With three texts and more it is said how far the two agree.", beside_range: "{low} to {high}, {ms} ms",
     upload: "Open a file …", time: "Where the time went", time_note: "{ms} ms in all, as the browser saw it, in {requests} request(s) of {tokens} tokens.",
@@ -48,7 +52,11 @@ export const WORDS = {
     none: "텍스트를 한 줄 이상 입력하세요.", cut: "{limit}개에서 잘림", needs_key: "이 서버는 API 키가 필요합니다.",
     unreachable: "서버가 응답하지 않습니다.", done: "텍스트 {texts}개, 토큰 {tokens}개, {ms} ms", cluster: "군집 {n}",
     more: "텍스트 {all}개 중 처음 {shown}개를 표시합니다", served: "{id} · {variant} · {dimension}차원 · 최대 {max_tokens}토큰", served_ranking: "{id} · {variant} · 리랭커 · 최대 {max_tokens}토큰",
-    rest: "… {n}개 더", dimensions: "차원", all_dimensions: "전체 {n}", second: "함께 비교", no_second: "다른 모델 없음", no_view: "이 화면은 텍스트 벡터와 순위를 보여 주는데, {names} 모델은 둘 다 만들지 않습니다. 이 서버의 기능은 /docs에 있습니다",
+    rest: "… {n}개 더", dimensions: "차원", all_dimensions: "전체 {n}", second: "함께 비교", no_second: "다른 모델 없음", no_view: "이 화면은 텍스트 벡터, 순위, 레이블을 보여 주는데 {names} 모델은 그중 어느 것도 만들지 않습니다. 이 서버의 기능은 /docs에 있습니다",
+    labelled: "텍스트 (한 줄에 하나씩, 문장 쌍은 사이에 || 또는 탭)", classify: "분류하기", labels: "레이블",
+    labels_note: "줄마다 점수가 높은 레이블부터 보여 줍니다. 한 줄의 점수를 모두 더하면 1입니다.", bad_pair: "{n}번째 줄은 || 나 탭으로 나뉜 부분이 둘보다 많습니다. 텍스트는 하나, 쌍은 둘이어야 합니다.",
+    served_labels: "{id} · {variant} · 레이블 {count}개 분류기 · 최대 {max_tokens}토큰", save_labels: "레이블 CSV",
+    cut_labels: "{all}줄 중 {n}줄은 {limit}토큰이 넘어 잘렸습니다.",
     beside: "나란히 보기", agree: "모든 쌍의 유사도 순위가 {rho}만큼 일치합니다(스피어만). 가장 가까운 텍스트는 {all}개 중 {same}개가 같습니다.",
     agree_more: "텍스트가 세 개 이상이면 두 모델이 얼마나 일치하는지 보여 줍니다.", beside_range: "{low}–{high}, {ms} ms",
     upload: "파일 열기 …", time: "시간이 쓰인 곳", time_note: "브라우저에서 잰 시간은 모두 {ms} ms, 요청 {requests}개, 토큰 {tokens}개입니다.",
@@ -82,7 +90,8 @@ export const PROBE = "오늘 서울 날씨가 참 좋네요.";
 /** What is looked for among the pictures of the example. */
 export const SCENE = { en: "the sun over the sea", ko: "바다 위의 해" };
 
-/** By what a model does with texts, and whether it knows Korean; a reranker's are ones that share words and no meaning. */
+/** By what a model does with texts, and whether it knows Korean. A reranker's are ones that share words and no meaning; a
+ * classifier's are pairs where its labels tell that it compares. */
 export const EXAMPLES = {
   vectors: {
     mixed: {
@@ -120,6 +129,40 @@ export const EXAMPLES = {
         "To return an article, send it with its receipt within thirty days.", "How to get from the airport to the city and back.",
       ],
       queries: { en: "How do I get my money back?" },
+    },
+  },
+  labels: {
+    mixed: {
+      texts: [
+        "The parcel came a day early, and everything was in it.", "배송이 너무 늦고 상자도 찢어져 있었어요.",
+        "I am still waiting for an answer.", "직원이 친절해서 다시 오고 싶습니다.", "The meeting is on Tuesday at three.",
+      ],
+      queries: {},
+    },
+    english: {
+      texts: [
+        "The parcel came a day early, and everything was in it.", "The box was torn, and it came far too late.",
+        "I am still waiting for an answer.", "The staff were kind, and I will come again.", "The meeting is on Tuesday at three.",
+      ],
+      queries: {},
+    },
+  },
+  pairs: {
+    mixed: {
+      texts: [
+        "A man plays the guitar on a stage. || Somebody makes music.", "A man plays the guitar on a stage. || Nobody plays an instrument.",
+        "아이들이 공원에서 공을 차고 있다. || 아이들이 밖에서 놀고 있다.", "아이들이 공원에서 공을 차고 있다. || 아이들은 모두 자고 있다.",
+        "The shop opens at nine. || The shop sells bread.",
+      ],
+      queries: {},
+    },
+    english: {
+      texts: [
+        "A man plays the guitar on a stage. || Somebody makes music.", "A man plays the guitar on a stage. || Nobody plays an instrument.",
+        "Children kick a ball in the park. || Children play outside.", "Children kick a ball in the park. || All the children are asleep.",
+        "The shop opens at nine. || The shop sells bread.",
+      ],
+      queries: {},
     },
   },
 };
