@@ -137,7 +137,8 @@ def test_names_of_sentence_transformers_are_read(embedder: Embedder, reference: 
 
 
 def test_names_that_are_not_here_lead_to_ours(embedder: Embedder) -> None:
-    for name in ("encode_multi_process", "start_multi_process_pool", "truncate_embeddings", "to", "save"):
+    names = ("encode_multi_process", "start_multi_process_pool", "truncate_embeddings", "to", "save", "eval", "embed")
+    for name in (*names, "embed_documents", "encode_queries", "predict", "fit"):
         with pytest.raises(AttributeError, match=f"Embedder has no attribute '{name}'; here it is "):
             getattr(embedder, name)
     assert not hasattr(embedder, "no_such_name")

@@ -160,7 +160,7 @@ def test_other_things_are_not_called_missing() -> None:
         InputTypeError, match=r"^text 0: must be a string, not bytes: decode it; this model embeds texts"
     ):
         checked_texts([b"fox"])
-    for thing in (3, 3.5, ["fox"], {"text": "fox"}):
+    for thing in (3, 3.5, {"text": "fox"}):
         with pytest.raises(InputTypeError, match=rf"text 0: must be a string, not {type(thing).__name__}$"):
             checked_texts([thing])
 

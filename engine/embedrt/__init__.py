@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 import typing
 
 from embedrt.errors import (
@@ -103,6 +104,20 @@ _MODULES = {
     "embedrt.sparse_encoder": ("SparseEncoder",),
     "embedrt.sparse_vectors": ("SparseVector", "SparseVectors"),
 }
+_SUBMODULES = ("batch", "databases", "errors", "evaluation", "integrations", "sentences", "util")
+_ELSEWHERE = {  # what programs for other libraries look for
+    "SentenceTransformer": "Embedder",
+    "CrossEncoder": "Reranker",
+    "TextEmbedding": "Embedder",
+    "TextCrossEncoder": "Reranker",
+    "SparseTextEmbedding": "SparseEncoder",
+    "LateInteractionTextEmbedding": "MultiVectorEncoder",
+    "BGEM3FlagModel": "Model",
+    "StaticModel": "Embedder",
+    "encode": "Embedder(BUNDLE).encode",
+    "export": "the command 'embedrt export', or embedrt_export.export",
+    "InferenceSession": "Embedder",
+}
 
 
 def __getattr__(name: str) -> typing.Any:
@@ -110,7 +125,10 @@ def __getattr__(name: str) -> typing.Any:
         if name in names:
             value = globals()[name] = getattr(importlib.import_module(module), name)
             return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    hint = f"; here it is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

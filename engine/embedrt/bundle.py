@@ -122,7 +122,8 @@ def _why_no_bundle(root: Path) -> str:
         return f"{root} is a model, not a bundle; make one of it with 'embedrt export {root} BUNDLE'"
     if root.exists():
         return f"{root} is not a bundle: there is no {MANIFEST_NAME} in it"
-    return f"{root} is not there; 'embedrt export MODEL {root}' makes a bundle"
+    bare = "; a name has its owner before it, such as intfloat/multilingual-e5-small" if len(root.parts) == 1 else ""
+    return f"{root} is not there; 'embedrt export MODEL {root}' makes a bundle{bare}"
 
 
 def describe_file(root: Path, relative: str) -> BundleFile:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedrt.bundle import Bundle
 from embedrt.compat import SentenceTransformersNames
+from embedrt.construction import told_keywords
 from embedrt.encoding import make_encoding
 from embedrt.errors import OptionError
 from embedrt.inputs import Inputs, Texts, checked_texts, given_texts, several_texts
@@ -68,6 +69,7 @@ class Embedder(LongTexts, SentenceTransformersNames):
         super().__init_subclass__()
         cls._extensible = True
 
+    @told_keywords
     def __init__(
         self,
         bundle: str | os.PathLike[str] | Bundle,
@@ -111,6 +113,7 @@ class Embedder(LongTexts, SentenceTransformersNames):
             ),
         )
 
+    @told_keywords
     def with_options(
         self,
         *,

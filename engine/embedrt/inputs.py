@@ -27,6 +27,8 @@ def given_texts(inputs: Inputs | None, sentences: Inputs | None) -> Inputs:
         InputTypeError: nothing was given, or both.
     """
     if (inputs is None) == (sentences is None):
+        if inputs is None:
+            raise InputTypeError("inputs must be a string or a sequence of strings, not None")
         raise InputTypeError("give a string or a sequence of strings, once: as inputs, or as sentences")
     return inputs if inputs is not None else sentences  # type: ignore[return-value]
 

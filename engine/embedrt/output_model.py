@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 import numpy as np
 
 from embedrt.batching import BatchLimits
+from embedrt.construction import told_keywords
 from embedrt.encoding import WINDOW_TEXTS
 from embedrt.errors import InputError, OptionError, TokenLimitError
 from embedrt.facts import Facts, ModelFacts
@@ -66,6 +67,7 @@ class OutputModel(ModelFacts):
 
     _wanted: ClassVar[Output | None] = None  # what the bundle must give
 
+    @told_keywords
     def __init__(
         self,
         bundle: Any,

@@ -12,6 +12,7 @@ import numpy as np
 
 from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
+from embedrt.construction import told_keywords
 from embedrt.errors import InputError, OptionError
 from embedrt.facts import ModelFacts
 from embedrt.inputs import several_texts
@@ -58,6 +59,7 @@ class Reranker(ModelFacts):
         ExecutorError: the executor cannot load the variant.
     """
 
+    @told_keywords
     def __init__(
         self,
         bundle: str | os.PathLike[str] | Bundle,

@@ -135,6 +135,8 @@ def _plain_string(value: object, index: int | None) -> str:
         )
     missing = value is None or type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))
     hint = '; a missing value has no vector: fill it with "", or leave it out' if missing else ""
+    if isinstance(value, (list, tuple)):
+        hint = "; texts go into one list, side by side, and pairs of them into embedrt.Reranker"
     raise InputTypeError(f"must be a string, not {type(value).__name__}{hint}", index=index)
 
 
