@@ -95,6 +95,8 @@ def test_bad_input_is_said_in_a_line(cli, lookup_bundle, files, tmp_path):
     assert "--column-b" in cli.fails("mine", lookup_bundle, files[0], "--column-b", "x", code=2)
     assert "--vectors" in cli.fails("mine", lookup_bundle, *files, "--vectors", files[0], code=2)
     cli.fails("mine", lookup_bundle, files[0], "-k", 0, code=2)
+    assert "a cosine, 1 at most" in cli.fails("mine", lookup_bundle, files[0], "--threshold", 1.02, code=2)
+    cli.ok("mine", lookup_bundle, *files, "--threshold", 1.02)
     assert "must end in" in cli.fails("mine", lookup_bundle, *files, "-o", tmp_path / "out.npy", code=2)
     (tmp_path / "there.csv").write_text("mine")
     assert "--force" in cli.fails("mine", lookup_bundle, *files, "-o", tmp_path / "there.csv")

@@ -113,6 +113,7 @@ def test_top_k_over_blocks_is_top_k_of_the_whole(lookup_bundle, monkeypatch):
 
 def test_errors(cli, lookup_bundle, corpus, tmp_path):
     cli.fails("search", lookup_bundle, corpus, code=2)
+    assert "a QUERY is empty" in cli.fails("search", lookup_bundle, corpus, "water", " ", code=2)
     assert "must be a file" in cli.fails("search", lookup_bundle, "-", "water")
     corpus.write_bytes(b"water\n\xff\n")
     assert "line 2: not valid UTF-8" in cli.fails("search", lookup_bundle, corpus, "water")
@@ -237,13 +238,13 @@ def test_vectors_of_records_that_were_skipped_are_found_in_their_rows(cli, looku
     cli.ok("embed", lookup_bundle, corpus, "-o", tmp_path / "o.npy", "--document", "--on-error", "skip")
     from embedrt.commands.known_vectors import vectors_of_embed
     from embedrt.commands.source import open_source
-    from embedrt.vectors.keys import key_of
+    from embedrt.vectors.keys import places_in, table_of
 
     with Embedder(lookup_bundle) as embedder:
         known = vectors_of_embed(tmp_path / "o.npy", open_source(corpus), embedder.identify(kind="document"))
         wanted = embedder.encode_document(["a", "light"])
-    found = [known.vectors[known.rows[key_of(text)]] for text in ("a", "light")]
-    np.testing.assert_array_equal(np.stack(found), wanted)
+    found = known.vectors[places_in(known.keys, table_of(["a", "light"]))]
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_hits_carry_columns_of_the_corpus(cli, lookup_bundle, tmp_path):

@@ -115,7 +115,7 @@ def vectors_of(
     wish = wish or Wish(o.encode_request(given))
     wish = replace(wish, rebuild=given["rebuild"], made=given["vectors"])
     folder = folder or given["folder"] or Path(f"{source.name}.embedrt")
-    progress = NullProgress() if given["quiet"] else RichProgress(o.stderr_console(), unit="texts")
+    progress = NullProgress() if given["quiet"] else RichProgress(o.stderr_console(), unit=f"{source.noun}s")
     try:
         index = open_index(embedder, source, folder, progress, wish)
     except KeyboardInterrupt:
@@ -144,6 +144,19 @@ def in_pieces(
             f"the vectors cannot be kept in {folder} ({exc.strerror}); choose another place with --index DIR"
         ) from exc
     return pieces_of(source, embedder, request, size, folder), {**given, "folder": folder}
+
+
+def tell_time(seconds: float, num_texts: int, quiet: bool) -> None:
+    """Say how long comparing so many texts with each other will take, where it is worth saying."""
+    from embedrt.commands.waiting import told
+
+    time = told(seconds)
+    if time is not None and not quiet:
+        click.echo(
+            f"comparing {counted(num_texts, 'text')} with each other takes about {time} here, and four times as long "
+            "for twice as many",
+            err=True,
+        )
 
 
 def texts_or_error(index: CorpusIndex, source: TextSource) -> None:

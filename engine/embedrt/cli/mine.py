@@ -11,7 +11,7 @@ import click
 
 from embedrt.cli import options as o
 from embedrt.cli.base import counted, make_command
-from embedrt.cli.corpora import corpus_options, texts_or_error, vectors_of
+from embedrt.cli.corpora import corpus_options, tell_time, texts_or_error, vectors_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,6 +64,8 @@ def command(bundle: Path, source: str, other: str | None, output: Path | None, *
     sources = _sources(source, other, given)
     refuse_existing(output, sources, force=given["force"])
     bounds = Bounds(given["k"], given["threshold"], given["max_pairs"])
+    if other is None and (bounds.threshold or 0) > 1:
+        raise click.UsageError(f"--threshold {bounds.threshold:g}: within a file it is a cosine, 1 at most")
     with Embedder(bundle, **o.engine(given)) as embedder:
         pairs, identity = _mined(embedder, sources, given, bounds)
     if output is not None:
@@ -93,13 +95,17 @@ def _sources(source: str, other: str | None, given: dict[str, Any]) -> list[Text
 
 
 def _mined(embedder: Embedder, sources: list[TextSource], given: dict[str, Any], bounds: Any) -> tuple[Pairs, str]:
-    from embedrt.commands.mine import mine, mine_between
+    from embedrt.commands.mine import PARAPHRASES_K, mine, mine_between
+    from embedrt.commands.waiting import seconds_to_compare
 
     indexes = []
     for place, source in enumerate(sources):
         indexes.append(vectors_of(embedder, source, given, folder=_folder(sources, place, given["folder"])))
         texts_or_error(indexes[-1], source)
     progress = o.step_progress(given["quiet"])
+    first, last = indexes[0].vectors, indexes[-1].vectors
+    seconds = seconds_to_compare(first, last, bounds.top_k or PARAPHRASES_K) * len(sources)  # two files: both ways
+    tell_time(seconds, sum(len(index.vectors) for index in indexes), given["quiet"])
     if len(sources) == 1:
         return mine(indexes[0].vectors, bounds, progress), indexes[0].identity
     return mine_between(indexes[0].vectors, indexes[1].vectors, bounds, progress), indexes[0].identity

@@ -17,7 +17,7 @@ from embedrt.commands.source import TextSource
 from embedrt.commands.tables import Row, rounded, write_table
 from embedrt.progress import Progress
 from embedrt.vectors.centred import centred
-from embedrt.vectors.keys import key_of
+from embedrt.vectors.keys import distinct_rows, first_rows, table_of
 from embedrt.vectors.rows import Floats
 
 COLUMNS = {"row": int, "line": int, "cluster": int, "score": float, "text": str}
@@ -57,7 +57,8 @@ def cluster(source: TextSource, vectors: Floats, how: How, progress: Progress) -
     Raises:
         OptionError: k is over the number of different texts.
     """
-    check(how, len({key_of(text) for text in source.texts()}))
+    if how.k is not None:
+        check(how, len(distinct_rows(first_rows(table_of(source.texts())))))
     return find_clusters(vectors, how, progress)
 
 

@@ -28,7 +28,7 @@ from embedrt import locks
 from embedrt._schema import SchemaError, decode
 from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.index_builder import Builder
-from embedrt.commands.known_vectors import Known, keys_of, vectors_of_embed
+from embedrt.commands.known_vectors import Known, vectors_of_embed
 from embedrt.commands.source import TextSource
 from embedrt.commands.state import save_json
 from embedrt.errors import FileFormatError
@@ -155,7 +155,7 @@ def _make(
     earlier = None if wish.rebuild else place.load()
     sources = [] if wish.made is None else [vectors_of_embed(wish.made, corpus, place.identity)]
     if earlier is not None:
-        sources.append(Known({key: row for row, key in enumerate(keys_of(earlier[2]))}, earlier[1]))
+        sources.append(Known(earlier[2], earlier[1]))
     made = Builder(embedder, corpus, place.folder / stem, wish.request).build(sources, progress)
     entry = Entry(
         format=_FORMAT, identity=place.identity, corpus_sha256=content, corpus_format=corpus.format,

@@ -18,7 +18,7 @@ from embedrt.pooling import l2_normalize
 from embedrt.progress import Progress
 from embedrt.similarity import pairwise
 from embedrt.vectors.groups import representatives
-from embedrt.vectors.keys import key_of
+from embedrt.vectors.keys import distinct_rows, first_rows, table_of
 from embedrt.vectors.rows import Floats
 
 Rows = NDArray[np.int64]
@@ -66,17 +66,13 @@ def find_duplicates(
         threshold: from which cosine on texts count as the same.
         keep_longest: of a group the longest text stays, not the first.
     """
-    seen: dict[bytes, int] = {}
-    first, lengths = [], []
-    for row, text in enumerate(source.texts()):
-        first.append(seen.setdefault(key_of(text), row))
-        lengths.append(len(text))
-    same = np.asarray(first, np.int64)
-    distinct = np.flatnonzero(same == np.arange(len(same)))
+    same = first_rows(table_of(source.texts()))
+    distinct = distinct_rows(same)
     if keep_longest:
-        distinct = distinct[np.argsort(-np.asarray(lengths)[distinct], kind="stable")]
+        lengths = np.fromiter((len(text) for text in source.texts()), np.int64, len(same))
+        distinct = distinct[np.argsort(-lengths[distinct], kind="stable")]
     with progress.step("comparing", len(distinct)) as advance:
-        found = representatives(vectors[distinct], threshold, advance=advance)
+        found = representatives(vectors, threshold, advance=advance, chosen=distinct)
     near = np.arange(len(same))
     near[distinct] = distinct[found]
     stands = near[same]

@@ -7,25 +7,30 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedrt._schema import SchemaError, decode
 from embedrt.commands.encoding import EncodeRequest
-from embedrt.commands.known_vectors import Known, vector_of
+from embedrt.commands.known_vectors import Known
 from embedrt.commands.source import TextSource
 from embedrt.commands.state import save_json
 from embedrt.commands.writers import NpyWriter, Shape, naming
 from embedrt.errors import FileFormatError, InputError
 from embedrt.progress import Progress
-from embedrt.vectors.keys import KEY_BYTES, key_of
+from embedrt.vectors.keys import Keys, Rows, first_rows, places_in, table_of
+from embedrt.vectors.nearest import blocks
+from embedrt.vectors.rows import Floats
 
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder
 
 _BLOCK_TEXTS = 256
+_BLOCK_ROWS = 8192  # that are copied at once
 _SAVE_SECONDS = 1.0  # a kill loses at most so much finished work
 
 
@@ -48,6 +53,29 @@ class _Partial:
     num_cut: int = 0
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Where each row's vector comes from. Tens of bytes a row: a corpus may have many millions of them."""
+
+    source: NDArray[np.int8]  # (N,) the number of a source that has it; one past the last: this run embeds it
+    place: Rows  # (N,) its row there
+    wanted: Rows  # rows of the corpus whose texts are embedded, each text once, rising
+
+
+def _planned(keys: Keys, sources: list[Known]) -> _Plan:
+    """The earlier source gives a vector that several have."""
+    first = first_rows(keys)
+    source, place = np.full(len(keys), len(sources), np.int8), np.full(len(keys), -1, np.int64)
+    for number, known in enumerate(sources):
+        places = places_in(known.keys, keys)
+        found = (place < 0) & (places >= 0)
+        source[found], place[found] = number, places[found]
+    new = np.flatnonzero(place < 0)
+    wanted = new[first[new] == new]
+    place[new] = np.searchsorted(wanted, first[new])
+    return _Plan(source, place, wanted)
+
+
 class Builder:
     """Makes STEM.npy and STEM.keys.npy in two passes: which texts are new; their vectors, then all rows in order."""
 
@@ -59,35 +87,28 @@ class Builder:
 
     def build(self, sources: list[Known], progress: Progress) -> Built:
         """Write vectors and keys."""
-        keys, fresh, wanted = [], dict[bytes, int](), []
-        for row, text in enumerate(self._corpus.texts()):
-            key = key_of(self._corpus.content_of(text))
-            keys.append(key)
-            if key not in fresh and vector_of(key, sources) is None:
-                fresh[key] = len(fresh)
-                wanted.append(row)
-        begun = _Partial(hashlib.sha256(b"".join(fresh)).hexdigest())
-        num_cut = self._embed(wanted, begun, progress)
+        keys = table_of(self._corpus.content_of(text) for text in self._corpus.texts())
+        plan = _planned(keys, sources)
+        begun = _Partial(hashlib.sha256(keys[plan.wanted].tobytes()).hexdigest())
+        num_cut = self._embed(plan.wanted, begun, progress)
         new = np.load(self._beside(".new"), mmap_mode="r")
         # Written aside and renamed, because a reader may hold the file that it replaces.
         writer = NpyWriter(self._beside(".part"), 0, self._shape())
-        for key in keys:
-            known = vector_of(key, sources)
-            writer.append_array(new[fresh[key]] if known is None else known)
+        for block in _rows_of(plan, [*(known.vectors for known in sources), new]):
+            writer.append_array(block)
         writer.finish().replace(self._beside(".npy"))
-        table = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
         with naming(self._beside(".keys.npy")):
-            np.save(self._beside(".keys.npy"), table)
-        return Built(len(keys), sum(1 for key in keys if key in fresh), num_cut)
+            np.save(self._beside(".keys.npy"), keys)
+        return Built(len(keys), int((plan.source == len(sources)).sum()), num_cut)
 
-    def _embed(self, rows: list[int], begun: _Partial, progress: Progress) -> int:
+    def _embed(self, rows: Rows, begun: _Partial, progress: Progress) -> int:
         """Embed the texts of some rows, in order, into the .new file, from where it ends; the number that was cut."""
         at = self._earlier(begun)
         writer = NpyWriter(self._beside(".new"), at.position, self._shape())
         rest = rows[at.done :]
         title = f"embedding the corpus from text {at.done:,}" if at.done else "embedding the corpus"
         try:
-            if rest:
+            if len(rest):
                 with progress.step(title, len(rest)) as advance:
                     at = self._append(rest, at, writer, advance)
             writer.finish()
@@ -97,7 +118,7 @@ class Builder:
             writer.close()
         return at.num_cut
 
-    def _append(self, rows: list[int], at: _Partial, writer: NpyWriter, advance: Callable[[int], None]) -> _Partial:
+    def _append(self, rows: Rows, at: _Partial, writer: NpyWriter, advance: Callable[[int], None]) -> _Partial:
         next_save = 0.0
         blocks = self._embedder.encode_stream(self._texts_of(rows), block_size=_BLOCK_TEXTS, **self._keywords)
         for block in blocks:
@@ -125,6 +146,19 @@ class Builder:
     def _beside(self, ending: str) -> Path:
         return self._stem.with_name(self._stem.name + ending)
 
-    def _texts_of(self, rows: list[int]) -> Iterator[str]:
-        chosen = set(rows)
-        return (text for row, text in enumerate(self._corpus.texts()) if row in chosen)
+    def _texts_of(self, rows: Rows) -> Iterator[str]:
+        """The texts of some rows, rising; at least one."""
+        chosen = np.zeros(int(rows[-1]) + 1, bool)
+        chosen[rows] = True
+        return compress(self._corpus.texts(), chosen.tobytes())
+
+
+def _rows_of(plan: _Plan, sources: list[Floats]) -> Iterator[Floats]:
+    """The vectors of all rows in order, in blocks."""
+    for part in blocks(len(plan.place), _BLOCK_ROWS):
+        rows = np.empty((part.stop - part.start, sources[-1].shape[1]), np.float32)
+        for number, vectors in enumerate(sources):
+            mine = plan.source[part] == number
+            if mine.any():
+                rows[mine] = vectors[plan.place[part][mine]]
+        yield rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,15 @@ from numpy.typing import NDArray
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.source import TextSource
 from embedrt.errors import FileFormatError, IdentityError
-from embedrt.vectors.keys import key_of
+from embedrt.vectors.keys import Keys, table_of
 
 
 @dataclass(frozen=True)
 class Known:
     """Vectors, and which text each is of."""
 
-    rows: dict[bytes, int]  # by key_of(text)
-    vectors: NDArray[np.float32]  # (N, D)
+    keys: Keys  # (N, KEY_BYTES)
+    vectors: NDArray[np.float32]  # (N, D), may be mapped from a file
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,9 @@ def vectors_of_embed(path: Path, corpus: TextSource, identity: str) -> Known:
         output = _READERS[path.suffix.lower()](path)
     except (OSError, ValueError, KeyError, EOFError) as exc:
         raise FileFormatError(f"{path} is no whole output of 'embedrt embed': {exc}") from exc
-    texts = output.texts
-    if texts is None:
-        texts = _texts_at(output.rows, path, meta, corpus)
-    return Known({key_of(text): row for row, text in enumerate(texts)}, output.vectors)
+    if output.texts is not None:
+        return Known(table_of(output.texts), output.vectors)
+    return Known(_keys_at(output.rows, path, meta, corpus), output.vectors)
 
 
 def _meta_of(path: Path) -> dict[str, Any]:
@@ -74,8 +72,8 @@ def _meta_of(path: Path) -> dict[str, Any]:
     raise FileFormatError(f"{path} is no whole output of 'embedrt embed'")
 
 
-def _texts_at(rows: NDArray[np.int64], path: Path, meta: dict[str, Any], corpus: TextSource) -> list[str]:
-    """The corpus' texts in the rows that the vectors are of."""
+def _keys_at(rows: NDArray[np.int64], path: Path, meta: dict[str, Any], corpus: TextSource) -> Keys:
+    """The keys of the corpus' texts in the rows that the vectors are of."""
     found, made = corpus.fingerprint(), meta["key"]["input"]
     same = found is not None and made.get("sha256") == found.sha256
     if not same or any(made.get(name) != value for name, value in corpus.reading.items()):
@@ -83,8 +81,10 @@ def _texts_at(rows: NDArray[np.int64], path: Path, meta: dict[str, Any], corpus:
             f"{path} was made of another file, or of other columns of it, than {corpus.name}, and keeps no texts "
             "(--with-text, in .parquet) to know its vectors by"
         )
-    texts = {record.row: record.text for record in corpus.records()}
-    return [texts.get(row) or "" for row in rows.tolist()]
+    keys = table_of(record.text or "" for record in corpus.records())
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(keys):
+        raise FileFormatError(f"{path} has vectors of other rows than the {len(keys):,} of {corpus.name}")
+    return keys[rows]
 
 
 def _read_npy(path: Path) -> _Output:
@@ -119,17 +119,3 @@ def _checked(rows: NDArray[np.int64], vectors: NDArray[np.float32], texts: list[
 
 
 _READERS = {".npy": _read_npy, ".parquet": _read_parquet}
-
-
-def vector_of(key: bytes, sources: list[Known]) -> NDArray[np.float32] | None:
-    """The vector (D,) of a text, from the first source that has it."""
-    for known in sources:
-        if key in known.rows:
-            vector: NDArray[np.float32] = known.vectors[known.rows[key]]
-            return vector
-    return None
-
-
-def keys_of(table: NDArray[np.uint8]) -> Iterator[bytes]:
-    """The keys of a table (N, KEY_BYTES)."""
-    return (row.tobytes() for row in table)

@@ -43,7 +43,11 @@ def communities(vectors: Floats, threshold: float, min_size: int, block_rows: in
 
 
 def representatives(
-    vectors: Floats, threshold: float, block_rows: int = _BLOCK_ROWS, advance: Callable[[int], None] | None = None
+    vectors: Floats,
+    threshold: float,
+    block_rows: int = _BLOCK_ROWS,
+    advance: Callable[[int], None] | None = None,
+    chosen: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """For each row the row that stands for it: itself, or the most alike earlier one that stands for itself.
 
@@ -51,19 +55,21 @@ def representatives(
     the others holds no two rows that near, and does not depend on the size of blocks.
 
     Args:
+        vectors: (N, D); may be mapped from a file: blocks of it are held.
         advance: is told of each block of rows that is done.
+        chosen: (M,) which rows count, the earlier ones first; all in their order if not given.
 
     Returns:
-        (N,) rows; `np.unique` of them is what remains.
+        (M,) places among those rows; `np.unique` of them is what remains.
     """
-    rows = l2_normalize(vectors)
-    stand_for = np.arange(len(rows))
+    order = np.arange(len(vectors)) if chosen is None else chosen
+    stand_for = np.arange(len(order))
     kept = np.empty((0,), np.int64)
-    for part in blocks(len(rows), block_rows):
-        block = rows[part]
+    for part in blocks(len(order), block_rows):
+        block = l2_normalize(np.asarray(vectors[order[part]]))
         best, near = np.full(len(block), -np.inf, np.float32), np.arange(part.start, part.stop)
         for earlier in blocks(len(kept), block_rows):
-            _take_nearer(best, near, block @ rows[kept[earlier]].T, kept[earlier])
+            _take_nearer(best, near, block @ l2_normalize(vectors[order[kept[earlier]]]).T, kept[earlier])
         scores = block @ block.T
         alone = best < threshold
         for i in range(len(block)):
