@@ -110,7 +110,8 @@ def test_which_is_which(cli, made, lookup_bundle, corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--id", "nothing"], 1, "has no column 'nothing'"),
+        (["--id", "nothing"], 1, "has no column 'nothing' for --id"),
+        (["--id", "nothing", "--keep", "lang"], 1, "has no column 'nothing' for --id and --keep"),
         (["--keep", "nothing"], 1, "has no column 'nothing' for --keep"),
         (["--id", "lang"], 1, "faq.csv, line 4: the id 'en' stands in"),
         (["--keep", "text"], 2, "a column 'text' of its own"),

@@ -55,7 +55,9 @@ def test_a_damaged_picture_is_named_or_left_out(cli: Any, clip_bundle: Path, pho
     failed = cli.fails("embed", clip_bundle, photos, "-o", tmp_path / "out.npy")
     assert f"picture 2: {photos / 'm.png'} cannot be read" in failed
     done = cli.ok("embed", clip_bundle, photos, "-o", tmp_path / "out.npy", "--on-error", "skip", "--force")
-    assert "1 text skipped" in done.stderr
+    assert "1 picture skipped" in done.stderr
+    assert " pictures/s" in done.stderr
+    assert "text" not in done.stderr
     assert np.load(tmp_path / "out.npy").shape == (3, 48)
     assert np.load(tmp_path / "out.npy.rows.npy").tolist() == [0, 2, 3]
 
@@ -170,3 +172,26 @@ def test_verify_shows_both_encoders(cli: Any, clip_bundle: Path) -> None:
     shown = cli.ok("verify", clip_bundle, "--variants", "fp32").stdout
     assert "48 pictures" in shown
     assert shown.count("passed") == 2
+
+
+def test_a_picture_is_itself(cli: Any, clip_bundle: Path, clip: Embedder, photos: Path, tmp_path: Path) -> None:
+    done = cli.ok("embed", clip_bundle, photos / "c" / "a.JPG", "-o", tmp_path / "one.npy")
+    assert " picture" in done.stderr
+    np.testing.assert_allclose(
+        np.load(tmp_path / "one.npy"), clip.encode([photos / "c" / "a.JPG"]), rtol=1e-5, atol=1e-6
+    )
+    assert found(cli, clip_bundle, photos / "b.png", "the fox") == ["b.png"]
+    said = cli.fails("embed", clip_bundle, photos / "b.png", "-o", tmp_path / "n.npy", "--column", "image", code=2)
+    assert "b.png is a picture; options on how texts are read do not go with it" in said
+
+
+def test_a_picture_for_a_model_of_texts_is_refused(cli: Any, lookup_bundle: Path, photos: Path, tmp_path: Path) -> None:
+    said = cli.fails("embed", lookup_bundle, photos / "b.png", "-o", tmp_path / "one.npy", code=2)
+    assert "holds pictures" in said
+    assert "embeds texts only" in said
+
+
+def test_an_index_counts_pictures(cli: Any, clip_bundle: Path, photos: Path, tmp_path: Path) -> None:
+    done = cli.ok("index", clip_bundle, photos, tmp_path / "photos.db")
+    assert "3 pictures embedded" in done.stderr
+    assert "text" not in done.stderr

@@ -95,7 +95,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"toml": "truncate = 2"}, "must be true or false, not 2"),
     ({"toml": "cors_origins = [1]"}, "must be a list of texts"),
     ({"toml": "grace_s = nan"}, "must be a number"),
-    ({"workers": "0"}, "flag: workers must be at least 1, not 0"),
+    ({"workers": "0"}, "--workers must be at least 1, not 0"),
     ({"variant": "int4"}, "must be one of auto, fp32, fp16, int8, bf16, not 'int4'"),
     ({"port": "70000"}, "at most 65535"),
     ({"ssl_certfile": "x"}, "go together"),

@@ -114,7 +114,7 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
     outputs = _chosen(opened.manifest, output, given)
     job = dataclasses.replace(job, request=dataclasses.replace(request, outputs=outputs))
     console = o.stderr_console()
-    progress = NullProgress() if given["quiet"] else RichProgress(console, unit="texts")
+    progress = NullProgress() if given["quiet"] else RichProgress(console, unit=f"{job.source.noun}s")
     kind: Any = Embedder if outputs is None else Model
     with kind(opened, **o.engine(given)) as model:
         if size is not None:
@@ -171,7 +171,7 @@ def _report(summary: Any, quiet: bool) -> None:
         )
     if state.rows_skipped:
         where = f"; see {summary.files[-1]}" if summary.files else ""
-        click.echo(f"warning: {counted(state.rows_skipped, 'text')} skipped{where}", err=True)
+        click.echo(f"warning: {counted(state.rows_skipped, summary.noun)} skipped{where}", err=True)
         for example in summary.skipped:
             click.echo(f"  {example}", err=True)
         if summary.skipped and state.rows_skipped > len(summary.skipped):

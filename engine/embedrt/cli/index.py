@@ -79,14 +79,14 @@ def command(bundle: Path, corpus: str, url: str, **given: Any) -> None:
             source.check_fits(embedder)
             if options.long not in (None, "windows"):
                 entries = dataclasses.replace(entries, source=_pieces(entries.source, embedder, options))
-            done = index(embedder, database, entries, options, progress=_progress(given["quiet"]))
+            done = index(embedder, database, entries, options, progress=_progress(given["quiet"], source.noun))
             limit = embedder.max_tokens
     except KeyboardInterrupt:
         click.echo("what is embedded is kept; the same command goes on from it", err=True)
         raise
     finally:
         database.close()
-    _report(url, done, limit, given)
+    _report(url, done, limit, given, source.noun)
 
 
 def _options(given: dict[str, Any]) -> IndexOptions:
@@ -149,13 +149,13 @@ def _as_made(given: dict[str, Any], table: Description | None) -> dict[str, Any]
     return {**given, "variant": table.recipe.variant}
 
 
-def _progress(quiet: bool) -> Any:
+def _progress(quiet: bool, noun: str) -> Any:
     from embedrt.progress import NullProgress, RichProgress
 
-    return NullProgress() if quiet else RichProgress(o.stderr_console(), unit="texts")
+    return NullProgress() if quiet else RichProgress(o.stderr_console(), unit=f"{noun}s")
 
 
-def _report(url: str, done: Indexed, limit: int, given: dict[str, Any]) -> None:
+def _report(url: str, done: Indexed, limit: int, given: dict[str, Any], noun: str) -> None:
     """Warnings always, the rest unless quiet; all on stderr but JSON."""
     if done.num_cut:
         click.echo(f"warning: {counted(done.num_cut, 'text')} of the corpus cut at {limit} tokens", err=True)
@@ -168,7 +168,7 @@ def _report(url: str, done: Indexed, limit: int, given: dict[str, Any]) -> None:
     changes = {"added": done.num_added, "changed": done.num_changed, "deleted": done.num_deleted}
     what = ", ".join(f"{number:,} {verb}" for verb, number in changes.items() if number) or "nothing changed"
     click.echo(
-        f"{url}: {counted(done.table.num_rows, 'row')}; {what}, {counted(done.num_embedded, 'text')} embedded "
+        f"{url}: {counted(done.table.num_rows, 'row')}; {what}, {counted(done.num_embedded, noun)} embedded "
         f"(identity {done.table.recipe.identity})",
         err=True,
     )

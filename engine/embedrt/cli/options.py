@@ -47,6 +47,13 @@ def bundle_path(value: str) -> Path:
     return Path(value).absolute() if value.startswith(("./", "../")) else at_home(Path(value))
 
 
+def told_queries(queries: tuple[str, ...]) -> tuple[str, ...]:
+    """The queries; click.UsageError where one is empty, as an unset variable of the shell makes it."""
+    if not all(query.strip() for query in queries):
+        raise click.UsageError("a QUERY is empty")
+    return queries
+
+
 bundle_argument = click.argument("bundle", metavar="BUNDLE", callback=lambda _ctx, _param, value: bundle_path(value))
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary.")
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -32,6 +32,7 @@ def command(bundle: Path, query: str, file: str, k: int, as_json: bool, **given:
     """Score the query with each text, read together by a model of pairs, and print the best; FILE - is stdin."""
     from embedrt.commands.picture_source import PictureSource
 
+    o.told_queries((query,))
     source = o.open_input(file, given)
     if isinstance(source, PictureSource):
         raise click.UsageError(f"{file} holds pictures, and rerankers read texts only; embedrt search finds pictures")

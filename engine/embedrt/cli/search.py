@@ -69,12 +69,13 @@ def command(ctx: click.Context, /, arguments: tuple[str, ...], k: int, **given: 
         _refuse(ctx, _OF_A_FILE, f"{first} is a database")
         if len(arguments) < 2:
             raise click.UsageError("Missing argument 'QUERY...'.")
-        search_database(first, arguments[1:], k, given)
+        search_database(first, o.told_queries(arguments[1:]), k, given)
         return
     if len(arguments) < 3:
         raise _too_few(arguments)
     _refuse(ctx, OF_A_DATABASE, f"{first} is no database")
-    _search_file(o.bundle_path(first), o.HomePath().convert(arguments[1], None, ctx), arguments[2:], k, given)
+    queries = o.told_queries(arguments[2:])
+    _search_file(o.bundle_path(first), o.HomePath().convert(arguments[1], None, ctx), queries, k, given)
 
 
 _OF_A_FILE = (

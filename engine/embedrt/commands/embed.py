@@ -74,6 +74,7 @@ class Summary:
     files: tuple[Path, ...] = ()  # the output first
     was_complete: bool = False  # nothing was left to do
     unit: str = "line"  # what lines count: the input's lines, or rows
+    noun: str = "text"  # what is embedded
     skipped: tuple[str, ...] = ()  # the first ones of this run, "line 7: reason"
 
 
@@ -310,6 +311,7 @@ class _Run:
             resumed_at=resumed_at,
             files=files,
             unit=self._job.source.unit,
+            noun=self._job.source.noun,
             skipped=tuple(self._skipped),
         )
 

@@ -53,7 +53,8 @@ def entries_of(source: TextSource, ids: str | None, keep: KeptNames) -> SourceEn
     if ids is not None and (source.format not in FORMATS or "keep" not in FORMATS[source.format].options):
         raise OptionError(f"--id does not go with {source.name}: plain lines have no columns")
     read = keep if keep == "all" or ids is None else tuple(dict.fromkeys([ids, *keep]))
-    how: How = replace(source.how, keep=read)
+    option = "--keep" if ids is None else "--id and --keep" if keep else "--id"
+    how: How = replace(source.how, keep=read, keep_option=option)
     return SourceEntries(replace(source, how=how), ids, keep)
 
 

@@ -25,23 +25,28 @@ if TYPE_CHECKING:
 class PictureSource(TextSource):
     """Records are pictures, and their texts the pictures' paths, which the embedder opens.
 
-    Of a folder: all files in it and below it that have a picture's suffix, in the order of their paths. Of a file of
-    texts: each text, from the file's folder on.
+    Of a folder: all files in it and below it that have a picture's suffix, in the order of their paths. Of a picture:
+    itself. Of a file of texts: each text, from the file's folder on.
     """
 
     @property
-    def is_folder(self) -> bool:
-        """Whether this is a folder, and no file that names pictures."""
-        return self.path is not None and self.path.is_dir()
+    def holds_them(self) -> bool:
+        """Whether this is a folder or a picture, and no file that names pictures."""
+        return self.format == "pictures"
+
+    @property
+    def noun(self) -> str:
+        """What one of the things is called that are embedded."""
+        return "picture"
 
     @property
     def is_pipe(self) -> bool:
         """Whether the bytes can be read only once."""
-        return not self.is_folder and super().is_pipe
+        return not self.holds_them and super().is_pipe
 
     def records(self) -> Iterator[Record]:
         """All pictures; those that are not there, and what has no such suffix, have a problem instead of a text."""
-        if self.is_folder:
+        if self.holds_them:
             for row, path in enumerate(self._files()):
                 yield Record(row, row + 1, str(path))
             return
@@ -52,12 +57,12 @@ class PictureSource(TextSource):
     @property
     def unit(self) -> str:
         """What `Record.line` counts."""
-        return "picture" if self.is_folder else super().unit
+        return "picture" if self.holds_them else super().unit
 
     @property
     def reading(self) -> dict[str, str | int | None]:
         """What decides which pictures there are."""
-        return {"format": "pictures", "rules": RULES} if self.is_folder else {**super().reading, "pictures": "paths"}
+        return {"format": "pictures", "rules": RULES} if self.holds_them else {**super().reading, "pictures": "paths"}
 
     def fingerprint(self) -> Fingerprint | None:
         """Hash over names, sizes and times of change of all pictures, or None for a pipe: none is read."""
@@ -78,7 +83,7 @@ class PictureSource(TextSource):
 
     def count(self) -> int | None:
         """Number of pictures, or None for a pipe."""
-        return sum(1 for _ in self._files()) if self.is_folder else super().count()
+        return sum(1 for _ in self._files()) if self.holds_them else super().count()
 
     def check_fits(self, embedder: Embedder | Model) -> None:
         """Refuse a model of texts.
@@ -94,11 +99,18 @@ class PictureSource(TextSource):
 
     def _files(self) -> Iterator[Path]:
         assert self.path is not None
+        if not self.path.is_dir():
+            yield self.path
         for folder, folders, names in os.walk(self.path):
             folders.sort()
             for name in sorted(names):
                 if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                     yield Path(folder) / name
+
+
+def is_picture_file(path: Path) -> bool:
+    """Whether it is there and has the suffix of a picture."""
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
 
 
 def _checked(record: Record, path: Path) -> Record:

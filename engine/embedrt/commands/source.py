@@ -101,6 +101,11 @@ class TextSource:
         """What `Record.line` counts."""
         return FORMATS[self.format].unit
 
+    @property
+    def noun(self) -> str:
+        """What one of the things is called that are embedded."""
+        return "text"
+
     def error(self, line: int, problem: str) -> FileFormatError:
         """An error that names the line (for parquet: the row, from 1)."""
         return FileFormatError(f"{self.name}, {self.unit} {line}: {problem}")
@@ -182,20 +187,22 @@ def open_source(
 ) -> TextSource:
     """The source at `path` ("-" is stdin), its format taken from the suffix unless it is given.
 
-    `column` is short for a `How` that says nothing else. A folder is its pictures; with `pictures`, the texts of a file
-    are paths of some.
+    `column` is short for a `How` that says nothing else. A folder is its pictures, and a picture is itself; with
+    `pictures`, the texts of a file are paths of some.
 
     Raises:
         FileFormatError: it is not there, the suffix is unknown, or a pipe cannot carry the format.
         OptionError: what was said of it does not fit its format.
     """
-    from embedrt.commands.picture_source import PictureSource
+    from embedrt.commands.picture_source import PictureSource, is_picture_file
 
     how = checked_how(how or How(column=column))
-    if str(path) != STDIN and at_home(Path(path)).is_dir():
+    given = at_home(Path(path))
+    if str(path) != STDIN and (given.is_dir() or (input_format is None and is_picture_file(given))):
         if input_format is not None or how != How(keep_option=how.keep_option):
-            raise OptionError(f"{path} is a folder of pictures; options on how texts are read do not go with it")
-        return PictureSource(at_home(Path(path)), "pictures", how)
+            what = "a folder of pictures" if given.is_dir() else "a picture"
+            raise OptionError(f"{path} is {what}; options on how texts are read do not go with it")
+        return PictureSource(given, "pictures", how)
     if pictures:
         found = open_source(path, input_format, how=how)
         return PictureSource(found.path, found.format, found.how)

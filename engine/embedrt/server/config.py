@@ -102,15 +102,16 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _check(name: str, value: Any, origin: str) -> Any:
     kind = str(_FIELDS[name].type)
+    said = f"--{name.replace('_', '-')}" if origin == "flag" else f"{origin}: {name}"
     try:
         value = _READERS[kind](value)
     except (TypeError, ValueError):
-        raise OptionError(f"{origin}: {name} must be {_KIND_NAMES[kind]}, not {value!r}") from None
+        raise OptionError(f"{said} must be {_KIND_NAMES[kind]}, not {value!r}") from None
     limits = _FIELDS[name].metadata
     if limits["minimum"] is not None and value < limits["minimum"]:
-        raise OptionError(f"{origin}: {name} must be at least {limits['minimum']:g}, not {value:g}")
+        raise OptionError(f"{said} must be at least {limits['minimum']:g}, not {value:g}")
     if limits["choices"] and value not in limits["choices"]:
-        raise OptionError(f"{origin}: {name} must be one of {', '.join(limits['choices'])}, not {value!r}")
+        raise OptionError(f"{said} must be one of {', '.join(limits['choices'])}, not {value!r}")
     return value
 
 
