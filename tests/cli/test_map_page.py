@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,15 @@ def test_keys_move_and_zoom(page: webdriver.Chrome) -> None:
     assert page.execute_script("return view.scale") == pytest.approx(1.3)
     one(page, "#map").send_keys("0")
     assert place_of(page, 0) == before
+
+
+def test_only_groups_that_have_a_place_are_named_in_it(browser: webdriver.Chrome, drawn: Map, tmp_path: Path) -> None:
+    """Languages in a map by meaning lie all over each other: a name in their middle would say what is not so."""
+    named = "return middles.map(({ group }) => group).sort()"
+    draw(drawn, tmp_path / "apart.html")
+    browser.get((tmp_path / "apart.html").as_uri())
+    assert browser.execute_script(named) == [0, 1, 2]
+    mixed = replace(drawn.groups, of_rows=np.random.default_rng(1).integers(0, 3, COUNT))
+    draw(replace(drawn, groups=mixed), tmp_path / "mixed.html")
+    browser.get((tmp_path / "mixed.html").as_uri())
+    assert len(browser.execute_script(named)) < 3

@@ -7,7 +7,7 @@ const canvas = byId("map"), context = canvas.getContext("2d"), tip = byId("tip")
 const count = data.x.length;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const hidden = new Set(); // groups
-const MOST_HITS = 50, LONGEST = 600, LABELS = 20, NEAR = 14; // hits, characters, groups, pixels
+const MOST_HITS = 50, LONGEST = 600, LABELS = 20, NEAR = 14, AROUND = 12; // hits, characters, groups, pixels, points
 let matches = null; // of the search: one flag for each point, or null for none
 let view = { scale: 1, x: 0, y: 0 }; // of the plane: what is in the middle, and how much larger than at first
 let size = { width: 1, height: 1, ratio: 1 };
@@ -103,7 +103,8 @@ function drawRing(i) {
   context.stroke();
 }
 
-/** The names of the groups, in the middle of most of their points, where they do not lie on each other. */
+/** The names of the groups, in the middle of most of their points, where they do not lie on each other. A group that is
+ * scattered among others has no such place, and its name stands in the legend only. */
 function drawLabels() {
   if (data.names.length > LABELS || data.names.length < 2) return;
   const style = getComputedStyle(document.documentElement);
@@ -130,6 +131,18 @@ function drawLabels() {
   }
 }
 
+/** How many of the points around one are of its group: of the AROUND nearest, itself among them. */
+function ownShare(point) {
+  const near = []; // [distance, group], rising
+  for (let i = 0; i < count; i++) {
+    const far = (data.x[i] - data.x[point]) ** 2 + (data.y[i] - data.y[point]) ** 2;
+    if (near.length === AROUND && far >= near[AROUND - 1][0]) continue;
+    near.splice(near.findIndex(([other]) => other > far) >>> 0, 0, [far, data.group[i]]);
+    near.length = Math.min(near.length, AROUND);
+  }
+  return near.filter(([, group]) => group === data.group[point]).length / near.length;
+}
+
 /** The point of each group that is nearest to the middle one of its coordinates, the largest group first. */
 const middles = (() => {
   const members = data.names.map(() => []);
@@ -140,8 +153,8 @@ const middles = (() => {
     const [x, y] = [median(rows.map((i) => data.x[i])), median(rows.map((i) => data.y[i]))];
     const far = (i) => (data.x[i] - x) ** 2 + (data.y[i] - y) ** 2;
     const best = rows.reduce((a, b) => (far(b) < far(a) ? b : a));
-    return { group, size: rows.length, x: data.x[best], y: data.y[best] };
-  }).filter(Boolean).sort((a, b) => b.size - a.size);
+    return { group, size: rows.length, x: data.x[best], y: data.y[best], own: ownShare(best) };
+  }).filter((middle) => middle && middle.own >= .5).sort((a, b) => b.size - a.size);
 })();
 
 function nearest(x, y) {
