@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import openai
 import pytest
 
@@ -58,3 +60,17 @@ def test_a_list_is_given_with_commas_or_by_repeating_the_flag(cli, tmp_path: Pat
     shown = cli.ok("serve", "b", "--alias", "x=b,y=b", "--alias", "z=b", "--print-config").stdout
     assert 'alias = ["x=b", "y=b", "z=b"]  # flag' in shown
     assert load(tmp_path, 'alias = ["x=b"]').settings.alias == ("x=b",)
+
+
+def test_the_folder_that_was_typed_is_a_name(lookup_bundle: Path, tmp_path: Path, library):
+    """`embedrt export OWNER/NAME minilm`, `embedrt serve minilm`, and "model": "minilm", as README has it."""
+    shutil.copytree(lookup_bundle, tmp_path / "minilm")
+    wanted = library.encode(["water"])
+    with serving(str(tmp_path / "minilm"), variant="fp32", alias=("text-embedding-3-small=minilm:query",)) as server:
+        assert server.get("/v1/models").json()["data"][0]["id"] == "lookup"
+        for name in ("lookup", "minilm"):
+            made = server.post("/v1/embeddings", {"model": name, "input": ["water"]}).json()["data"][0]["embedding"]
+            np.testing.assert_allclose(made, wanted[0], atol=1e-6)
+        asked = server.post("/v1/embeddings", {"model": "text-embedding-3-small", "input": ["water"]}).json()
+        np.testing.assert_allclose(asked["data"][0]["embedding"], library.encode_query(["water"])[0], atol=1e-6)
+        assert server.post("/v1/embeddings", {"model": "mini", "input": ["water"]}).status_code == 404

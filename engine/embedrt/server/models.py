@@ -86,23 +86,26 @@ def open_bundles(specs: tuple[str, ...]) -> list[NamedBundle]:
 
 
 def parse_aliases(specs: tuple[str, ...], bundles: list[NamedBundle]) -> dict[str, str]:
-    """Names by alias, out of "ALIAS=NAME" each; NAME may be NAME:query or NAME:document.
+    """Names by alias, out of "ALIAS=NAME" each; NAME may be NAME:query or NAME:document, and the name of a folder.
 
     Raises:
         OptionError: not of that form, no model has the name, or something else has the alias.
     """
     names = {named.name for named in bundles}
+    folders = {named.bundle.root.name: named.name for named in reversed(bundles)}
     found: dict[str, str] = {}
     for spec in specs:
         alias, sign, name = (part.strip() for part in spec.partition("="))
         if not (alias and sign and name):
             raise OptionError(f"alias must be ALIAS=NAME, not {spec!r}")
         base, colon, kind = name.partition(":")
+        base = base if base in names else folders.get(base, base)
         if base not in names or (colon and kind not in _KINDS):
             raise OptionError(f"alias {spec!r}: there is no model {name!r}; there are: {', '.join(sorted(names))}")
-        if alias in names or found.get(alias, name) != name:
+        meant = base + colon + kind
+        if alias in names or found.get(alias, meant) != meant:
             raise OptionError(f"alias {spec!r}: the name {alias!r} is taken")
-        found[alias] = name
+        found[alias] = meant
     return found
 
 
@@ -133,7 +136,7 @@ class Models:
         """The engine and the sort of text that `name` says; for None the first that gives what is wanted.
 
         Args:
-            name: NAME, NAME:query, NAME:document, an alias, or a source's name.
+            name: NAME, NAME:query, NAME:document, an alias, a source's name, or that of a bundle's folder.
             wanted: outputs by their names in `heads.OUTPUTS`, any of which will do; without any, every model does.
 
         Raises:
@@ -171,7 +174,7 @@ class Models:
     def _named(self, name: str) -> tuple[ModelEngine, Kind]:
         base, colon, kind = self._aliases.get(name, name).partition(":")
         base = self._aliases.get(base, base)
-        engine = self._engines.get(base) or self._by_source(base)
+        engine = self._engines.get(base) or self._by_origin(base)
         if engine is None or (colon and kind not in _KINDS):
             raise self._unknown(name)
         return engine, _KINDS.get(kind, "encode")
@@ -185,9 +188,12 @@ class Models:
         engine, kind = self.find(name)
         return str(engine.embedder.identify(kind=kind, on_overflow=settings.default_overflow))
 
-    def _by_source(self, name: str) -> ModelEngine | None:
-        """The first model whose source has that name, as in "intfloat/multilingual-e5-large"."""
-        return next((engine for engine in self if engine.embedder.bundle.manifest.source.model == name), None)
+    def _by_origin(self, name: str) -> ModelEngine | None:
+        """The first model whose source has that name ("intfloat/multilingual-e5-large"), else whose bundle's folder."""
+        bundles = [(engine, engine.embedder.bundle) for engine in self]
+        by_source = (engine for engine, bundle in bundles if bundle.manifest.source.model == name)
+        by_folder = (engine for engine, bundle in bundles if bundle.root.name == name)
+        return next(by_source, None) or next(by_folder, None)
 
     def load(
         self,
