@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -43,6 +44,22 @@ def test_a_plan_embeds_each_new_text_once():
     assert plan.copy_later == {4: "4"}
     assert plan.gone == ("3",)
     assert (plan.num_added, plan.num_changed, plan.num_same) == (3, 1, 1)
+
+
+def test_a_plan_of_a_new_table_takes_a_few_hundred_bytes_a_row():
+    """Ten million rows are to be indexed with what a small machine has."""
+    count = 20_000
+    tracemalloc.start()
+    of, ids, made = Ids(None), [], []
+    for row in range(count):
+        entry = Entry(str(row))
+        ids.append(of.of(entry))
+        made.append(Hashes(ids[-1], ""))
+    del of
+    assert len(planned(ids, made, {}).embed) == count
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 350 * count
 
 
 def test_a_vector_is_not_copied_from_a_row_that_gets_another():

@@ -32,7 +32,7 @@ class Entry:
         return self.text if self.content is None else self.content
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there is one for each of many millions of rows
 class Hashes:
     """What a row was made of."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from embedrt.databases.model import Hashes
@@ -13,7 +13,7 @@ class Plan:
     """The corpus' rows, by their places in it from 0, and what becomes of each."""
 
     ids: tuple[str, ...]
-    embed: frozenset[int]  # rows with a new text
+    embed: Set[int]  # rows with a new text
     copy: Mapping[int, str]  # rows whose vector is there already, and the id of the row that has it
     copy_later: Mapping[int, str]  # the same, of rows that are embedded in this run
     gone: tuple[str, ...]  # ids of the table that the corpus no longer has
@@ -27,7 +27,7 @@ def planned(ids: Sequence[str], hashes: Sequence[Hashes], stored: Mapping[str, H
 
     A vector is copied only from a row that keeps its text, or goes: one that changes may be written first.
     """
-    now = {row_id: made.text for row_id, made in zip(ids, hashes, strict=True)}
+    now = {row_id: made.text for row_id, made in zip(ids, hashes, strict=True)} if stored else {}
     source = {made.text: row_id for row_id, made in stored.items() if now.get(row_id, made.text) == made.text}
     embed: set[int] = set()
     copy: dict[int, str] = {}
@@ -48,4 +48,4 @@ def planned(ids: Sequence[str], hashes: Sequence[Hashes], stored: Mapping[str, H
             embed.add(row)
     gone = tuple(row_id for row_id in stored if row_id not in now)
     num_changed = len(ids) - num_added - num_same
-    return Plan(tuple(ids), frozenset(embed), copy, copy_later, gone, num_added, num_changed, num_same)
+    return Plan(tuple(ids), embed, copy, copy_later, gone, num_added, num_changed, num_same)

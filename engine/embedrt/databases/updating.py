@@ -179,9 +179,10 @@ class _Run:
         found: dict[str, Type | None] = {}
         of_corpus = Ids(self._options.ids)
         for entry in self._entries:
-            ids.append(of_corpus.of(entry))
+            row_id, text = of_corpus.of(entry), key_of(entry.decides).hex()
+            ids.append(row_id)
             columns = "" if types is None else hash_of(self._columns(entry, types))
-            hashes.append(Hashes(key_of(entry.decides).hex(), columns))
+            hashes.append(Hashes(row_id if row_id == text else text, columns))  # one string, not two of the same
             if types is None:
                 for name, value in entry.columns.items():
                     found[name] = type_of(value, found.get(name))
