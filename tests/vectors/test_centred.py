@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from embedrt.vectors import centred as module
-from embedrt.vectors.centred import FEW, centred
+from embedrt.vectors.centred import FEW, add_by_group, centred
 
 
 def drawn(num_rows, width=8, seed=2):
@@ -56,3 +56,14 @@ def test_what_the_groups_differ_by_is_gone_and_the_rest_stays():
 
     assert nearest_means_the_same(rows) == 0
     assert nearest_means_the_same(centred(rows, language)) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_sums_by_group_are_those_of_add_at(count: int) -> None:
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((count, 5)).astype(np.float32)
+    groups = rng.integers(0, 7, count) * 2  # some have no rows
+    found, wanted = np.ones((14, 5)), np.ones((14, 5))
+    add_by_group(found, groups, rows)
+    np.add.at(wanted, groups, rows)
+    np.testing.assert_allclose(found, wanted, rtol=1e-14)  # another order of float64 sums

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedrt.errors import DependencyError, OptionError
 from embedrt.pooling import l2_normalize
 from embedrt.progress import Progress
+from embedrt.vectors.centred import add_by_group
 from embedrt.vectors.nearest import blocks
 from embedrt.vectors.rows import Floats
 
@@ -172,7 +173,7 @@ def _ordered(vectors: Floats, labels: NDArray[np.int64], told: str) -> Clusters:
     parts = list(blocks(len(vectors), _BLOCK_ROWS))
     for part, rows in zip(parts, _unit_blocks(vectors), strict=True):
         inside = labels[part] != NOISE
-        np.add.at(centres, labels[part][inside], rows[inside])
+        add_by_group(centres, labels[part][inside], rows[inside])
     unit = l2_normalize(centres.astype(np.float32))
     scores = np.zeros(len(vectors), np.float32)
     for part, rows in zip(parts, _unit_blocks(vectors), strict=True):

