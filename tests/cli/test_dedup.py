@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedrt.commands import tables
+from embedrt.commands.writers import AppendFile, naming
 from embedrt.embedder import Embedder
 
 TEXTS = ["the water", "the the water", "stone", "the water", "a river of light", "stone", "물은 water"]
@@ -180,3 +181,21 @@ def test_embedding_goes_on_after_an_interruption(cli, lookup_bundle, tmp_path, m
     monkeypatch.setattr(Embedder, "encode_stream", watched)
     assert "embedding the corpus from text 8" in cli.ok("dedup", lookup_bundle, source).stderr
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("name", ["in.txt", "in.json"])
+def test_a_disk_that_fills_up_names_the_output_and_not_the_input(cli, lookup_bundle, tmp_path, monkeypatch, name):
+    """The one is written while the other is read."""
+    texts = tmp_path / name
+    texts.write_text("water\nstone\n" if name.endswith("txt") else '["water", "stone"]')
+
+    def full(self, data):
+        with naming(self.path):
+            raise OSError(28, "No space left on device")
+
+    cli.ok("dedup", lookup_bundle, texts)  # its vectors are kept
+    monkeypatch.setattr(AppendFile, "write", full)
+    said = cli.fails("dedup", lookup_bundle, texts, "-o", tmp_path / f"rest{texts.suffix}", "--threshold", 1)
+    assert "No space left on device" in said
+    assert f"rest{texts.suffix}" in said
+    assert f"{name} cannot be read" not in said

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from embedrt.commands.reading.formats import FORMATS, SUFFIXES
 from embedrt.commands.reading.json_records import items_of
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.source import TextSource
+from embedrt.commands.writers import AppendFile
 from embedrt.errors import FileFormatError, OptionError
 
 Chosen = NDArray[np.bool_]  # (N,) for each record, whether it stays
@@ -41,12 +43,23 @@ def write_kept(source: TextSource, chosen: Chosen, path: Path) -> None:
     _WRITERS[source.format](source, chosen, path)
 
 
+@contextmanager
+def _written(path: Path) -> Iterator[AppendFile]:
+    """A new file whose errors have its name, because the input's are raised beside them."""
+    out = AppendFile(path, 0)
+    try:
+        yield out
+        out.sync()
+    finally:
+        out.close()
+
+
 def _write_lines(source: TextSource, chosen: Chosen, path: Path) -> None:
     """Whole lines: a record's are those from its first to the next one's; what is before all of them is the header."""
     starts = chain((record.line for record in source.records()), [None])
     with source.opened() as stream:
         mark, encoding = mark_and_encoding(stream, source.name, source.how.encoding)
-        with path.open("wb") as out:
+        with _written(path) as out:
             out.write(mark)
             row, start = -1, next(starts)
             for line in read_lines(stream, source.name, source.how.encoding):
@@ -60,12 +73,12 @@ def _write_lines(source: TextSource, chosen: Chosen, path: Path) -> None:
 
 def _write_json(source: TextSource, chosen: Chosen, path: Path) -> None:
     row, separator = -1, "[\n"
-    with source.opened() as stream, path.open("w", encoding="utf-8") as out:
+    with source.opened() as stream, _written(path) as out:
         for row, value in enumerate(items_of(stream, source.name, source.how.encoding)):
             if _stays(chosen, row, source):
-                out.write(separator + json.dumps(value, ensure_ascii=False))
+                out.write((separator + json.dumps(value, ensure_ascii=False)).encode())
                 separator = ",\n"
-        out.write("\n]\n" if separator != "[\n" else "[]\n")
+        out.write(b"\n]\n" if separator != "[\n" else b"[]\n")
     if row + 1 != len(chosen):
         raise _changed(source)
 

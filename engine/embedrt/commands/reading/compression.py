@@ -167,6 +167,8 @@ def unpacked(stream: BinaryIO, name: str) -> Iterator[io.BufferedReader]:
     except EOFError as exc:
         raise FileFormatError(f"{name} is cut short: its compressed data has no end") from exc
     except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError) as exc:
+        if getattr(exc, "filename", None) is not None:  # of another file, which the caller writes meanwhile
+            raise
         raise FileFormatError(f"{name} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
