@@ -162,6 +162,13 @@ def test_texts_over_the_limit_are_told(cli, lookup_bundle, tmp_path):
     assert "1 text of the corpus cut at 32 tokens" in cli.ok("cluster", lookup_bundle, tmp_path / "in.txt").stderr
 
 
+def test_a_column_that_is_not_there_is_told_before_anything_is_embedded(cli, lookup_bundle, tmp_path):
+    (tmp_path / "in.csv").write_text("id,text\n1,water\n2,stone\n")
+    said = cli.fails("cluster", lookup_bundle, tmp_path / "in.csv", "--center", "lang")
+    assert "in.csv has no column 'lang' for --center; its columns: id, text" in said
+    assert not (tmp_path / "in.csv.embedrt").exists()
+
+
 def test_center_takes_a_columns_groups_away(cli, lookup_bundle, tmp_path):
     path = tmp_path / "in.csv"
     rows = [

@@ -103,6 +103,8 @@ def test_which_is_which(cli, made, lookup_bundle, corpus, tmp_path):
     assert "Missing argument 'QUERY...'" in cli.fails("search", database, code=2)
     assert "Missing argument 'CORPUS'" in cli.fails("search", lookup_bundle, code=2)
     assert "Missing argument 'QUERY...'" in cli.fails("search", lookup_bundle, corpus, code=2)
+    error = cli.fails("search", lookup_bundle, database, "how is it", code=2)
+    assert f"{database} is a database, which knows its bundle: embedrt search {database} QUERY" in error
     error = cli.fails("search", tmp_path / "misspelt.db", "how is it", code=2)
     assert "misspelt.db is no database that 'embedrt index' made" in error
 

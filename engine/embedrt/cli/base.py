@@ -70,6 +70,23 @@ class Command(click.Command):
         _write_examples(formatter, self.examples)
 
 
+# What people type that no command is near to in letters.
+_INSTEAD = {
+    "version": ("--version",),
+    "encode": ("embed",),
+    "server": ("serve",),
+    "query": ("search",),
+    "convert": ("export",),
+    "download": ("pull",),
+    "ls": ("list",),
+    "delete": ("rm",),
+    "remove": ("rm",),
+    "benchmark": ("bench",),
+    "evaluate": ("eval",),
+    "deduplicate": ("dedup",),
+}
+
+
 class Group(click.Group):
     """The top of the command line: turns errors into one line and an exit code."""
 
@@ -92,7 +109,7 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as exc:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), cutoff=0.6)
+            near = _INSTEAD.get(args[0]) or difflib.get_close_matches(args[0], self.list_commands(ctx), cutoff=0.6)
             hint = f"did you mean: {', '.join(near)}?" if near else f"commands: {', '.join(self.list_commands(ctx))}"
             raise click.UsageError(f"{exc.message} {hint[0].upper()}{hint[1:]}", ctx) from exc
 

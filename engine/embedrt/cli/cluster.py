@@ -12,6 +12,7 @@ from embedrt.cli import options as o
 from embedrt.cli.base import counted, make_command
 from embedrt.cli.corpora import (
     centred_vectors,
+    check_centre,
     cluster_options,
     corpus_options,
     how_to_cluster,
@@ -69,6 +70,7 @@ def command(bundle: Path, source: str, output: Path | None, **given: Any) -> Non
     how = how_to_cluster(given)
     texts = o.open_input(source, given)
     refuse_existing(output, (texts,), force=given["force"])
+    check_centre(source, given)
     with Embedder(bundle, **o.engine(given)) as embedder:
         index = vectors_of(embedder, texts, given)
     texts_or_error(index, texts)

@@ -79,6 +79,16 @@ def how_to_cluster(given: dict[str, Any]) -> How:
     return How(**{name: given[name] for name in ("method", "k", "min_size", "seed") if name in given})
 
 
+def check_centre(path: str, given: dict[str, Any]) -> None:
+    """Refuse a --center that the file does not have, before anything is embedded.
+
+    Raises:
+        FileFormatError: the file has no such column.
+    """
+    if given["centre"] is not None:
+        next(o.open_input(path, {**given, "keep": (given["centre"],)}, keep_option="--center").records(), None)
+
+
 def centred_vectors(index: CorpusIndex, path: str, given: dict[str, Any]) -> Floats:
     """The file's vectors, as --center says.
 

@@ -12,6 +12,7 @@ from embedrt.cli import options as o
 from embedrt.cli.base import counted, make_command
 from embedrt.cli.corpora import (
     centred_vectors,
+    check_centre,
     cluster_options,
     corpus_options,
     how_to_cluster,
@@ -68,6 +69,7 @@ def command(bundle: Path, source: str, plot: Path | None, output: Path | None, *
     texts = _source(source, given)
     texts.refuse_output(plot)
     refuse_existing(output, (texts,), force=given["force"])
+    check_centre(source, given)
     with Embedder(bundle, **o.engine(given)) as embedder:
         index = vectors_of(embedder, texts, given)
     texts_or_error(index, texts)

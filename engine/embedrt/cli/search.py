@@ -71,6 +71,10 @@ def command(ctx: click.Context, /, arguments: tuple[str, ...], k: int, **given: 
             raise click.UsageError("Missing argument 'QUERY...'.")
         search_database(first, o.told_queries(arguments[1:]), k, given)
         return
+    if len(arguments) > 1 and is_database(arguments[1]):
+        raise click.UsageError(
+            f"{arguments[1]} is a database, which knows its bundle: embedrt search {arguments[1]} QUERY..."
+        )
     if len(arguments) < 3:
         raise _too_few(arguments)
     _refuse(ctx, OF_A_DATABASE, f"{first} is no database")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from embedrt.commands.reading.formats import RULES
 from embedrt.commands.reading.records import Record
 from embedrt.commands.source import Fingerprint, TextSource
-from embedrt.errors import OptionError
+from embedrt.errors import FileFormatError, OptionError
 from embedrt.pictures.reading import SUFFIXES
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ class PictureSource(TextSource):
         Raises:
             OptionError: it would embed the paths' letters.
         """
+        if self.holds_them and next(self._files(), None) is None:
+            raise FileFormatError(
+                f"{self.name} is a folder, and holds no pictures ({', '.join(SUFFIXES)}); texts are given as one file"
+            )
         if not embedder.takes_pictures:
             raise OptionError(
                 f"{self.name} holds pictures, and {embedder.bundle.manifest.name} embeds texts only; pictures need a "

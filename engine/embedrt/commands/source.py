@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,6 +234,8 @@ def _fitting(source: TextSource) -> TextSource:
 
 
 def _check_file(path: Path) -> None:
+    if re.match(r"(https?|s3|gs|hf):/", str(path)):  # a Path has one of the slashes left
+        raise FileFormatError(f"{path} is an address, and nothing is fetched; save it as a file first")
     if path.is_dir():
         raise FileFormatError(f"{path} is a directory; a file with texts is expected")
     if not path.exists():

@@ -40,6 +40,16 @@ FORMATS = {
 # Raised when the same bytes begin to give other records: earlier work on them is then no longer the same.
 RULES = 2
 SUFFIXES = {suffix: name for name, entry in FORMATS.items() for suffix in entry.suffixes}
+# Files that people try, and what to do with them.
+_FOREIGN = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "a spreadsheet: save it as CSV"),
+    **dict.fromkeys((".pdf", ".docx", ".doc", ".hwp", ".hwpx", ".pptx", ".html", ".htm"),
+                    "a document: save its texts, one per line (.txt) or with more beside them (.jsonl, .csv)"),
+    **dict.fromkeys((".npy", ".npz"), "an array of numbers: texts are expected"),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "a database: save the texts as CSV"),
+    **dict.fromkeys((".arrow", ".feather"), "an Arrow file: save it as parquet"),
+    **dict.fromkeys((".zip", ".tar", ".7z"), "an archive: unpack it"),
+}  # fmt: skip
 
 
 def format_of(path: Path) -> str:
@@ -48,6 +58,8 @@ def format_of(path: Path) -> str:
     try:
         return SUFFIXES[suffix]
     except KeyError:
+        if suffix in _FOREIGN:
+            raise FileFormatError(f"{path} is {_FOREIGN[suffix]}") from None
         raise FileFormatError(
             f"{path}: unknown suffix {path.suffix!r}; known: {', '.join(SUFFIXES)}, each also packed "
             f"({', '.join(PACKED)}); or say what it is with --input-format"
