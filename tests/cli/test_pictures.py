@@ -107,20 +107,20 @@ def test_an_index_of_pictures_follows_its_folder(
     """Found by text and by picture; of a picture that is changed, removed or new, nothing else is embedded."""
     made, other = (clip_bundle, photos, tmp_path / "db"), tmp_path / "other.png"
     PICTURES[3].save(other)
-    assert "3 rows; 3 added, 3 texts embedded" in indexed(cli, *made)
+    assert "3 rows; 3 added, 3 pictures embedded" in indexed(cli, *made)
     scores = clip.similarity(clip.encode_query(["the fox"]), clip.encode_document(paths(photos)))[0]
     assert found(cli, made[2], "the fox", "-k", 3) == [paths(photos)[i].name for i in np.argsort(-scores)]
     assert found(cli, made[2], photos / "c" / "a.JPG", "-k", 1) == ["a.JPG"]
-    assert "nothing changed, 0 texts embedded" in indexed(cli, *made)
+    assert "nothing changed, 0 pictures embedded" in indexed(cli, *made)
 
     shutil.copy(other, photos / "z.png")
-    assert "3 rows; 1 changed, 1 text embedded" in indexed(cli, *made)
+    assert "3 rows; 1 changed, 1 picture embedded" in indexed(cli, *made)
     hits = json.loads(cli.ok("search", made[2], other, "-k", 1, "--json").stdout)["answers"][0]["hits"]
     assert (Path(hits[0]["text"]).name, hits[0]["score"]) == ("z.png", pytest.approx(1, abs=1e-5))
 
     (photos / "b.png").unlink()
     PICTURES[4].save(photos / "new.png")
-    assert "3 rows; 1 added, 1 deleted, 1 text embedded" in indexed(cli, *made)
+    assert "3 rows; 1 added, 1 deleted, 1 picture embedded" in indexed(cli, *made)
     assert sorted(found(cli, made[2], "the fox", "-k", 5)) == ["a.JPG", "new.png", "z.png"]
     assert found(cli, made[2], photos / "new.png", "-k", 1) == ["new.png"]
 
