@@ -107,7 +107,7 @@ def _write_jsonl(path: Path, columns: Columns, rows: Iterator[Row]) -> None:
             refuse_taken([row.record for row in block], tuple(columns))
             for row in block:
                 value = {**dict(zip(columns, row.values, strict=True)), **json_object(row.record.kept)}
-                stream.write(json.dumps(value, ensure_ascii=False) + "\n")
+                stream.write(_as_json(value) + "\n")
 
 
 def _write_csv(path: Path, columns: Columns, rows: Iterator[Row]) -> None:
@@ -173,7 +173,9 @@ def _cells(columns: Columns, rows: Iterator[Row]) -> Iterator[list[str]]:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else _as_json(value)
 
 
 def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -181,6 +183,7 @@ def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield block
 
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder for every value
 _WRITERS: dict[str, Callable[[Path, Columns, Iterator[Row]], None]] = {
     ".csv": _write_csv,
     ".tsv": _write_tsv,
