@@ -87,6 +87,8 @@ def test_a_long_comparison_is_said_before_and_a_short_one_is_not(monkeypatch: py
     assert waiting.seconds_to_compare(rows, rows, 1) == 0
     monkeypatch.setattr(waiting, "_QUERIES", 10)
     monkeypatch.setattr(waiting, "_CORPUS", 100)
-    seconds = iter((0.0, 0.5))
-    monkeypatch.setattr(waiting.time, "perf_counter", lambda: next(seconds))
-    assert waiting.seconds_to_compare(rows, rows, 1) == 0.5 * 200 * 20
+    clock = iter((0.0, 3.0, 7.0, 10.5))  # the first piece 3, with the second 4, with itself again 3.5
+    monkeypatch.setattr(waiting.time, "perf_counter", lambda: next(clock))
+    pieces = 2_000 / 100
+    wanted = 0.5 * pieces + 2.5 + 0.5 * np.log2(pieces)  # those that displace nothing, the first, each doubling
+    assert waiting.seconds_to_compare(rows, rows, 1) == pytest.approx(wanted * 200)
