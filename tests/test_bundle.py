@@ -412,4 +412,4 @@ def test_what_is_no_bundle_is_called_what_it_is(tmp_path: Path, monkeypatch: pyt
     assert said("folder") == "folder is not a bundle: there is no manifest.json in it"
     assert "is a model, not a bundle; make one of it with 'embedrt export model BUNDLE'" in said("model")
     assert said("file").startswith("file is a file")
-    assert said("none") == "none is not there; 'embedrt export MODEL none' makes a bundle"
+    assert said("none").startswith("none is not there; 'embedrt export MODEL none' makes a bundle; a name has its")
