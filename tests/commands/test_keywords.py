@@ -71,7 +71,19 @@ def test_words_of_a_single_text_are_no_key_words_of_a_larger_group():
 
 def test_words_of_a_single_text_come_before_those_that_all_groups_have():
     texts = {0: ["the bread", "the oven", "the dough", "the salt"], 1: ["the sea", "the river", "the rain", "the ice"]}
-    assert key_words(texts) == {0: ("bread", "dough", "oven", "salt"), 1: ("ice", "rain", "river", "sea")}
+    assert key_words(texts) == {0: ("bread", "dough", "oven", "salt"), 1: ("river", "rain", "ice", "sea")}
+
+
+def test_a_word_that_two_texts_share_by_chance_does_not_stand_alone():
+    """Of twelve sentences about cooking "and" is in two, and nothing else."""
+    cooking = ["salt and pepper", "onions and garlic", "a hot oven", "boil soup", "slice bread", "roast beef"]
+    texts = {0: cooking, 1: ["the sea is rough"] * 6}
+    found = key_words(texts)[0]
+    assert found[0] == "and"
+    assert len(found) == 4
+    assert set(found) < set(" ".join(cooking).split())
+    assert key_words(texts)[1] == ("rough", "sea", "the", "is"), "words of most texts are enough"
+    assert len(key_words(texts, count=3)[0]) == 3
 
 
 def test_of_sequences_that_lie_in_each_other_one_is_shown():

@@ -17,6 +17,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from math import log
 
 _MARKS = "".join(re.escape(chr(c)) for c in range(0x300, 0x20000) if unicodedata.category(chr(c))[0] == "M")
@@ -38,6 +39,7 @@ _PARTICLES = (  # the longest first
 _ENDINGS = (99, 4, 2)  # with how many a stem of no, one and more syllables must be seen
 _LIFT = 1.5  # a key word is at least so many times as frequent in its group as in all of them
 _MOST = 0.6  # of a script's words: who has more of them is not compared within the script
+_FEW, _AT_LEAST = 0.5, 4  # words of less than half of a group's texts say little of it, so at least four are shown
 _SAME = 0.8  # a longer sequence that is this often there when the shorter one is stands for it
 
 
@@ -47,7 +49,8 @@ def key_words(groups: Mapping[int, Sequence[str]], count: int = 8) -> dict[int, 
     A word scores tf * log(1 + A / f): tf its share of the group's words, f how often all groups have it, A the mean
     number of words in a group (equation 1 of the paper). Words that are as frequent among the others' words of the
     same script are left out, which takes the place of lists of stop words, if others remain; so are those of a single
-    text, where a group has more than three texts and other words are left.
+    text, where a group has more than three texts and other words are left. Where those others are of few of its texts,
+    as "and" may be by chance, up to four words are filled up with ones of a single text.
 
     Args:
         groups: the texts of each group.
@@ -66,7 +69,11 @@ def key_words(groups: Mapping[int, Sequence[str]], count: int = 8) -> dict[int, 
         telling = {word: score for word, score in scores.items() if _is_telling(word, own, total)}
         shared = {word: score for word, score in telling.items() if own.spread[word] > 1}
         larger = len(groups[group]) > 3
-        chosen[group] = tuple(_best((larger and shared) or telling or scores, own.words, count))
+        found = list(_best((larger and shared) or telling or scores, own.words, count))
+        if larger and shared and sum(own.spread[word] for word in shared) < _FEW * len(groups[group]):
+            more = (word for word in _best(telling, own.words, count) if word not in found)
+            found += islice(more, max(0, min(count, _AT_LEAST) - len(found)))
+        chosen[group] = tuple(found)
     return chosen
 
 
@@ -145,9 +152,13 @@ def _stems(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _best(scores: Mapping[str, float], counted: Mapping[str, int], count: int) -> Iterator[str]:
-    """By falling score; of sequences without spaces that lie in each other, or overlap, the one that says most."""
+    """By falling score; of sequences without spaces that lie in each other, or overlap, the one that says most.
+
+    Of equal scores the longer word comes first, because the short ones of a language are its grammar. Bytes count:
+    a syllable of Hangul has three, and is worth as many letters.
+    """
     taken: list[str] = []
-    ranked = sorted(scores, key=lambda word: (-scores[word], word))[: 40 * count]
+    ranked = sorted(scores, key=lambda word: (-scores[word], -len(word.encode()), word))[: 40 * count]
     longer = {word: _grown(word, ranked, counted) for word in ranked}
     for word in dict.fromkeys(longer[word] for word in ranked):
         if len(taken) == count:
