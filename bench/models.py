@@ -74,24 +74,19 @@ class ModelFacts:
     path: Path
     layers: int
     hidden: int
-    ffn: int
     max_tokens: int
     vocab_size: int
     first_token: int  # [CLS] or <s>
     last_token: int  # [SEP] or </s>
     pad_token: int
     provenance: str
+    linear_parameters: int  # weights of the linear layers: what one token is multiplied with
+    attention: int  # multiplications of attention's two products, for each pair of tokens of a text
     prefix: str = ""  # before every text that is measured
-
-    @property
-    def linear_parameters(self) -> int:
-        """Weights of the linear layers: what one token is multiplied with."""
-        return self.layers * (4 * self.hidden * self.hidden + 2 * self.hidden * self.ffn)
 
     def flop(self, num_tokens: int) -> int:
         """Multiplications and additions for one text: linear layers, and both products of attention."""
-        attention = 4 * self.layers * self.hidden * num_tokens * num_tokens
-        return 2 * self.linear_parameters * num_tokens + attention
+        return 2 * (self.linear_parameters * num_tokens + self.attention * num_tokens * num_tokens)
 
 
 def minilm() -> Path:
@@ -179,7 +174,7 @@ def seeded_xlmr(
                 _copy_tokenizer(directory)
             else:
                 _train_tokenizer(directory)
-            _write_pipeline(directory, hidden=config["hidden_size"], max_tokens=512)
+            write_pipeline(directory, hidden=config["hidden_size"], max_tokens=512)
             note = "multilingual-e5-large-instruct's own" if real else "small, trained on built-in texts"
             detail = {"weights": f"seeded ({seed}), planted outliers: {outliers}", "tokenizer": note, "layers": layers}
             (directory / "provenance.json").write_text(json.dumps(detail, indent=1) + "\n")
@@ -197,17 +192,21 @@ def model_facts(name: str, path: Path) -> ModelFacts:
     detail = (
         json.loads(provenance.read_text()) if provenance.is_file() else {"weights": "trained", "tokenizer": "its own"}
     )
+    layers, hidden, ffn = (config[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size"))
+    bert = {"linear": layers * (4 * hidden * hidden + 2 * hidden * ffn), "attention": 2 * layers * hidden}
+    work = detail.get("work", bert)
     return ModelFacts(
         name=name,
         path=path,
-        layers=config["num_hidden_layers"],
-        hidden=config["hidden_size"],
-        ffn=config["intermediate_size"],
+        layers=layers,
+        hidden=hidden,
         max_tokens=min(limits) if limits else 512,
         vocab_size=config["vocab_size"],
         first_token=ids["[CLS]" if has_cls else "<s>"],
         last_token=ids["[SEP]" if has_cls else "</s>"],
         pad_token=config["pad_token_id"],
+        linear_parameters=work["linear"],
+        attention=work["attention"],
         prefix=PREFIXES.get(name, ""),
         provenance=f"weights {detail['weights']}; tokenizer {detail['tokenizer']}",
     )
@@ -276,8 +275,8 @@ def _train_tokenizer(directory: Path) -> None:
     (directory / "special_tokens_map.json").write_text(json.dumps(names, indent=1) + "\n")
 
 
-def _write_pipeline(directory: Path, hidden: int, max_tokens: int) -> None:
-    """modules.json and its files: Transformer, mean Pooling, Normalize; no prompts."""
+def write_pipeline(directory: Path, hidden: int, max_tokens: int) -> None:
+    """Write modules.json and its files: Transformer, mean Pooling, Normalize; no prompts."""
     modules = [{"idx": i, "name": n, "path": p, "type": t} for i, (n, p, t) in enumerate(MODULES)]
     files: dict[str, Any] = {
         "modules.json": modules,

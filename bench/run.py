@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from bench import artifacts, models
+from bench import artifacts, family_models, models
 from bench.machine import available_bytes, available_cpus, describe_machine
 from bench.measure import Measurement, Plan
 from bench.measured import Report, SystemReport
@@ -33,6 +33,7 @@ SHAPES = {
     "me5-small": ((1, 16), (1, 128), (32, 32), (8, 128), (1, 512)),
     "xlmr-base": XLMR_SHAPES,
     "xlmr-large": XLMR_SHAPES,
+    **dict.fromkeys(family_models.SHAPES, ((1, 16), (1, 128), (8, 128), (1, 512))),
 }
 TRAINED = {"minilm": models.minilm, "mpnet": models.mpnet, "me5-small": models.me5_small}  # the others are seeded
 QUICK_SECONDS = 270.0
@@ -68,6 +69,8 @@ class Runner:
         self.cpus = available_cpus()[: settings.threads]
         if settings.model in TRAINED:
             self.path = TRAINED[settings.model]()
+        elif settings.model in family_models.SHAPES:
+            self.path = family_models.seeded_family(settings.model, settings.layers)
         else:
             self.path = models.seeded_xlmr(settings.layers, size=settings.model.removeprefix("xlmr-"))
         self.facts = models.model_facts(settings.model, self.path)
@@ -270,7 +273,7 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--threads", type=int, default=len(available_cpus()), help="default: every processor allowed")
     parser.add_argument("--memory-gb", type=float, help="budget of the resident systems (default 60%% of what is free)")
     parser.add_argument("--bundle", type=Path, help="an exported bundle of the same model, instead of building one")
-    parser.add_argument("--layers", type=int, help="of the seeded XLM-R (fewer: for trying things)")
+    parser.add_argument("--layers", type=int, help="of a seeded model (fewer: for trying things)")
     parser.add_argument(
         "--out", type=Path, default=REPO / "bench" / "results" / "local", help="directory of the results"
     )
