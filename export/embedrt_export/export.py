@@ -21,7 +21,7 @@ from embedrt.executors.native import runs_natively
 from embedrt.heads import SIMILARITY_NAMES, Pipeline
 from embedrt.loading import LoadOptions, load_model
 from embedrt.machine import available_threads
-from embedrt.manifest import VARIANT_NAMES, Architecture, BundleFile, Manifest, Source, Variant, format_for
+from embedrt.manifest import VARIANT_NAMES, Architecture, BundleFile, Manifest, Source, format_for
 from embedrt.manifest_json import FORMAT_VERSION, dump_manifest
 from embedrt.parity.files import write_parity_files
 from embedrt.parity.gates import find_failures
@@ -51,7 +51,7 @@ from embedrt_export.source import ModelSource, put_adapter, resolve, sha256_of_w
 from embedrt_export.staging import disk_errors, publish, resolve_out, staging
 from embedrt_export.tower_source import TowerModel, load_towers
 from embedrt_export.trim import Kept, Trimmed, trimmed
-from embedrt_export.variants import Job, make_variant
+from embedrt_export.variants import Job, make_variants
 from embedrt_export.vocabulary import check_vocabulary
 from embedrt_export.word_head import word_rows, write_words
 
@@ -241,15 +241,6 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     manifest = replace(manifest, format_version=format_for(manifest), files=shared_files(root))
     write_manifest(root, manifest)
     return prove(root, manifest, request.num_threads, progress)
-
-
-def make_variants(job: Job, names: Sequence[str], progress: Progress) -> dict[str, Variant]:
-    """The variants asked for, written under the staged bundle."""
-    made = {}
-    for name in names:
-        with progress.step(f"make {name}") as advance:
-            made[name] = make_variant(name, job, advance)
-    return made
 
 
 def _load(source: ModelSource, request: ExportRequest) -> Reference | TowerModel:

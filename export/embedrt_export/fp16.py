@@ -22,7 +22,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.graph import EncoderGraph, finish
-from embedrt_export.int8.calibration import Ids, InputStats, collect
+from embedrt_export.int8.calibration import Ids, InputStats, Observed, Wanted, observe
 from embedrt_export.roles import Tensors
 
 HALF_MAX = 65504.0
@@ -34,14 +34,17 @@ _HALF_OPERATORS = {"Attention": (0, 1, 2), "MatMul": (0, 1), "Gemm": (0, 1, 2), 
 
 
 def to_fp16(
-    graph: EncoderGraph, calibration: Sequence[Ids] = ()
+    graph: EncoderGraph, calibration: Sequence[Ids] = (), observed: Observed | None = None
 ) -> tuple[onnx.ModelProto, onnx.ModelProto, dict[str, Any]]:
     """The CPU graph, the CUDA graph and the report; equal names in both mean equal tensors.
 
     `calibration` holds token ids, or pictures' patches; without any, no product is kept float32 for its range.
+    `observed`: what `observe` showed of `wanted`, where that was done already.
     """
     stored, kept = _halve_weights(graph.model)
-    endangered = _endangered(graph.model, calibration)
+    if observed is None and calibration:
+        observed = observe(graph.model, wanted(graph.model), calibration)
+    endangered = set() if observed is None else _endangered(graph.model, observed)
     wide = endangered | {_user(graph.model, name) for name in kept}
     cpu = _cpu_graph(graph.model, stored)
     cuda = _cuda_graph(graph.model, stored, wide)
@@ -182,20 +185,30 @@ class _HalfRewriter:
         return self._done[mask, 0]
 
 
-def _endangered(model: onnx.ModelProto, calibration: Sequence[Ids]) -> set[str]:
-    """Products whose input or output comes within `HEADROOM` of half's range on the calibration texts."""
-    if not calibration:
-        return set()
+def wanted(model: onnx.ModelProto) -> Wanted:
+    """What `to_fp16` needs to know of the calibration texts."""
+    products = _products(model)
+    return Wanted(dict.fromkeys((node.input[0] for node in products), False), {node.output[0] for node in products})
+
+
+def _products(model: onnx.ModelProto) -> list[NodeProto]:
     tensors = Tensors(model)
-    nodes = [n for n in model.graph.node if n.op_type in ("Attention", "MatMul", "Gemm") and n.input[1] in tensors]
-    values = {name: False for node in nodes for name in (node.input[0], node.output[0])}
-    stats = collect(model, values, calibration)
-    found = {node.name for node in nodes if max(_peak(stats[v]) for v in (node.input[0], node.output[0])) > _LIMIT}
-    for node in nodes:
+    return [n for n in model.graph.node if n.op_type in ("Attention", "MatMul", "Gemm") and n.input[1] in tensors]
+
+
+def _endangered(model: onnx.ModelProto, observed: Observed) -> set[str]:
+    """Products whose input or output comes within `HEADROOM` of half's range on the calibration texts."""
+    tensors = Tensors(model)
+    found = set()
+    for node in _products(model):
+        seen = [stats[node.input[0]] for stats in (observed.fitted, observed.held_out) if stats]
+        peak = max([observed.peaks[node.output[0]], *map(_peak, seen)])
         if node.op_type == "Attention":  # queries, keys and values are inside the operator
-            inner = stats[node.input[0]].sample @ tensors.array(node.input[1]) + tensors.array(node.input[2])
-            if float(np.abs(inner).max()) > _LIMIT:
-                found.add(node.name)
+            for stats in seen:
+                inner = stats.sample @ tensors.array(node.input[1]) + tensors.array(node.input[2])
+                peak = max(peak, float(np.abs(inner).max()))
+        if peak > _LIMIT:
+            found.add(node.name)
     return found
 
 

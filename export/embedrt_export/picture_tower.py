@@ -21,7 +21,7 @@ from embedrt.progress import Progress
 from embedrt_export.int8 import Int8Recipe
 from embedrt_export.int8.calibration import POOLED_TOKENS
 from embedrt_export.tower_source import Tower, TowerModel
-from embedrt_export.variants import Job, make_variant
+from embedrt_export.variants import Job, make_variants
 
 FOLDER = "pictures"
 _PARITY_SEED, _CALIBRATION_SEED = 20261126, 1
@@ -66,10 +66,7 @@ def add_pictures(
         write_picture_vectors(root, model.encode_pictures(files, advance))
     graph = model.graph(tower)
     job = Job(root, graph, calibration_pictures(model), POOLED_TOKENS.get(pipeline.pooling), int8, folder=FOLDER)
-    made = {}
-    for variant in manifest.variants:
-        with progress.step(f"make {variant} of pictures") as advance:
-            made[variant] = make_variant(variant, job, advance)
+    made = make_variants(job, list(manifest.variants), progress, " of pictures")
     pictures = Pictures(
         preprocessing=model.preprocessing,
         texts=model.rules if with_rules else None,

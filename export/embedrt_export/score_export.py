@@ -25,7 +25,6 @@ from embedrt_export.export import (
     ExportRequest,
     build_graph,
     describe_model,
-    make_variants,
     shared_files,
     unreachable_tokens,
     write_manifest,
@@ -36,7 +35,7 @@ from embedrt_export.pipeline import describe_architecture, write_tokenizer
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.rerankers import load_scores, write_head
 from embedrt_export.source import ModelSource
-from embedrt_export.variants import Job
+from embedrt_export.variants import Job, make_variants
 
 # ONNX is the definition, and gives the same figures on machines with and without the native executor: the manifest's.
 _ON_ONNXRUNTIME = functools.partial(default_reranker, executor="onnxruntime")

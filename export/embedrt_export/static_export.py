@@ -21,7 +21,6 @@ from embedrt_export.export import (
     ExportRequest,
     calibration_ids,
     describe_model,
-    make_variants,
     prove,
     shared_files,
     tool_versions,
@@ -34,7 +33,7 @@ from embedrt_export.pipeline import write_stages
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.source import ModelSource
 from embedrt_export.static_reference import StaticReference, load_static
-from embedrt_export.variants import Job
+from embedrt_export.variants import Job, make_variants
 
 _REFERENCES = ("sentence-transformers", "torch", "transformers")
 _NO_LIMIT = 1 << 20  # tokens of a text where the model has no limit: a bundle says one

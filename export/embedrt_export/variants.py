@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +16,14 @@ from numpy.typing import NDArray
 from embedrt.bundle import describe_file
 from embedrt.errors import UnsupportedModelError
 from embedrt.manifest import Variant
+from embedrt.progress import Progress
 from embedrt_export.cpu import for_cpu, rewritten
 from embedrt_export.fp16 import to_fp16
+from embedrt_export.fp16 import wanted as fp16_wanted
 from embedrt_export.graph import EncoderGraph
-from embedrt_export.int8 import Int8Recipe, to_int8
-from embedrt_export.int8.calibration import Ids
+from embedrt_export.int8 import Int8Recipe, check_calibration, to_int8
+from embedrt_export.int8 import wanted as int8_wanted
+from embedrt_export.int8.calibration import Ids, Observed, Wanted, observe
 from embedrt_export.trim.rows import token_tables
 from embedrt_export.weights import save_graph
 
@@ -36,34 +41,66 @@ class Job:
     folder: str = ""  # of the variants in the bundle, where they are not at its root
 
 
-def _make_fp32(job: Job, advance: Callable[[int], None]) -> Variant:
-    del advance
+def observe_for(job: Job, names: Sequence[str]) -> Observed | None:
+    """What the calibration texts show of the fp32 graph, for all variants `names` in one pass; None if none needs it.
+
+    Raises:
+        ExportError: they are too few for int8.
+    """
+    needs: list[Wanted] = []
+    if "int8" in names:
+        check_calibration(job.calibration)
+        needs.append(int8_wanted(job.graph, job.int8, job.token))
+    if "fp16" in names and job.calibration:
+        needs.append(fp16_wanted(job.graph.model))
+    return observe(job.graph.model, functools.reduce(operator.or_, needs), job.calibration) if needs else None
+
+
+def _make_fp32(job: Job, advance: Callable[[int], None], observed: Observed | None) -> Variant:
+    del advance, observed
     model = job.graph.model
     recipe = {"weights": "float32", "on_cpu": rewritten(model.graph.node)}
     nodes = for_cpu(model.graph.node)
     return _write_variant(job, "fp32", model, model if recipe["on_cpu"] else None, recipe, nodes)
 
 
-def _make_fp16(job: Job, advance: Callable[[int], None]) -> Variant:
+def _make_fp16(job: Job, advance: Callable[[int], None], observed: Observed | None) -> Variant:
     del advance
-    on_cpu, on_cuda, recipe = to_fp16(job.graph, job.calibration)
+    on_cpu, on_cuda, recipe = to_fp16(job.graph, job.calibration, observed)
     return _write_variant(job, "fp16", on_cpu, on_cuda, recipe)
 
 
-def _make_int8(job: Job, advance: Callable[[int], None]) -> Variant:
+def _make_int8(job: Job, advance: Callable[[int], None], observed: Observed | None) -> Variant:
     model, recipe = to_int8(
         job.graph,
         job.calibration,
         token=job.token,
         recipe=job.int8,
         progress=lambda _: advance(1),
+        observed=observed,
     )
     return _write_variant(job, "int8", model, None, recipe)
 
 
-def make_variant(name: str, job: Job, advance: Callable[[int], None]) -> Variant:
-    """Make variant `name` (fp32, fp16 or int8) and write it under `job.root`; `advance` is called with steps done."""
-    return _MAKERS[name](job, advance)
+def make_variant(name: str, job: Job, advance: Callable[[int], None], observed: Observed | None = None) -> Variant:
+    """Make variant `name` (fp32, fp16 or int8) and write it under `job.root`; `advance` is called with steps done.
+
+    `observed`: what `observe_for` gave; without it, the calibration texts are run for this variant alone.
+    """
+    return _MAKERS[name](job, advance, observed)
+
+
+def make_variants(job: Job, names: Sequence[str], progress: Progress, what: str = "") -> dict[str, Variant]:
+    """The variants asked for, written under the staged bundle; `what` ends the steps' titles."""
+    with progress.step(f"run the calibration texts{what}"):
+        observed = observe_for(job, names)
+    made: dict[str, Variant] = {}
+    for name in sorted(names, key=list(_MAKERS).index):
+        with progress.step(f"make {name}{what}") as advance:
+            made[name] = make_variant(name, job, advance, observed)
+        if name == "int8" and observed is not None:
+            observed.forget_grams()
+    return {name: made[name] for name in names}
 
 
 def _write_variant(
@@ -103,4 +140,5 @@ def _token_tables(model: onnx.ModelProto) -> frozenset[str]:
     return tables
 
 
-_MAKERS = {"fp32": _make_fp32, "fp16": _make_fp16, "int8": _make_int8}
+_MAKERS = {"fp32": _make_fp32, "int8": _make_int8, "fp16": _make_fp16}
+"""In the order in which they are made: what int8 alone needs is freed then."""

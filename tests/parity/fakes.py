@@ -35,6 +35,7 @@ class FakeEmbedder:
         self.variant = variant
         self.max_tokens = max_tokens
         self.num_threads = 1024  # one call takes all that there are
+        self.executor = "onnxruntime"
         self.executor_description = "nothing, 1 thread"
         self.closed = False
         self._noise = NOISE[variant] if noise is None else noise

@@ -105,7 +105,7 @@ def test_pictures_have_their_part(report: ParityReport) -> None:
     part = page[page.index("<h2>Pictures</h2>") : page.index("<h2>How to read this</h2>")]
     assert "Share of pictures within a distance" in part
     assert part.count("parity/pictures/019.png") == len(pictures)
-    assert "Each picture's vector" in part
+    assert "Pictures' vectors, against those" in part
     assert "By length" not in part
     for one in pictures:
         assert f"{one.deviation.cosine.min:.7f}" in part

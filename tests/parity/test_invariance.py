@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embedrt.errors import NonFiniteError
-from embedrt.parity.invariance import INVARIANCES, check_invariances, spread_positions
+from embedrt.parity.invariance import INVARIANCES, check_invariances, of_every_length, spread_positions
 from tests.parity.fakes import vectors_of
 
 TEXTS = [f"text number {i} {'word ' * (i % 9)}" for i in range(40)]
@@ -119,3 +119,31 @@ def test_calls_are_side_by_side() -> None:
 
     even = check_invariances(encode, TEXTS[:38], BASE[:38], lanes=2)  # 38 alone, 6 in batches, 2 of all: 46 calls
     assert all(found.cosine_min == 1 for found in even)
+
+
+def test_texts_of_every_length_are_asked_first_and_are_enough_while_no_bit_differs() -> None:
+    units: list[int] = []
+    found = check_invariances(vectors_of, TEXTS, BASE, first=(0, 5, 39), advance=units.append)
+    assert {f.num_texts for f in found} == {3}
+    assert sum(units) == len(INVARIANCES) * len(TEXTS)
+
+
+def test_one_bit_of_one_text_asks_all() -> None:
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        vectors = vectors_of(texts)
+        if len(texts) == 1:  # the last bit of a text of the first, and much of another
+            vectors[0] = np.nextafter(vectors[0], np.inf) if texts[0] == TEXTS[5] else vectors[0]
+            vectors[0, 0] += 0.1 * (texts[0] == TEXTS[30])
+        return vectors
+
+    found = check_invariances(encode, TEXTS, BASE, first=(0, 5, 39))
+    assert {f.num_texts for f in found} == {40}
+    assert found[0].cosine_min_text == 30
+
+
+def test_of_every_length_takes_the_first_of_each_and_others_where_they_are_few() -> None:
+    counts = [3, 3, 9, 3, 9, 4, 3, 3]
+    assert of_every_length(counts, range(8), least=1) == (0, 2, 5)
+    assert of_every_length(counts, (1, 3, 4, 6), least=2) == (1, 4)
+    assert of_every_length([5] * 100, range(100), least=4) == (0, 1, 50, 99)
+    assert of_every_length([5, 5], range(2), least=4) == (0, 1)

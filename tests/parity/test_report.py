@@ -98,5 +98,11 @@ def test_notes_say_what_limits_the_numbers(report: ParityReport) -> None:
     variants = (*report.variants[:2], replace(report.variants[2], gates=collapsed))
     longer = replace(report, variants=variants, num_tokens=(*report.num_tokens, 3))
     notes = " ".join(longer.notes())
-    for words in ("int8: they have collapsed.", "copies at length 1", f"checked on {len(report.num_tokens)} texts"):
+    checked = report.variants[0].invariances[0].num_texts
+    assert 32 <= checked < len(report.num_tokens)
+    for words in (
+        "int8: they have collapsed.",
+        "copies at length 1",
+        f"fp32: invariances were checked on {checked} texts",
+    ):
         assert words in notes

@@ -185,7 +185,7 @@ def _invariances(report: ParityReport, noun: str) -> str:
     of = f"of {noun}"
     headings = ("embedded again", f"{noun}s", "smallest cosine", of, "largest difference", of)
     return (
-        f'<p class="dim">Each {noun}\'s vector, against the one from a single call over all {noun}s; '
+        f'<p class="dim">{noun.capitalize()}s\' vectors, against those from a call over many {noun}s; '
         f"every cosine must be over {INVARIANCE_MIN_COSINE}.</p>" + table(headings, rows)
     )
 

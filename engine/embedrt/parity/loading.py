@@ -22,6 +22,10 @@ class ParityEmbedder(Protocol):
     """What verification needs of an embedder; embedrt.Embedder has it."""
 
     @property
+    def executor(self) -> str:
+        """ "native" or "onnxruntime"."""
+
+    @property
     def executor_description(self) -> str:
         """What runs the encoder."""
 

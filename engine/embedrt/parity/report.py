@@ -173,9 +173,13 @@ class ParityReport:
                 notes.append(f"{variant.title}: {variant.gates.reason}.")
         if self.reference is not None and not self.reference.normalized:
             notes.append("The pipeline does not normalize its vectors; copies at length 1 are compared.")
-        checked = {found.num_texts for variant in self.variants for found in variant.invariances}
-        if checked and max(checked) < len(self.num_tokens):
-            notes.append(f"Invariances were checked on {max(checked)} texts, spread over the lengths.")
+        for variant in self.variants:
+            checked = max((found.num_texts for found in variant.invariances), default=len(self.num_tokens))
+            if checked < len(self.num_tokens):
+                same = all(found.max_abs_diff == 0 for found in variant.invariances)
+                told = ", of which no bit differed" if same else ""
+                what = f"invariances were checked on {checked} texts, spread over the lengths"
+                notes.append(f"{variant.title}: {what}{told}.")
         return tuple(notes)
 
     def to_json(self) -> str:

@@ -29,7 +29,7 @@ from embedrt.parity.files import (
 )
 from embedrt.parity.gates import find_failures, gate_set
 from embedrt.parity.html import render_page
-from embedrt.parity.invariance import INVARIANCES, check_invariances, spread_positions
+from embedrt.parity.invariance import INVARIANCES, check_invariances, of_every_length, spread_positions
 from embedrt.parity.loading import Make, ParityEmbedder, default_embedder, default_model, default_reranker
 from embedrt.parity.metrics import (
     Bucket,
@@ -57,6 +57,7 @@ from embedrt.parity.texts import shorten
 from embedrt.progress import NullProgress, Progress
 from embedrt.reranker import Reranker
 from embedrt.results import EncodeResult
+from embedrt.threads import side_by_side
 from embedrt.version import __version__
 
 MAX_INVARIANCE_TEXTS = 512  # of more texts, this many are checked, spread over the lengths
@@ -70,6 +71,10 @@ class _OfPictures:
 
     bundle: Bundle
     embedder: Any
+
+    @property
+    def executor(self) -> str:
+        return str(self.embedder.executor)
 
     @property
     def executor_description(self) -> str:
@@ -233,15 +238,18 @@ def _verify_variant(
 ) -> tuple[VariantReport, tuple[int, ...]]:
     """One variant's report, and the tokens of each text. Calls go side by side where one does not take all threads."""
     lanes = max(1, threads // embedder.num_threads)
-    result = embedder.encode_detailed(corpus.texts)
+    vectors, counts, identity = _embed(embedder, corpus.texts, lanes)
     advance(len(corpus.texts))
-    vectors, counts = np.asarray(result.embeddings), result.num_tokens
     deviation = compare(corpus.vectors, vectors)
+    positions = spread_positions(counts, MAX_INVARIANCE_TEXTS)
+    # What the native executor does with a row depends on its numbers too (sums that would not fit go another way).
+    by_shape = embedder.executor == "onnxruntime"
     invariances = check_invariances(
         lambda some: np.asarray(embedder.encode_detailed(some).embeddings),
         corpus.texts,
         vectors,
-        positions=spread_positions(counts, MAX_INVARIANCE_TEXTS),
+        positions=positions,
+        first=of_every_length(counts, positions) if by_shape else (),
         advance=advance,
         lanes=lanes,
     )
@@ -249,7 +257,7 @@ def _verify_variant(
     gates = gate_set(name, mean_pairwise_cosine(corpus.vectors))
     report = VariantReport(
         variant=name,
-        identity=result.identity,
+        identity=identity,
         executor=embedder.executor_description + (f", {lanes} calls at once" if lanes > 1 else ""),
         deviation=deviation,
         buckets=_bucket_reports(length_buckets(counts, embedder.max_tokens), corpus.vectors, vectors),
@@ -260,6 +268,21 @@ def _verify_variant(
         distances=tuple(distances.tolist()),
     )
     return replace(report, failures=find_failures(report.title, gates, deviation, invariances)), counts
+
+
+def _embed(
+    embedder: ParityEmbedder, texts: Sequence[str], lanes: int
+) -> tuple[NDArray[np.float32], tuple[int, ...], str]:
+    """Vectors (N, D), tokens of each text, and the vectors' identity: a call for each lane."""
+    parts = [slice(lane, None, lanes) for lane in range(min(lanes, len(texts)))]
+    results = side_by_side(lambda part: embedder.encode_detailed(texts[part]), parts, len(parts), "embedrt-verify")
+    vectors, counts, identity = np.empty((0, 0), np.float32), np.zeros(len(texts), np.int64), ""
+    for part, result in zip(parts, results, strict=True):
+        found = np.asarray(result.embeddings)
+        if not identity:
+            vectors, identity = np.empty((len(texts), found.shape[1]), found.dtype), result.identity
+        vectors[part], counts[part] = found, result.num_tokens
+    return vectors, tuple(counts.tolist()), identity
 
 
 def _bucket_reports(

@@ -22,7 +22,17 @@ from embedrt.parity.gates import METRICS, find_failures, gate_set, with_reserve
 from embedrt.parity.metrics import Deviation, compare, corpus_center, mean_pairwise_cosine
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import emitted, emitted_graph, fused, generic
-from embedrt_export.int8.calibration import Ids, InputStats, Session, collect, pooled
+from embedrt_export.int8.calibration import (
+    HELD_OUT,
+    Ids,
+    InputStats,
+    Observed,
+    Session,
+    Wanted,
+    held_out,
+    observe,
+    pooled,
+)
 from embedrt_export.int8.recipe import RECIPES, Int8Recipe
 from embedrt_export.int8.repeated import Repeats, first_ffns
 from embedrt_export.int8.sharing import without_aliases
@@ -31,10 +41,9 @@ from embedrt_export.int8.sums import long_sums
 from embedrt_export.int8.table import NAME as TABLE
 from embedrt_export.int8.table import quantize_table
 
-__all__ = ["DEFAULT", "RECIPES", "Int8Recipe", "to_int8"]
+__all__ = ["DEFAULT", "RECIPES", "Int8Recipe", "check_calibration", "to_int8", "wanted"]
 
 DEFAULT = RECIPES["default"]
-_HELD_OUT = 5  # every fifth calibration text takes no part in the calibration and is measured on
 
 Array = NDArray[np.float32]
 Progress = Callable[[str], None]
@@ -48,33 +57,43 @@ def to_int8(
     token: int | None = None,
     recipe: Int8Recipe = DEFAULT,
     progress: Progress | None = None,
+    observed: Observed | None = None,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The int8 graph, and a report: settings, local errors, products kept float32 and what was measured.
 
     `calibration` holds the token ids of each text, special tokens and the model's own prompt included, none empty; of
     pictures their patches (count, size).
     Vectors are measured as means of a text's states, or as the state of its `token`, 0 or -1.
+    `observed`: what `observe` showed of `wanted`, where that was done already.
 
     Raises:
         ExportError: there are fewer than 10 calibration texts.
     """
-    if len(calibration) < 2 * _HELD_OUT:
-        raise ExportError(f"int8 needs at least {2 * _HELD_OUT} calibration texts, got {len(calibration)}")
+    check_calibration(calibration)
     say = progress or (lambda _message: None)
-    held_out = [ids for index, ids in enumerate(calibration) if index % _HELD_OUT == 0]
-    seen = [ids for index, ids in enumerate(calibration) if index % _HELD_OUT]
-    values = _product_values(graph)
-    say(f"running {len(seen)} calibration texts")
-    by_value = collect(graph.model, dict.fromkeys(values.values(), recipe.gptq), seen)
-    stats = {product: by_value[value] for product, value in values.items()}
+    if observed is None:
+        say(f"running {len(calibration)} calibration texts")
+        observed = observe(graph.model, wanted(graph, recipe, token), calibration)
+    stats = {product: observed.fitted[value] for product, value in _product_values(graph).items()}
     emit, errors = _prepare(graph, stats, recipe, say, token=calibration[0][0] if graph.spec is None else 0)
-    measure = _Measure(graph, seen, held_out, token)
+    measure = _Measure(calibration, observed.vectors, token)
     model, report = _widen(measure, emit, errors, recipe, say)
-    texts = [ids for ids in held_out if not isinstance(ids, np.ndarray)]  # the others are pictures
+    texts = [ids for ids in held_out(calibration)[1] if not isinstance(ids, np.ndarray)]  # the others are pictures
     if graph.spec is not None and graph.spec.blocks and recipe.max_wide and texts:
         repeats = Repeats(graph.spec, graph.model, texts, token)
         model, report = _widen_for_repeats(repeats, measure, emit, model, report, recipe, say)
     return model, {"settings": asdict(recipe), **report}
+
+
+def check_calibration(calibration: Sequence[Ids]) -> None:
+    """Raise ExportError where there are too few texts to hold some out."""
+    if len(calibration) < 2 * HELD_OUT:
+        raise ExportError(f"int8 needs at least {2 * HELD_OUT} calibration texts, got {len(calibration)}")
+
+
+def wanted(graph: EncoderGraph, recipe: Int8Recipe, token: int | None) -> Wanted:
+    """What `to_int8` needs to know of the calibration texts."""
+    return Wanted(dict.fromkeys(_product_values(graph).values(), recipe.gptq), token=token)
 
 
 def _product_values(graph: EncoderGraph) -> dict[str, str]:
@@ -118,7 +137,8 @@ def _prepare_fused(
 ) -> tuple[Emit, dict[str, float]]:
     layers: list[fused.Layer] = []
     count = fused.num_layers(graph.model)
-    for layer in in_lanes(lambda index: fused.prepare(graph, index, stats, recipe), count):
+    folds = list(in_lanes(lambda index: fused.input_fold(graph, index, stats, recipe), count + 1))
+    for layer in in_lanes(lambda i: fused.prepare(graph, i, (folds[i], folds[i + 1]), stats, recipe), count):
         layers.append(layer)
         say(f"quantized layer {len(layers)} of {count}")
     errors = {name: error for layer in layers for name, error in layer.errors.items()}
@@ -142,23 +162,21 @@ def _prepare_generic(
 class _Measure:
     """Pooled vectors of an int8 graph against those of the fp32 graph."""
 
-    def __init__(self, graph: EncoderGraph, seen: Sequence[Ids], held_out: Sequence[Ids], token: int | None) -> None:
-        self._texts, self._num_seen, self._token = [*seen, *held_out], len(seen), token
-        self._reference = self._pooled(graph.model)
+    def __init__(self, calibration: Sequence[Ids], reference: Array, token: int | None) -> None:
+        seen, others = held_out(calibration)
+        self._texts, self._num_seen, self._token = [*seen, *others], len(seen), token
+        self._reference = reference
         self._center = corpus_center(self._reference)
         self.gates = gate_set("int8", mean_pairwise_cosine(self._reference))
 
     def correct(self, model: onnx.ModelProto, *, output: bool) -> Deviation:
         """How far held-out texts are off; with `output`, after what the others are off by is taken off `model`."""
-        vectors = self._pooled(model)
+        vectors = pooled(Session(model), self._texts, token=self._token)
         shift = (vectors - self._reference)[: self._num_seen].mean(axis=0)
         if output and _subtract_from_output(model, shift):
             vectors = vectors - shift
-        held_out = slice(self._num_seen, None)
-        return compare(self._reference[held_out], vectors[held_out], center=self._center)
-
-    def _pooled(self, model: onnx.ModelProto) -> Array:
-        return pooled(Session(model), self._texts, token=self._token)
+        others = slice(self._num_seen, None)
+        return compare(self._reference[others], vectors[others], center=self._center)
 
 
 def _widen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ BATCH_TOKENS = 1024  # rows of every product's input that are in memory at once
 
 POOLED_TOKENS: dict[tuple[str, ...], int] = {("cls",): 0, ("lasttoken",): -1}
 """Pooling modes of a bundle -> the token whose state is the vector; the mean stands for all others."""
+HELD_OUT = 5  # every fifth calibration text takes no part in the calibration and is measured on
 SAMPLE_ROWS = 16  # kept of every batch
 MAX_SAMPLE = 512  # rows that folds are chosen and products measured on
 
@@ -120,33 +121,94 @@ class Session:
         return side_by_side(lambda group: (group, self.run(group)), groups, torch.get_num_threads(), "embedrt-run")
 
 
-def collect(model: onnx.ModelProto, values: dict[str, bool], sequences: Sequence[Ids]) -> dict[str, InputStats]:
-    """Statistics of the named values; the gram matrix is kept for those marked True."""
-    session = Session(model, list(values))
-    stats: dict[str, InputStats] = {}
-    for batch, (outputs, mask) in session.run_all(batches(sequences)):
-        for name, with_gram in values.items():
-            found = outputs[name]
-            if np.ndim(batch[0]) == 2:  # of pictures, whose patches are fewer than their rows
-                rows = found.reshape(-1, found.shape[-1])
-            else:
-                rows = found.reshape(mask.size, -1)[mask.reshape(-1)]
-            _update(stats, name, rows, with_gram)
-    for seen in stats.values():
-        seen.flush()
-    return stats
+@dataclass(frozen=True)
+class Wanted:
+    """What a pass over the calibration texts is to look at."""
+
+    values: Mapping[str, bool]  # value -> whether its gram is kept, of the texts that int8 is fitted to
+    peaks: Collection[str] = ()  # values of which the largest magnitude is enough
+    token: int | None = None  # whose state is a text's vector, 0 or -1; None: the mean of all
+
+    def __or__(self, other: Wanted) -> Wanted:
+        both = {name: self.values.get(name, False) or other.values.get(name, False)
+                for name in (*self.values, *other.values)}  # fmt: skip
+        return Wanted(both, {*self.peaks, *other.peaks}, other.token if self.token is None else self.token)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one pass of the fp32 graph over the calibration texts showed."""
+
+    fitted: dict[str, InputStats]  # by value, of the texts that int8 is fitted to
+    held_out: dict[str, InputStats]  # of those that it is measured on: without grams
+    peaks: dict[str, float]  # largest magnitude of a value, in all texts
+    vectors: Array  # (N, H) pooled, not normalized: of those that int8 is fitted to, then of the others
+
+    def forget_grams(self) -> None:
+        """Free what only int8 needs: gigabytes in large models."""
+        for stats in self.fitted.values():
+            stats.gram = None
+
+
+def held_out(calibration: Sequence[Ids]) -> tuple[list[Ids], list[Ids]]:
+    """The texts that int8 is fitted to, and those that take no part in that and are measured on."""
+    return (
+        [ids for index, ids in enumerate(calibration) if index % HELD_OUT],
+        [ids for index, ids in enumerate(calibration) if index % HELD_OUT == 0],
+    )
+
+
+def observe(model: onnx.ModelProto, wanted: Wanted, calibration: Sequence[Ids]) -> Observed:
+    """Run the texts once, for all that is made of them."""
+    session = Session(model, [*wanted.values, *(name for name in wanted.peaks if name not in wanted.values)])
+    peaks: dict[str, float] = dict.fromkeys(wanted.peaks, 0.0)
+    found: list[dict[str, InputStats]] = []
+    vectors: list[Array] = []
+    for place, part in enumerate(held_out(calibration)):
+        stats: dict[str, InputStats] = {}
+        pools: list[Array] = []
+        for batch, (outputs, mask) in session.run_all(batches(part)):
+            pools.append(_pool(next(iter(outputs.values())), wanted.token))
+            for name, with_gram in wanted.values.items():
+                _update(stats, name, _rows(batch, outputs[name], mask), with_gram and not place)
+            for name in peaks:
+                peaks[name] = max(peaks[name], _peak(_rows(batch, outputs[name], mask)))
+        for seen in stats.values():
+            seen.flush()
+        found.append(stats)
+        if pools:
+            vectors.append(_in_order(part, pools))
+    return Observed(found[0], found[1], peaks, np.concatenate(vectors))
 
 
 def pooled(session: Session, sequences: Sequence[Ids], *, token: int | None = None) -> Array:
     """The mean of each text's states, or that of its `token`, 0 or -1: (N, H), not normalized, in order."""
-    vectors: list[Array] = []
-    numbered = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    for _batch, (outputs, _mask) in session.run_all(batches([sequences[i] for i in numbered])):
-        hidden = next(iter(outputs.values()))  # of equal lengths, so nothing is padding
-        vectors.append(hidden.mean(axis=1) if token is None else hidden[:, token])
-    result = np.empty((len(sequences), vectors[0].shape[1]), np.float32)
-    result[numbered] = np.concatenate(vectors)
+    runs = session.run_all(batches(sequences))
+    return _in_order(sequences, [_pool(next(iter(outputs.values())), token) for _batch, (outputs, _mask) in runs])
+
+
+def _pool(hidden: Array, token: int | None) -> Array:
+    """Vectors (B, H) of texts of equal lengths, so that nothing is padding."""
+    return hidden.mean(axis=1) if token is None else hidden[:, token].copy()
+
+
+def _in_order(sequences: Sequence[Ids], vectors: Sequence[Array]) -> Array:
+    """(N, H) in the order of the texts, of the vectors of each of their `batches`."""
+    every = np.concatenate(vectors)
+    result = np.empty_like(every)
+    result[sorted(range(len(sequences)), key=lambda i: len(sequences[i]))] = every
     return result
+
+
+def _rows(batch: Sequence[Ids], value: Array, mask: NDArray[np.bool_]) -> Array:
+    """A value's rows (T, K) of real tokens."""
+    if np.ndim(batch[0]) == 2:  # of pictures, whose patches are fewer than their rows
+        return value.reshape(-1, value.shape[-1])
+    return value.reshape(mask.size, -1)[mask.reshape(-1)]
+
+
+def _peak(rows: Array) -> float:
+    return float(max(rows.max(), -rows.min()))
 
 
 def batches(sequences: Sequence[Ids]) -> Iterator[list[Ids]]:

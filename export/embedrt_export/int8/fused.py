@@ -91,8 +91,18 @@ def num_layers(model: onnx.ModelProto) -> int:
     return sum(node.op_type == "Attention" for node in model.graph.node)
 
 
-def prepare(graph: EncoderGraph, index: int, stats: Mapping[str, InputStats], recipe: Int8Recipe) -> Layer:
-    """Fold and quantize the products of layer `index`; `stats` by product."""
+def input_fold(graph: EncoderGraph, index: int, stats: Mapping[str, InputStats], recipe: Int8Recipe) -> Fold:
+    """Of what layer `index` reads, which is what the layer before gives; of the last one's output there is none."""
+    if index == num_layers(graph.model):
+        return Fold.identity(len(stats[f"layers.{index - 1}.qkv"].low))
+    name = f"layers.{index}.qkv"
+    return choose_fold(stats[name], [roles.Tensors(graph.model).array(f"{name}.weight")], recipe)
+
+
+def prepare(
+    graph: EncoderGraph, index: int, folds: tuple[Fold, Fold], stats: Mapping[str, InputStats], recipe: Int8Recipe
+) -> Layer:
+    """Fold and quantize the products of layer `index`; the `folds` are of its input and output, `stats` by product."""
     array = roles.Tensors(graph.model).array
     name = f"layers.{index}"
     seen = {product: stats[f"{name}.{product}"] for product in PRODUCTS}
@@ -102,7 +112,7 @@ def prepare(graph: EncoderGraph, index: int, stats: Mapping[str, InputStats], re
     def linear(product: str, weight: Array, bias: Array, fold: Fold) -> Linear:
         return make_linear(weight, bias, fold, seen[product], recipe)
 
-    into = choose_fold(seen["qkv"], [weights["qkv"]], recipe)
+    into, output = folds
     context = choose_fold(seen["attention_output"], [weights["attention_output"]], recipe)
     _operator, approximate = _activation(graph.model, name)
     inputs = seen["ffn_up"].sample @ weights["ffn_up"] + biases["ffn_up"]
@@ -122,14 +132,11 @@ def prepare(graph: EncoderGraph, index: int, stats: Mapping[str, InputStats], re
     activated = Fold.identity(len(main))
     down = linear("ffn_down", weights["ffn_down"][main], biases["ffn_down"], activated)
     outlier = weights["ffn_down"][wide] if len(wide) else None
-    last = index == num_layers(graph.model) - 1
-    after = f"layers.{index + 1}.qkv"
-    output = Fold.identity(len(into.scale)) if last else choose_fold(stats[after], [array(f"{after}.weight")], recipe)
-    folds = {"qkv": into, "attention_output": context, "ffn_up": middle, "ffn_down": activated}
+    read = {"qkv": into, "attention_output": context, "ffn_up": middle, "ffn_down": activated}
     products = {"qkv": (query, key, value), "attention_output": (out,), "ffn_up": (up,), "ffn_down": (down,)}
     errors = {
         f"{name}.{p}": max(
-            local_error(seen[p].sample, folds[p], one, recipe.activation_zero if p == "ffn_down" else CENTRE)
+            local_error(seen[p].sample, read[p], one, recipe.activation_zero if p == "ffn_down" else CENTRE)
             for one in products[p]
         )
         for p in PRODUCTS

@@ -1,0 +1,81 @@
+"""One pass over the calibration texts serves all variants, and gives each what a pass of its own would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedrt.progress import NullProgress
+from embedrt_export import variants
+from embedrt_export.fp16 import to_fp16
+from embedrt_export.int8 import to_int8, wanted
+from embedrt_export.int8.calibration import Session, Wanted, held_out, observe, pooled
+from embedrt_export.variants import Job, make_variants, observe_for
+from tests.export.encoders import CONFIGS, QUICK
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_variants_are_the_same_from_one_pass_for_all(graphs: Any, calibration: Any, kind: str, tmp_path: Path) -> None:
+    job = Job(tmp_path, graphs[kind][1], calibration, None, QUICK)
+    for_all = observe_for(job, ["fp32", "fp16", "int8"])
+    int8, report = to_int8(job.graph, calibration, recipe=QUICK, observed=for_all)
+    alone, report_alone = to_int8(job.graph, calibration, recipe=QUICK)
+    assert int8.SerializeToString() == alone.SerializeToString()
+    assert report == report_alone
+    shared, separate = (to_fp16(job.graph, calibration, seen) for seen in (for_all, None))
+    assert [one.SerializeToString() for one in shared[:2]] == [one.SerializeToString() for one in separate[:2]]
+    assert shared[2] == separate[2]
+
+
+def test_texts_run_once_whatever_is_made(
+    graphs: Any, calibration: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    original = Session.run_all
+
+    def counting(self: Session, groups: Any) -> Iterator[Any]:
+        every = list(groups)
+        passes.append(sum(map(len, every)))
+        return original(self, every)
+
+    monkeypatch.setattr(Session, "run_all", counting)
+    job = Job(tmp_path, graphs["bert"][1], calibration, None, QUICK)
+    made = make_variants(job, ["fp32", "fp16", "int8"], NullProgress())
+    assert list(made) == ["fp32", "fp16", "int8"]
+    fitted, others = map(len, held_out(calibration))
+    assert passes == [fitted, others, len(calibration)]  # the fp32 graph in two parts; int8, to be measured
+
+
+def test_grams_are_gone_when_fp16_is_made(
+    graphs: Any, calibration: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grams: list[bool] = []
+    original = variants.to_fp16
+
+    def looking(graph: Any, texts: Any, observed: Any) -> Any:
+        grams.append(any(stats.gram is not None for stats in observed.fitted.values()))
+        return original(graph, texts, observed)
+
+    monkeypatch.setattr(variants, "to_fp16", looking)
+    make_variants(Job(tmp_path, graphs["bert"][1], calibration, None, QUICK), ["fp16", "int8"], NullProgress())
+    assert grams == [False]
+
+
+def test_what_is_observed(graphs: Any, calibration: Any) -> None:
+    graph = graphs["bert"][1]
+    fitted, others = held_out(calibration)
+    assert len(others) == 12
+    assert sorted(map(len, [*fitted, *others])) == sorted(map(len, calibration))
+    asked = wanted(graph, QUICK, 0)
+    value = next(iter(asked.values))
+    found = observe(graph.model, asked | Wanted({}, {value}), calibration)
+    assert found.fitted[value].count == sum(map(len, fitted))
+    assert found.held_out[value].count == sum(map(len, others))
+    assert all(stats.gram is None for stats in found.held_out.values())
+    both = (found.fitted[value], found.held_out[value])
+    assert found.peaks[value] == max(max(-stats.low.min(), stats.high.max()) for stats in both)
+    np.testing.assert_array_equal(found.vectors, pooled(Session(graph.model), [*fitted, *others], token=0))
