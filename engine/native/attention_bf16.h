@@ -110,16 +110,16 @@ inline F exp2_bf16(F x) {
     return _mm512_scalef_ps(p, x);
 }
 
-// Row `r` of scores to weights; their sum.
-inline float weigh(const Packed& h, const Tile& tile, int r, F largest) {
-    const float* scores = h.scores + static_cast<size_t>(r) * h.stride;
-    uint16_t* weights = h.weights + static_cast<size_t>(r) * h.stride;
-    const F top = V::set1(V::reduce_max(largest));
-    F sum = V::set1(0.0f);
-    for (int i = tile.from; i < tile.end; i += W) {
-        const F e = exp2_bf16(V::sub(V::load(scores + i), top));
-        sum = V::add(sum, e);
-        V::store_bf16(weights + i, e);
-    }
-    return V::reduce_add(sum);
+// What is taken off a row of scores, the sum of its weights so far, lane by lane, and in the end what they are multiplied by.
+struct Softmax {
+    F top, sum, inverse;
+    inline void begin(F largest) { top = V::set1(V::reduce_max(largest)), sum = V::set1(0.0f); }
+};
+
+// Row `r` of scores to weights, the sixteen keys from `i` on.
+inline void weigh(const Packed& h, int r, int i, Softmax& row) {
+    const size_t at = static_cast<size_t>(r) * h.stride + static_cast<size_t>(i);
+    const F e = exp2_bf16(V::sub(V::load(h.scores + at), row.top));
+    row.sum = V::add(row.sum, e);
+    V::store_bf16(h.weights + at, e);
 }

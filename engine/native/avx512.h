@@ -167,12 +167,17 @@ struct V {
     }
 };
 
+struct Nothing {
+    inline void operator()(int) const {}
+};
+
 // R rows times N vectors of columns: every step multiplies the next four bytes of a row with 64 of each vector; all rows
-// begin with the sums in `start`, and emit(row, vector, sum) takes them where they are. A name for each sum, because gcc
-// 12 keeps an array of them on the stack.
-template <class Multiply, bool FETCH, int R, int N, class Emit>
+// begin with the sums in `start`, and emit(row, vector, sum) takes them where they are, row by row. Work that needs little of
+// the multipliers costs next to nothing while they are busy: beside(i) does some of it in step i. A name for each sum, because
+// gcc 12 keeps an array of them on the stack.
+template <class Multiply, bool FETCH, int R, int N, class Emit, class Beside = Nothing>
 static inline void multiply_tile(const void* rows_from, size_t stride, const void* panel_from, size_t panel_stride,
-                                 int steps, const __m512i (&start)[N], Ahead ahead, Emit emit) {
+                                 int steps, const __m512i (&start)[N], Ahead ahead, Emit emit, Beside beside = {}) {
     const auto* rows = static_cast<const uint8_t*>(rows_from);
     const auto* lower = rows + 3 * stride;
     const auto* panel = static_cast<const uint8_t*>(panel_from);
@@ -205,6 +210,7 @@ static inline void multiply_tile(const void* rows_from, size_t stride, const voi
             __builtin_prefetch(next, 0, 2), __builtin_prefetch(next + ahead.second, 0, 2);
             next += ahead.step;
         }
+        beside(i);
         EACH_ROW(ADD)
     }
     EACH_ROW(EMIT)

@@ -304,7 +304,12 @@ void attend(const Attention& a) {
             const Tile tile{head, query, (a.first_key(query) - h.base) / VALUES_UNIT * VALUES_UNIT, round_up(end, VALUES_UNIT)};
             score(h, tile, strips.rows, end);
             float sums[QUERIES];
-            for (int r = 0; r < strips.rows; r++) sums[r] = weigh(h, tile, r, adjust(h, tile, r));
+            for (int r = 0; r < strips.rows; r++) {
+                Softmax row;
+                row.begin(adjust(h, tile, r));
+                for (int i = tile.from; i < tile.end; i += W) weigh(h, r, i, row);
+                sums[r] = V::reduce_add(row.sum);
+            }
             tile_sees_memory();
             mix(h, tile, strips.rows, sums);
         }

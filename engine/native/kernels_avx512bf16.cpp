@@ -28,29 +28,43 @@ void score(const Packed& h, const Tile& tile, int first, F (&largest)[QUERIES]) 
     const __m512i zero[N] = {};
     const __mmask16 last = first_lanes(tile.end - first - 16 * (N - 1));
     const size_t panel = static_cast<size_t>(first / KEYS * KEYS) * h.pairs + static_cast<size_t>(first % KEYS);
+    float* scores = h.scores + first;
+    // The row's largest so far is in a register: for all that the compiler knows, stores to `scores` change what is not.
     multiply_tile<PairProducts, false, R, N>(
         row_of(h.a.query, tile.query, h.row_bytes) + 2 * tile.head * h.a.head_size, h.row_bytes, h.keys + panel,
-        KEYS * sizeof(uint32_t), static_cast<int>(h.pairs), zero, {}, [&](int r, int j, __m512i sum) {
+        KEYS * sizeof(uint32_t), static_cast<int>(h.pairs), zero, {},
+        [=, &largest, stride = h.stride, top = F()](int r, int j, __m512i sum) mutable {
             F s = _mm512_castsi512_ps(sum);
             if (j + 1 == N) s = _mm512_mask_mov_ps(V::set1(-__builtin_inff()), last, s);
-            largest[r] = V::max_nan(largest[r], s);
-            V::store(h.scores + static_cast<size_t>(r) * h.stride + first + 16 * j, s);
+            top = V::max_nan(j == 0 ? largest[r] : top, s);
+            if (j + 1 == N) largest[r] = top;
+            V::store(scores + static_cast<size_t>(r) * stride + 16 * j, s);
         });
 }
 
-// Columns [column, column + 16 N) of R output rows.
-template <int R, int N>
-void mix(const Packed& h, const Tile& tile, int column, const float (&sums)[R]) {
+// Columns [column, column + 16 N) of R output rows. With WEIGH, scores become weights sixteen keys before they are multiplied,
+// one row in each step: exponentials take their time on ports that the products leave alone.
+template <int R, int N, bool WEIGH>
+void mix(const Packed& h, const Tile& tile, int column, Softmax (&rows)[R]) {
+    constexpr int STEPS = W / 2;  // through the pairs of a vector of weights
+    static_assert(R <= STEPS);
     const __m512i zero[N] = {};
     const auto size = static_cast<size_t>(h.a.head_size);
     float* out = h.a.out + static_cast<size_t>(tile.query - h.a.first_query) * h.a.out_stride +
                  static_cast<size_t>(tile.head) * size + column;
+    if constexpr (WEIGH)
+        for (int r = 0; r < R; r++) weigh(h, r, tile.from, rows[r]);
     multiply_tile<PairProducts, false, R, N>(
         h.weights + tile.from, h.stride * sizeof(uint16_t), h.values + static_cast<size_t>(tile.from / 2) * size + column,
-        size * sizeof(uint32_t), (tile.end - tile.from + 1) / 2, zero, {}, [&](int r, int j, __m512i total) {
-            const F inverse = V::set1(1.0f / sums[r]);
+        size * sizeof(uint32_t), (tile.end - tile.from + 1) / 2, zero, {},
+        [&](int r, int j, __m512i total) {
+            if (WEIGH && j == 0) rows[r].inverse = V::set1(1.0f / V::reduce_add(rows[r].sum));
             V::store(out + static_cast<size_t>(r) * h.a.out_stride + 16 * j,
-                     V::mul(_mm512_castsi512_ps(total), inverse));
+                     V::mul(_mm512_castsi512_ps(total), rows[r].inverse));
+        },
+        [&](int i) {
+            const int r = i % STEPS, key = tile.from + 2 * (i - r + STEPS);
+            if (WEIGH && r < R && key < tile.end) weigh(h, r, key, rows[r]);
         });
 }
 
@@ -70,9 +84,11 @@ void attend_rows(const Packed& h, int head, int query) {
     F largest[QUERIES];
     for (F& one : largest) one = V::set1(-__builtin_inff());
     by_fours(tile.from / 16, (tile.end + 15) / 16, [&](int i, auto n) { score<R, n.value>(h, tile, 16 * i, largest); });
-    float sums[R];
-    for (int r = 0; r < R; r++) sums[r] = weigh(h, tile, r, plain ? largest[r] : adjust(h, tile, r));
-    by_fours(0, h.a.head_size / 16, [&](int i, auto n) { mix<R, n.value>(h, tile, 16 * i, sums); });
+    Softmax rows[R];
+    for (int r = 0; r < R; r++) rows[r].begin(plain ? largest[r] : adjust(h, tile, r));
+    by_fours(0, h.a.head_size / 16, [&](int i, auto n) {
+        i == 0 ? mix<R, n.value, true>(h, tile, 16 * i, rows) : mix<R, n.value, false>(h, tile, 16 * i, rows);
+    });
 }
 
 void attend(const Attention& a) {
