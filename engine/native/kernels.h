@@ -96,6 +96,7 @@ struct Attention {
     float* out = nullptr;  // the row of `first_query`
     size_t out_stride = 0;
     float* scratch = nullptr;  // AttentionKernel::scratch(most_keys(...), head_size) floats
+    const Attention* next = nullptr;  // what this thread probably does then: a kernel may fetch its rows meanwhile
 
     static constexpr int ALIGNED = 64;  // keys are packed from a multiple of this on, so that their lanes are their own
 

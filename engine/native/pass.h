@@ -54,7 +54,7 @@ class Pass {
     void list_tasks();
     bool by_chunks(const Looks& looks) const;
     void attend(size_t index, int thread, bool ones);
-    void attend_some(const Looks& looks, const Task& task, int most, int group, bool ones, int thread);
+    Attention attention_of(const Looks& looks, const Task& task, int most, int group, bool ones, int thread) const;
     void gather(int thread);
     void run_list(size_t index, int thread, Stopwatch& watch);
     template <class Sync>

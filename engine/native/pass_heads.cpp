@@ -126,18 +126,24 @@ void Pass::attend(size_t index, int thread, bool ones) {
     const bool chunked = !ones && by_chunks(looks);
     const std::vector<Task>& tasks = chunked ? chunks_ : texts_;
     const int count = static_cast<int>(tasks.size()) * looks.kv_heads;
-    auto& next = counter(index, 1);
-    for (int i = next++; i < count; i = next++) {
+    const auto attention = [&](int i) {
         const Task& task = tasks[static_cast<size_t>(i / looks.kv_heads)];
         const int wanted = ones ? batch_.wanted_row(task.text) - batch_.offsets[task.text] : task.first;
         const int most = ones ? 1 : chunked ? QUERY_CHUNK : length(task.text);
-        attend_some(looks, {task.text, wanted}, most, i % looks.kv_heads, ones, thread);
+        return attention_of(looks, {task.text, wanted}, most, i % looks.kv_heads, ones, thread);
+    };
+    auto& next = counter(index, 1);
+    for (int i = next++; i < count; i = next++) {
+        Attention now = attention(i), then;
+        const int likely = i + pool_.size();  // while all threads are equally fast
+        if (likely < count) then = attention(likely), now.next = &then;
+        k_.attention.run(now);
     }
     if (ones) gather(thread);
 }
 
-// The heads that share one of keys and values, for at most `most` query rows of a text.
-void Pass::attend_some(const Looks& looks, const Task& task, int most, int group, bool ones, int thread) {
+// Of the heads that share one of keys and values, for at most `most` query rows of a text.
+Attention Pass::attention_of(const Looks& looks, const Task& task, int most, int group, bool ones, int thread) const {
     const int heads = looks.heads / looks.kv_heads;
     const auto first = static_cast<size_t>(batch_.offsets[task.text]);
     const size_t element = k_.qkv_bytes(), column = static_cast<size_t>(group * heads * looks.head_size);
@@ -163,7 +169,7 @@ void Pass::attend_some(const Looks& looks, const Task& task, int most, int group
                  : w_.context.data() + (first + static_cast<size_t>(task.first)) * a.out_stride;
     a.out += column;
     a.scratch = w_.scores.data() + static_cast<size_t>(thread) * scratch_;
-    k_.attention.run(a);
+    return a;
 }
 
 // The residual rows that are wanted of the texts, side by side.
