@@ -143,6 +143,7 @@ struct TileBf16 {
         constexpr int N = Int8::COLUMNS, STEP = N * 4;
         const int steps = w.k / 2;
         const Finish<E> finish(p, w.bias, at.panel);
+        finish.template fetch<R>(at.row);
         const __m512i zero[4] = {};
         F sums[R][4];
         multiply_tile<PairProducts, true, R, 4>(

@@ -23,6 +23,18 @@ struct Finish {
         return from ? from + by : nullptr;
     }
 
+    // Fetches the lines that R rows from `first` on will be written to, as the product is made: they come from far, the
+    // processor does not see them coming, and stores that wait for theirs would hold up the next tile's.
+    template <int R>
+    inline void fetch(int first) const {
+        constexpr size_t SIZE = E == Epilogue::narrow ? sizeof(uint16_t) : sizeof(float), LINE = 64;
+        const void* lines = out;
+        if constexpr (E == Epilogue::narrow) lines = out_bf16;
+        const char* row = static_cast<const char*>(lines) + static_cast<size_t>(first) * p.out_stride * SIZE;
+        for (int r = 0; r < R; r++, row += p.out_stride * SIZE)
+            for (size_t i = 0; i < VECTORS * W * SIZE; i += LINE) __builtin_prefetch(row + i);
+    }
+
     // All vectors of R rows from `first` on, of `columns` columns: value(row of the tile, vector of the panel).
     template <int R, class Value>
     inline void rows(int first, int columns, Value value) const {
@@ -80,6 +92,7 @@ static inline void tile_i8(const PackedI8& w, const Product& p, const Place& at)
     constexpr int N = Int8::COLUMNS;
     const int n = at.panel * N;
     const Finish<E> finish(p, w.bias, at.panel);
+    finish.template fetch<R>(at.row);
     const int columns = w.n - finish.n;
     const float *scale = w.scale + n, *row_scale = p.row_scale + at.row;
     const auto scaled = [&](int r, int j, F sum) {
@@ -123,10 +136,11 @@ template <int R, Epilogue E>
 static inline void tile_product_f32(const PackedF32& w, const Product& p, const Place& at) {
     constexpr int N = V::F32_VECTORS * W;
     F sum[R][V::F32_VECTORS];
+    const Finish<E> finish(p, w.bias, at.panel);
+    finish.template fetch<R>(at.row);
     const float* a = static_cast<const float*>(p.rows) + static_cast<size_t>(at.row) * (p.row_stride / sizeof(float));
     tile_f32<R, V::F32_VECTORS>(a, p.row_stride / sizeof(float), w.data + static_cast<size_t>(at.panel) * N * w.k, N,
                                 w.k, sum);
-    const Finish<E> finish(p, w.bias, at.panel);
     finish.template rows<R>(at.row, min_int(N, w.n - finish.n), [&](int r, int j) { return sum[r][j]; });
 }
 
