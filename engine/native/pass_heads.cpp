@@ -10,6 +10,7 @@ namespace embedrt {
 namespace {
 
 constexpr int QUERY_CHUNK = 126;  // query rows of an attention task, where there are few heads to share or keys to see
+constexpr size_t NEAR_BYTES = size_t{512} << 10;  // of Q, K and V, which stay in a second cache and need no fetching
 
 }  // namespace
 
@@ -132,11 +133,12 @@ void Pass::attend(size_t index, int thread, bool ones) {
         const int most = ones ? 1 : chunked ? QUERY_CHUNK : length(task.text);
         return attention_of(looks, {task.text, wanted}, most, i % looks.kv_heads, ones, thread);
     };
+    const bool far = static_cast<size_t>(num_rows_) * static_cast<size_t>(widths_.heads) * k_.qkv_bytes() > NEAR_BYTES;
     auto& next = counter(index, 1);
     for (int i = next++; i < count; i = next++) {
         Attention now = attention(i), then;
         const int likely = i + pool_.size();  // while all threads are equally fast
-        if (likely < count) then = attention(likely), now.next = &then;
+        if (far && likely < count) then = attention(likely), now.next = &then;
         k_.attention.run(now);
     }
     if (ones) gather(thread);
