@@ -92,3 +92,12 @@ def test_a_long_comparison_is_said_before_and_a_short_one_is_not(monkeypatch: py
     pieces = 2_000 / 100
     wanted = 0.5 * pieces + 2.5 + 0.5 * np.log2(pieces)  # those that displace nothing, the first, each doubling
     assert waiting.seconds_to_compare(rows, rows, 1) == pytest.approx(wanted * 200)
+
+
+def test_the_time_of_a_deduplication_is_told_by_what_grows_with_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(2_000, 8)).astype(np.float32)
+    assert waiting.seconds_to_deduplicate(rows, 0.9) == 0
+    monkeypatch.setattr(waiting, "_ROWS", 50)
+    clock = iter((0.0, 3.0, 13.0))  # 50 rows in 3 seconds, 100 in 10: of the number 1 and 2, of its square 2 and 8
+    monkeypatch.setattr(waiting.time, "perf_counter", lambda: next(clock))
+    assert waiting.seconds_to_deduplicate(rows, 0.9) == pytest.approx(2 * (2_000 / 50) ** 2)

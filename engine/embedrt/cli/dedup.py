@@ -54,7 +54,7 @@ def command(bundle: Path, source: str, output: Path | None, report: Path | None,
     from embedrt.commands.dedup import find_duplicates, write_report, write_rest
     from embedrt.commands.kept_rows import check_suffix
     from embedrt.commands.tables import refuse_existing
-    from embedrt.commands.waiting import seconds_to_compare
+    from embedrt.commands.waiting import seconds_to_deduplicate
     from embedrt.embedder import Embedder
 
     texts = o.open_input(source, given)
@@ -67,8 +67,7 @@ def command(bundle: Path, source: str, output: Path | None, report: Path | None,
     with Embedder(bundle, **o.engine(given)) as embedder:
         index = vectors_of(embedder, texts, given)
     texts_or_error(index, texts)
-    seconds = seconds_to_compare(index.vectors, index.vectors, 1) / 2  # with the earlier ones only
-    tell_time(seconds, len(index.vectors), given["quiet"])
+    tell_time(seconds_to_deduplicate(index.vectors, given["threshold"]), len(index.vectors), given["quiet"])
     found = find_duplicates(
         texts, index.vectors, given["threshold"], o.step_progress(given["quiet"]), keep_longest=given["keep_longest"]
     )

@@ -6,10 +6,12 @@ import time
 
 import numpy as np
 
+from embedrt.vectors.groups import representatives
 from embedrt.vectors.nearest import nearest
 from embedrt.vectors.rows import Floats
 
 _QUERIES, _CORPUS = 256, 32_768  # rows that are compared to see how fast this machine does it
+_ROWS = 16_384  # that are deduplicated to see the same
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 _WORTH_SAYING = 60.0  # seconds
 
@@ -35,6 +37,23 @@ def seconds_to_compare(a: Floats, b: Floats, k: int) -> float:
     found = max(both - first - plain, 0.0) * np.log2(len(b) / size)
     seconds = (plain * len(b) / size + max(first - plain, 0.0) + found) * len(a) / len(some)
     return float(seconds)
+
+
+def seconds_to_deduplicate(vectors: Floats, threshold: float) -> float:
+    """About how long `representatives` takes for all rows, from twice as many of them as at first: what grows with the
+    square is what counts.
+
+    0 where there are so few that nobody would ask.
+    """
+    if len(vectors) <= 4 * _ROWS:
+        return 0.0
+    times = [time.perf_counter()]
+    for count in (_ROWS, 2 * _ROWS):
+        representatives(np.asarray(vectors[:count]), threshold)
+        times.append(time.perf_counter())
+    once, twice = np.diff(times)
+    square = max(twice - 2 * once, twice / 8) / 2  # of _ROWS rows
+    return float(square * (len(vectors) / _ROWS) ** 2)
 
 
 def told(seconds: float) -> str | None:
