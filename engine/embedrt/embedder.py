@@ -198,21 +198,21 @@ class Embedder(LongTexts, SentenceTransformersNames):
             OptionError: an option is unknown or does not fit.
             NonFiniteError: a vector came out with NaN or infinity.
         """
-        return self._encode(given_texts(inputs, sentences), self._encoding.options(options, "encode"))
+        return self._vectors("encode", inputs, sentences, options)
 
     @encode_method
     def encode_query(
         self, inputs: Inputs | None = None, *, sentences: Inputs | None = None, **options: Unpack[EncodeKwargs]
     ) -> Any:
         """As `encode`, with the model's query prompt if it has one; `task` fills its `{task}`."""
-        return self._encode(given_texts(inputs, sentences), self._encoding.options(options, "query"))
+        return self._vectors("query", inputs, sentences, options)
 
     @encode_method
     def encode_document(
         self, inputs: Inputs | None = None, *, sentences: Inputs | None = None, **options: Unpack[EncodeKwargs]
     ) -> Any:
         """As `encode`, with the model's document prompt if it has one."""
-        return self._encode(given_texts(inputs, sentences), self._encoding.options(options, "document"))
+        return self._vectors("document", inputs, sentences, options)
 
     def encode_pictures(self, pictures: Picture | Iterable[Picture], **options: Unpack[EncodeKwargs]) -> Any:
         """Embed one picture or several, as `encode` does; a string is a path or a data URI here, and never a text.
@@ -360,8 +360,11 @@ class Embedder(LongTexts, SentenceTransformersNames):
             {k: v for k, v in vars(self).items() if k != "_encoding"},
         )
 
-    def _encode(self, inputs: Inputs, options: EncodeOptions) -> Any:
-        done = self._encoding.encode(inputs, options)
+    def _vectors(self, kind: Kind, inputs: Inputs | None, sentences: Inputs | None, options: EncodeKwargs) -> Any:
+        call = self._encoding.call(options, kind)
+        if type(inputs) is str and sentences is None and call.one and (vector := call.one.vector(inputs)) is not None:
+            return vector
+        done = self._encoding.encode(given_texts(inputs, sentences), call.options)
         if done.truncated:
             message = truncation_message(done.truncated, len(done.num_tokens))
             warnings.warn(message, TruncationWarning, stacklevel=3)

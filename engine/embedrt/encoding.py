@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from itertools import repeat
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embedrt.bundle import PARITY_VECTORS
 from embedrt.errors import OptionError, PictureError
+from embedrt.executors.text_call import TextCall
 from embedrt.inputs import (
     Inputs,
     Mixed,
@@ -32,12 +33,14 @@ from embedrt.results import EncodedBlock, Truncation, truncations
 from embedrt.settings import Settings
 from embedrt.shaping import Shaper
 from embedrt.streaming import read_blocks, stream_blocks
+from embedrt.text_calls import find_text_call
 from embedrt.tokenization import check_text
 from embedrt.windows import WindowRunner
 
 # Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.
 WINDOW_TEXTS = 2048
 _IDENTITIES = 64  # remembered
+_CALLS = 64
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,14 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call's options, and the way of one short text through the native module, where they leave it one."""
+
+    options: EncodeOptions
+    one: TextCall | None
+
+
+@dataclass(frozen=True)
 class Encoding:
     """A loaded model with settings. Several threads may use one at once."""
 
@@ -58,29 +69,28 @@ class Encoding:
     settings: Settings
     runner: WindowRunner
     shape: Shaper
+    resolve: Callable[..., Call]  # (kind, **options): what a call means, checked once and remembered; options hashable
     pictures: PictureRunner | None = None
-    _plain: dict[str, EncodeOptions] = field(default_factory=dict)  # of calls without options, by kind
 
     @property
     def dimension(self) -> int:
         """Of the vectors of calls without options."""
         return self.settings.truncate_dim or self.dense.head.dimension
 
+    def call(self, given: Mapping[str, Any], kind: Kind) -> Call:
+        """What a call means, checked.
+
+        Raises:
+            OptionError: an option is unknown or does not fit.
+        """
+        try:
+            return self.resolve(kind, **given)
+        except TypeError:  # a value that cannot be remembered
+            return _resolve(self.model, self.dense, self.settings, self.runner, self.shape, kind, **given)
+
     def options(self, given: Mapping[str, Any], kind: Kind) -> EncodeOptions:
-        """What a call means, checked."""
-        if not given and kind in self._plain:
-            return self._plain[kind]
-        options = parse_options(
-            given,
-            kind,
-            self.settings.prompts,
-            self.dense.head.dimension,
-            truncate_dim=self.settings.truncate_dim,
-            device=self.model.device,
-        )
-        if not given:
-            self._plain[kind] = options
-        return options
+        """The options of a call, checked."""
+        return self.call(given, kind).options
 
     def encode(self, inputs: Inputs, options: EncodeOptions, *, pictures: bool = False) -> Encoded:
         """Embed one text or several, each different one once; and pictures, where the bundle has a tower for them.
@@ -196,7 +206,30 @@ def make_encoding(model: LoadedModel, dense: Dense, settings: Settings) -> Encod
     runner = WindowRunner.of(model, dense, settings.max_tokens)
     reference = cache(partial(_read_reference, model, dense))
     shape = Shaper(dense.head.dimension, dense.head.normalizes, reference, model.bundle.manifest.code_width)
-    return Encoding(model, dense, settings, runner, shape, _picture_runner(model))
+    # Not of the encoding itself, which would then be freed late.
+    resolve = lru_cache(_CALLS, typed=True)(partial(_resolve, model, dense, settings, runner, shape))
+    return Encoding(model, dense, settings, runner, shape, resolve, _picture_runner(model))
+
+
+def _resolve(
+    model: LoadedModel,
+    dense: Dense,
+    settings: Settings,
+    runner: WindowRunner,
+    shape: Shaper,
+    kind: Kind,
+    /,
+    **given: Any,
+) -> Call:
+    options = parse_options(
+        given,
+        kind,
+        settings.prompts,
+        dense.head.dimension,
+        truncate_dim=settings.truncate_dim,
+        device=model.device,
+    )
+    return Call(options, None if model.pictures is not None else find_text_call(runner, shape, options))
 
 
 def _picture_runner(model: LoadedModel) -> PictureRunner | None:

@@ -108,9 +108,13 @@ class Head:
 
     def __call__(self, vectors: Floats, *, unnormalized: bool = False) -> Floats:
         """The vectors after every stage; `unnormalized` leaves out an L2 norm at the end."""
-        for step in self.steps[:-1] if unnormalized and self.normalizes else self.steps:
+        for step in self.steps_for(unnormalized=unnormalized):
             vectors = step(vectors)
         return vectors
+
+    def steps_for(self, *, unnormalized: bool) -> tuple[Callable[[Floats], Floats], ...]:
+        """The stages that such a call goes through."""
+        return self.steps[:-1] if unnormalized and self.normalizes else self.steps
 
 
 @dataclass(frozen=True)

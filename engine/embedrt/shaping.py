@@ -64,10 +64,12 @@ class Shaper:
         """Truncate, and normalize where the pipeline or the caller wants it."""
         if options.truncate_dim is not None:
             vectors = vectors[:, : options.truncate_dim]
+        return l2_normalize(vectors) if self.normalizes_again(options) else vectors
+
+    def normalizes_again(self, options: EncodeOptions) -> bool:
+        """Whether rows are normalized once they are cut."""
         again = options.truncate_dim is not None and self.normalizes and not options.unnormalized
-        if options.normalize_embeddings or again:
-            return l2_normalize(vectors)
-        return vectors
+        return options.normalize_embeddings or again
 
 
 def apart(rows: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:

@@ -59,15 +59,15 @@ class TokenIds:
         self._seen = stamp_of(path)
         self._lock = Lock()
         self._library: Any = None
-        self._native: NativeTokenizer | None = read_tokenizer(path)
-        if self._native is None:
+        self.native: NativeTokenizer | None = read_tokenizer(path)
+        if self.native is None:
             before_library()
             self._library = _read_library(path)
 
     @property
     def is_native(self) -> bool:
         """Whether the library is needed for some texts only."""
-        return self._native is not None
+        return self.native is not None
 
     @property
     def library(self) -> Any:
@@ -85,14 +85,14 @@ class TokenIds:
 
     def one(self, text: str) -> Ids:
         """Ids (n,) of one checked text, special tokens included."""
-        found = None if self._native is None else self._native.one(text)
+        found = None if self.native is None else self.native.one(text)
         return np.array(self.library.encode(text).ids, np.int32) if found is None else found
 
     def several(self, texts: Sequence[str], *, special: bool = True) -> list[Ids]:
         """Ids (n,) of each checked text, with special tokens or without; releases the GIL."""
-        if self._native is None:
+        if self.native is None:
             return self._by_library(texts, special)
-        found = self._native(texts, special=special)
+        found = self.native(texts, special=special)
         missing = [k for k, ids in enumerate(found) if ids is None]
         others = dict(zip(missing, self._by_library([texts[k] for k in missing], special), strict=True))
         return [others[k] if ids is None else ids for k, ids in enumerate(found)]
@@ -117,7 +117,7 @@ class TokenIds:
         Raises:
             BundleFormatError: the tokenizer gives nothing of them.
         """
-        known = None if self._native is None else pair_of(self._native.config["post_processor"])
+        known = None if self.native is None else pair_of(self.native.config["post_processor"])
         if known is not None:
             return known
         encoding = self.library.encode("a", "b")
@@ -132,8 +132,8 @@ class TokenIds:
     @property
     def pipeline(self) -> Pipeline:
         """What the tokenizer.json says."""
-        if self._native is not None:
-            config = self._native.config
+        if self.native is not None:
+            config = self.native.config
             added = tuple(Added(one["content"], one["lstrip"], one["rstrip"]) for one in config["added_tokens"])
             return Pipeline(config["normalizer"], config["pre_tokenizer"], added, None)
         library = self.library

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedrt.cutting import Cuts, prove
 from embedrt.errors import InputError, InputTypeError, NoTokensError, TokenIdError
+from embedrt.executors.tokenizer import NativeTokenizer
 from embedrt.pictures.reading import is_picture
 from embedrt.text_rules import TableRules, TextRules
 from embedrt.token_ids import Ids, TokenIds
@@ -229,6 +230,11 @@ class TextTokenizer:
         ids = self._ids.one(text)
         known = len(ids) and (self.num_rows is None or int(np.maximum.reduce(ids)) < self.num_rows)
         return ids if known else None
+
+    @property
+    def native(self) -> NativeTokenizer | None:
+        """What gives the ids as they are run, for texts that it is certain of; None where there is more to it."""
+        return self._ids.native if self._rules is None else None
 
     def is_long(self, text: str) -> bool:
         """Whether it has so many characters that it is tokenized part by part."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedrt.batching import BatchLimits, plan_groups
 from embedrt.errors import InputError, NonFiniteError, TokenLimitError
-from embedrt.executors import WANTS, Executor, TokenBatch
+from embedrt.executors import WANTS, Executor, TokenBatch, Want
 from embedrt.options import EncodeOptions
 from embedrt.overflow import joined, parts_of
 from embedrt.pooling import Dense, Head, pool
@@ -225,10 +225,14 @@ class WindowRunner:
         if options.output_value != "sentence_embedding":
             return self._hidden(token_ids, executor)
         batch = join_texts(token_ids)
-        want = WANTS.get(self.pooling)
-        if want == "last" or (want is not None and self._prompt_rows(options) == 0):
+        if (want := self.want(options)) is not None:
             return list(self.head(executor.run(batch, want=want), unnormalized=options.unnormalized))
         return list(self.pool(executor.run(batch), batch.offsets, options))
+
+    def want(self, options: EncodeOptions) -> Want | None:
+        """The row of a text that the executor gives instead of all that are pooled; None where it cannot."""
+        want = WANTS.get(self.pooling)
+        return want if want == "last" or (want is not None and self._prompt_rows(options) == 0) else None
 
     def _hidden(self, token_ids: Sequence[NDArray[np.int32]], executor: Executor) -> list[NDArray[np.float32]]:
         """Hidden states (n, H) of each text, out of one run."""

@@ -8,14 +8,10 @@
 
 #include "bfloat16.h"
 #include "embedrt_native.h"
-#include "encoder.h"
 #include "guarded.h"
+#include "handles.h"
 #include "isa.h"
 #include "words.h"
-
-struct embedrt_encoder {
-    embedrt::Encoder encoder;
-};
 
 struct embedrt_words {
     embedrt::Words words;

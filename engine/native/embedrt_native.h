@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 13
+#define EMBEDRT_ABI 14
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
@@ -251,6 +251,28 @@ int32_t embedrt_tokenize(const embedrt_tokenizer* tokenizer, const char* texts, 
 
 /* The same for one text with special tokens: the number of its ids, or -1 where only the tokenizers library can say. */
 int64_t embedrt_tokenize_one(const embedrt_tokenizer* tokenizer, const char* text, int64_t size, int32_t* ids, int64_t capacity);
+
+/* What becomes of a text: tokenized with special tokens, run, one row wanted of it, that normalized, its first `dimension`
+ * numbers kept, these normalized. What is pointed to must stay as long as a call runs. */
+typedef struct {
+    embedrt_encoder* encoder;
+    const embedrt_tokenizer* tokenizer;
+    int32_t max_tokens;
+    int32_t num_rows;    /* of the table: ids are below */
+    int32_t hidden_size; /* the encoder's */
+    int32_t want;        /* not EMBEDRT_ALL */
+    int32_t normalize;
+    int32_t dimension; /* at most hidden_size */
+    int32_t normalize_kept;
+} embedrt_text_call;
+
+/* The vector (dimension,) of a text in UTF-8; the number of its tokens. -1 where another way must say what it is or what is
+ * wrong: the tokenizer is not certain, there are no tokens, too many or unknown ones, the row is not finite, the run failed.
+ * Any number of threads may call, as embedrt_run. */
+int64_t embedrt_embed_text(const embedrt_text_call* call, const char* text, int64_t size, float* out);
+
+/* A row (width,) divided by its L2 norm, or by 1e-12 if that is more, in place: as the call above does. */
+void embedrt_normalize(float* row, int64_t width);
 
 #ifdef __cplusplus
 }

@@ -21,10 +21,10 @@ from embedrt.executors.structs import Running, as_config, as_tensors, patch_widt
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_ABI = 13
+_ABI = 14
 _OK, _UNSUPPORTED = 0, 1
 ERROR_BYTES = 512
-_WANTS: dict[Want, int] = {"all": 0, "first": 1, "last": 2, "mean": 3}
+WANTS_OF_MODULE: dict[Want, int] = {"all": 0, "first": 1, "last": 2, "mean": 3}
 
 
 def load_library(path: Path | None = None) -> ctypes.CDLL:
@@ -61,6 +61,9 @@ def _load(path: Path) -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.embedrt_tokenize_one.argtypes = (pointer, ctypes.c_char_p, number, pointer, number)  # cheaper than casts
     library.embedrt_tokenize_one.restype = number
+    library.embedrt_embed_text.argtypes = (pointer, ctypes.c_char_p, number, pointer)
+    library.embedrt_embed_text.restype = number
+    library.embedrt_normalize.restype = None
     return library
 
 
@@ -119,7 +122,7 @@ class NativeEncoder:
             UnsupportedByNativeError: the module does not run this.
             ExecutorError: it cannot load it.
         """
-        self._library = library
+        self.library = library
         self._hidden_size = spec.hidden_size
         self._patches = spec.patches
         if spec.patches is not None:
@@ -145,18 +148,18 @@ class NativeEncoder:
 
     def __del__(self) -> None:
         if self.handle:
-            self._library.embedrt_destroy(self.handle)
+            self.library.embedrt_destroy(self.handle)
 
     @property
     def isa(self) -> str:
         """The instruction set that it is packed for."""
-        name: str = self._library.embedrt_isa_of(self.handle).decode()
+        name: str = self.library.embedrt_isa_of(self.handle).decode()
         return name
 
     def packed_view(self) -> memoryview:
         """The packed weights, for as long as the encoder lives."""
         size = ctypes.c_int64()
-        address = self._library.embedrt_packed(self.handle, ctypes.byref(size))
+        address = self.library.embedrt_packed(self.handle, ctypes.byref(size))
         return memoryview((ctypes.c_char * size.value).from_address(address)).cast("B")
 
     def run(self, batch: Batch, want: Want = "all") -> NDArray[np.float32]:
@@ -202,11 +205,11 @@ class NativeEncoder:
         """`function` of the batch's pointers, the number of texts or pictures, what is wanted, and where it goes."""
         *read, count, want, out = arguments
         error = ctypes.create_string_buffer(ERROR_BYTES)
-        code = getattr(self._library, function)(
+        code = getattr(self.library, function)(
             self.handle,
             *read,
             ctypes.c_int32(count),
-            ctypes.c_int32(_WANTS[want]),
+            ctypes.c_int32(WANTS_OF_MODULE[want]),
             ctypes.c_void_p(out.ctypes.data),
             error,
             ctypes.c_size_t(ERROR_BYTES),
@@ -218,7 +221,7 @@ class NativeEncoder:
         """Seconds that the callers' own threads have spent in each part so far."""
         count = 32
         names, seconds = (ctypes.c_char_p * count)(), (ctypes.c_double * count)()
-        found = self._library.embedrt_profile(self.handle, names, seconds, ctypes.c_int32(count))
+        found = self.library.embedrt_profile(self.handle, names, seconds, ctypes.c_int32(count))
         return {(names[i] or b"").decode(): seconds[i] for i in range(found)}
 
 

@@ -101,7 +101,7 @@ class NativeExecutor:
         finally:
             mapped.forget_pages()
         self.isa = encoder.isa
-        self._encoder: NativeEncoder | None = encoder
+        self.encoder: NativeEncoder | None = encoder  # None once it was closed
 
     def _load_kept(self, load: _Load, file: PackedFile, *, check: bool, named: bool) -> NativeEncoder:
         """Use the file, and make it first where it is missing or stale; where that cannot be, pack in memory.
@@ -156,14 +156,14 @@ class NativeExecutor:
 
     def profile(self) -> dict[str, float]:
         """Seconds that the callers' own threads have spent in each part so far; of one thread in each call."""
-        return {} if self._encoder is None else self._encoder.profile()
+        return {} if self.encoder is None else self.encoder.profile()
 
     def close(self) -> None:
         """Let go of the weights: they are freed at once, or by the last call that runs."""
-        self._encoder = None
+        self.encoder = None
 
     def _opened(self) -> NativeEncoder:
-        encoder = self._encoder
+        encoder = self.encoder
         if encoder is None:
             raise ExecutorError("the embedder was closed; make a new one")
         return encoder

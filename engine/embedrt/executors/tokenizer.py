@@ -72,7 +72,7 @@ class NativeTokenizer:
         Raises:
             NotFollowedError: it has a step that is not followed here, or another vocabulary than it says.
         """
-        self._handle = ctypes.c_void_p()
+        self.handle = ctypes.c_void_p()
         self._library = library
         self.config = config
         parts = list(parts_of(config))
@@ -87,7 +87,7 @@ class NativeTokenizer:
             ctypes.c_int64(vocabulary.stop),
             structs,
             ctypes.c_int64(len(parts)),
-            ctypes.byref(self._handle),
+            ctypes.byref(self.handle),
             error,
             ctypes.c_size_t(ERROR_BYTES),
         )
@@ -95,8 +95,8 @@ class NativeTokenizer:
             raise NotFollowedError(error.value.decode(errors="replace"))
 
     def __del__(self) -> None:
-        if self._handle:
-            self._library.embedrt_tokenizer_destroy(self._handle)
+        if self.handle:
+            self._library.embedrt_tokenizer_destroy(self.handle)
 
     def one(self, text: str) -> NDArray[np.int32] | None:
         """As a call with one text, special tokens included, in a third of its time."""
@@ -104,7 +104,7 @@ class NativeTokenizer:
         capacity = len(data) + _SPARE_IDS
         while True:
             ids = _room(capacity.bit_length())()
-            count: int = self._one(self._handle, data, len(data), ids, len(ids))
+            count: int = self._one(self.handle, data, len(data), ids, len(ids))
             if count <= len(ids):
                 return None if count < 0 else np.frombuffer(memoryview(ids), np.int32, count)
             capacity = count
@@ -135,7 +135,7 @@ class NativeTokenizer:
         needed = ctypes.c_int64()
         error = ctypes.create_string_buffer(ERROR_BYTES)
         code = self._library.embedrt_tokenize(
-            self._handle,
+            self.handle,
             texts,
             ctypes.c_void_p(ends.ctypes.data),
             ctypes.c_int64(len(ends)),

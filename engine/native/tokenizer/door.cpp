@@ -4,11 +4,7 @@
 #include <utility>
 
 #include "../guarded.h"
-#include "tokenizer.h"
-
-struct embedrt_tokenizer {
-    embedrt::Tokenizer tokenizer;
-};
+#include "../handles.h"
 
 namespace {
 
