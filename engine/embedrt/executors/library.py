@@ -6,7 +6,6 @@ import ctypes
 import mmap
 from collections.abc import Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +70,8 @@ def _find_library() -> Path:
     """Beside this file, or in site-packages: an editable install leaves the sources where they are."""
     if LIBRARY.is_file() or LIBRARY.parent != Path(__file__).parent:
         return LIBRARY
+    from importlib import metadata  # a tenth of the time that all imports take, and seldom needed
+
     try:
         return Path(str(metadata.distribution("embedrt").locate_file(_PLACE)))
     except metadata.PackageNotFoundError:
