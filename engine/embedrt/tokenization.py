@@ -423,8 +423,8 @@ class TextTokenizer:
         return before, after
 
     def decode_all(self, rows: Sequence[Sequence[int]], *, skip_special: bool = True) -> list[str]:
-        """The texts of several lists of token ids; releases the GIL."""
-        found: list[str] = self._ids.library.decode_batch(list(map(list, rows)), skip_special_tokens=skip_special)
+        """The texts of several lists of token ids; releases the GIL, but while it reads a list."""
+        found: list[str] = self._ids.library.decode_batch(list(rows), skip_special_tokens=skip_special)
         return found
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:

@@ -13,13 +13,14 @@ from starlette.requests import ClientDisconnect, Request
 
 from embedrt.server.budget import ByteBudget
 from embedrt.server.call import Call, call_of
-from embedrt.server.counting import count_json, is_plain
+from embedrt.server.counting import Counted, count_json, is_plain
 from embedrt.server.draining import drain
 from embedrt.server.errors import ServeError
 from embedrt.server.explain import parse
 from embedrt.server.pool import Pool
 from embedrt.server.settings import Settings
 from embedrt.server.sizes import size_of_values
+from embedrt.server.slices import read_long_lists
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -27,6 +28,7 @@ _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # by what the data begin with
 _SLICE_BYTES = 256 * 1024  # about a millisecond of decompressing
 SMALL_BYTES = 64 * 1024  # are parsed in less than a millisecond, whatever is in them
+_MANY_NUMBERS = 50_000  # are read in one or two milliseconds
 _OTHER_VALUES = 64  # strings and brackets of a request besides its texts: names of fields and what they say
 
 
@@ -52,8 +54,9 @@ async def read_json(request: Request, shape: type[S], settings: Settings, budget
         budget.hold(call, size)  # the pieces and the whole, for a moment
         whole = [await pool.run(call.client, _joined, chunks)]
         budget.free(call, size)
-        budget.hold(call, await pool.run(call.client, _becomes, whole[0], settings))
-        return await pool.alone(call.client, _parse_last, whole, shape)
+        counted = await pool.run(call.client, _count, whole[0], settings)
+        budget.hold(call, size_of_values(size, counted.values, plain=counted.plain))
+        return await pool.alone(call.client, _parse_last, whole, shape, counted.numbers > _MANY_NUMBERS)
 
 
 def _joined(chunks: list[bytes]) -> memoryview:
@@ -73,13 +76,15 @@ def _joined(chunks: list[bytes]) -> memoryview:
     return whole.data
 
 
-def _parse_last(whole: list[memoryview], shape: type[S]) -> S:
+def _parse_last(whole: list[memoryview], shape: type[S], in_slices: bool) -> S:
     """The body, which is freed here and not in the event loop: to give so many pages back takes milliseconds."""
-    return parse(whole.pop(), shape)
+    body = whole.pop()
+    found = read_long_lists(body, shape) if in_slices else None
+    return parse(body, shape) if found is None else found
 
 
-def _becomes(body: memoryview, settings: Settings) -> int:
-    """Bytes of what a large body becomes, once it is known that it does not hold millions of values."""
+def _count(body: memoryview, settings: Settings) -> Counted:
+    """What a large body holds, once it is known that it is not millions of values."""
     counted = count_json(body)
     found = max(counted.strings, counted.brackets)
     if found > settings.request_texts + _OTHER_VALUES:
@@ -91,7 +96,7 @@ def _becomes(body: memoryview, settings: Settings) -> int:
             f"a request may have {settings.request_tokens} token ids, this has {count} values; split it, or raise "
             "request_tokens",
         )
-    return size_of_values(len(body), counted.values, plain=counted.plain)
+    return counted
 
 
 def too_many_texts(count: int, limit: int) -> ServeError:

@@ -18,6 +18,11 @@ class Counted:
     values: int  # strings, numbers, lists, objects and words together
     plain: bool  # ASCII without escapes of other characters
 
+    @property
+    def numbers(self) -> int:
+        """Numbers and words."""
+        return self.values - self.strings - self.brackets
+
 
 def is_plain(body: bytes) -> bool:
     """Whether it is ASCII without escapes of other characters."""
