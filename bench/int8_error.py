@@ -20,7 +20,7 @@ from embedrt_export.calibration import read_calibration
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import DEFAULT, to_int8
 from embedrt_export.pipeline import encoder_of, write_tokenizer
-from embedrt_export.reference import load_reference
+from embedrt_export.reference import load_reference, tokenizer_of
 from embedrt_export.source import resolve
 
 CHANGES: Mapping[str, Mapping[str, Any]] = {
@@ -35,7 +35,10 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "no shift": {"shift": False},
     "folds not optimized": {"optimize": False},
     "no folds": {"smoothing": 0.0, "shift": False, "optimize": False},
+    "weights' errors count half in the folds": {"weight_ratio": 0.5},
+    "weights' errors count twice in the folds": {"weight_ratio": 2.0},
     "weights rounded one by one": {"gptq": False},
+    "a tenth of GPTQ's damping": {"gptq_damping": 0.001},
     "no correction of the products' biases": {"bias_correction": False},
     "no correction of the vectors": {"output_correction": False},
 }
@@ -61,7 +64,7 @@ def _load(calibration: Path | None) -> tuple[EncoderGraph, list[list[int]]]:
     with tempfile.TemporaryDirectory() as folder:
         graph = build_fp32(encoder_of(reference.model), Path(folder))
         file = Path(folder) / "tokenizer.json"
-        write_tokenizer(reference.tokenizer, file)
+        write_tokenizer(tokenizer_of(reference.model), file)
         tokenizer = TextTokenizer(file, reference.max_tokens)
     return graph, [ids.tolist() for ids in tokenizer(read_calibration(calibration)).token_ids]
 
