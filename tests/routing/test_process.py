@@ -131,7 +131,7 @@ def test_an_update_to_another_model_leaves_the_name_to_the_old_one(lookup_bundle
         (["localhost:8080"], "http://HOST:PORT"),
         (["http://a", "--identity", "m"], "NAME=IDENTITY"),
         (["http://a", "--policy", "luck"], "luck"),
-        (["http://a", "--body-mb", "many"], "body_mb must be a number"),
+        (["http://a", "--body-mb", "many"], "--body-mb must be a number"),
         (["http://a", "--host", "nobody.invalid."], "cannot listen"),
     ],
 )
