@@ -25,7 +25,8 @@ MARKS = dict(
 def test_a_text_per_line_whatever_other_worlds_call_a_line(encoding, lines):
     data = "".join(f"{line}\n" for line in lines).encode(encoding)
     marked = MARKS.get(encoding, codecs.BOM_UTF8) + data
-    assert texts(marked, "txt") == lines
+    if not (encoding == "utf-16-le" and data.startswith(b"\0\0")):  # UTF-16's mark and a NUL are UTF-32's mark
+        assert texts(marked, "txt") == lines
     if not data.startswith(tuple(MARKS.values())):  # a text that begins with U+FEFF is its mark
         assert texts(data, "txt", encoding=encoding) == [*lines] or data.startswith(codecs.BOM_UTF8)
 
