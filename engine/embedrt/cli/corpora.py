@@ -120,12 +120,11 @@ def vectors_of(
         EmbedrtError: as `open_index`.
     """
     from embedrt.commands.corpus_index import Wish, open_index
-    from embedrt.progress import NullProgress, RichProgress
 
     wish = wish or Wish(o.encode_request(given))
     wish = replace(wish, rebuild=given["rebuild"], made=given["vectors"])
     folder = folder or given["folder"] or Path(f"{source.name}.embedrt")
-    progress = NullProgress() if given["quiet"] else RichProgress(o.stderr_console(), unit=f"{source.noun}s")
+    progress = o.step_progress(given["quiet"], f"{source.noun}s")
     try:
         index = open_index(embedder, source, folder, progress, wish)
     except KeyboardInterrupt:
@@ -156,12 +155,15 @@ def in_pieces(
     return pieces_of(source, embedder, request, size, folder), {**given, "folder": folder}
 
 
-def tell_time(seconds: float, num_texts: int, quiet: bool) -> None:
-    """Say how long comparing so many texts with each other will take, where it is worth saying."""
+def tell_time(seconds: Callable[[], float], num_texts: int, quiet: bool) -> None:
+    """Say how long comparing so many texts with each other will take, where it is worth saying.
+
+    Args:
+        seconds: finds it out by comparing some, which takes seconds itself; not called where nothing would be said.
+    """
     from embedrt.commands.waiting import told
 
-    time = told(seconds)
-    if time is not None and not quiet:
+    if not quiet and (time := told(seconds())) is not None:
         click.echo(
             f"comparing {counted(num_texts, 'text')} with each other takes about {time} here, and four times as long "
             "for twice as many",

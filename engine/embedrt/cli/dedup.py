@@ -67,7 +67,7 @@ def command(bundle: Path, source: str, output: Path | None, report: Path | None,
     with Embedder(bundle, **o.engine(given)) as embedder:
         index = vectors_of(embedder, texts, given)
     texts_or_error(index, texts)
-    tell_time(seconds_to_deduplicate(index.vectors, given["threshold"]), len(index.vectors), given["quiet"])
+    tell_time(lambda: seconds_to_deduplicate(index.vectors, given["threshold"]), len(index.vectors), given["quiet"])
     found = find_duplicates(
         texts, index.vectors, given["threshold"], o.step_progress(given["quiet"]), keep_longest=given["keep_longest"]
     )

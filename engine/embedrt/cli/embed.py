@@ -103,7 +103,6 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
     from embedrt.embedder import Embedder
     from embedrt.model import Model
     from embedrt.opening import open_bundle
-    from embedrt.progress import NullProgress, RichProgress
 
     job = EmbedJob(o.open_input(source, given), output, request)
     job = dataclasses.replace(
@@ -113,8 +112,7 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
     opened = open_bundle(bundle)
     outputs = _chosen(opened.manifest, output, given)
     job = dataclasses.replace(job, request=dataclasses.replace(request, outputs=outputs))
-    console = o.stderr_console()
-    progress = NullProgress() if given["quiet"] else RichProgress(console, unit=f"{job.source.noun}s")
+    progress = o.step_progress(given["quiet"], f"{job.source.noun}s")
     kind: Any = Embedder if outputs is None else Model
     with kind(opened, **o.engine(given)) as model:
         if size is not None:
@@ -123,7 +121,7 @@ def _embed(bundle: Path, source: str, output: Path | None, given: dict[str, Any]
             summary = run(model, job, progress)
         except KeyboardInterrupt:
             if output is not None:
-                console.print("finished rows are kept; go on with --resume")
+                o.stderr_console().print("finished rows are kept; go on with --resume")
             raise
     _report(summary, given["quiet"])
 

@@ -79,7 +79,9 @@ def command(bundle: Path, corpus: str, url: str, **given: Any) -> None:
             source.check_fits(embedder)
             if options.long not in (None, "windows"):
                 entries = dataclasses.replace(entries, source=_pieces(entries.source, embedder, options))
-            done = index(embedder, database, entries, options, progress=_progress(given["quiet"], source.noun))
+            done = index(
+                embedder, database, entries, options, progress=o.step_progress(given["quiet"], f"{source.noun}s")
+            )
             limit = embedder.max_tokens
     except KeyboardInterrupt:
         click.echo("what is embedded is kept; the same command goes on from it", err=True)
@@ -147,12 +149,6 @@ def _as_made(given: dict[str, Any], table: Description | None) -> dict[str, Any]
     if table is None or given["variant"] != "auto":
         return given
     return {**given, "variant": table.recipe.variant}
-
-
-def _progress(quiet: bool, noun: str) -> Any:
-    from embedrt.progress import NullProgress, RichProgress
-
-    return NullProgress() if quiet else RichProgress(o.stderr_console(), unit=f"{noun}s")
 
 
 def _report(url: str, done: Indexed, limit: int, given: dict[str, Any], noun: str) -> None:

@@ -104,8 +104,11 @@ def _mined(embedder: Embedder, sources: list[TextSource], given: dict[str, Any],
         texts_or_error(indexes[-1], source)
     progress = o.step_progress(given["quiet"])
     first, last = indexes[0].vectors, indexes[-1].vectors
-    seconds = seconds_to_compare(first, last, bounds.top_k or PARAPHRASES_K) * len(sources)  # two files: both ways
-    tell_time(seconds, sum(len(index.vectors) for index in indexes), given["quiet"])
+    tell_time(
+        lambda: seconds_to_compare(first, last, bounds.top_k or PARAPHRASES_K) * len(sources),  # two files: both ways
+        sum(len(index.vectors) for index in indexes),
+        given["quiet"],
+    )
     if len(sources) == 1:
         return mine(indexes[0].vectors, bounds, progress), indexes[0].identity
     return mine_between(indexes[0].vectors, indexes[1].vectors, bounds, progress), indexes[0].identity

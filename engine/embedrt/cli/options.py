@@ -257,11 +257,11 @@ def stdout_console() -> Console:
     return Console(highlight=False)
 
 
-def step_progress(quiet: bool) -> Progress:
-    """The listener of a long command."""
+def step_progress(quiet: bool, unit: str | None = None) -> Progress:
+    """The listener of a long command; `unit` is what its steps count, such as "texts"."""
     from embedrt.progress import NullProgress, RichProgress
 
-    return NullProgress() if quiet else RichProgress(stderr_console())
+    return NullProgress() if quiet else RichProgress(stderr_console(), unit=unit)
 
 
 def encode_request(given: dict[str, Any]) -> EncodeRequest:
