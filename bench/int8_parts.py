@@ -8,7 +8,7 @@ STS-B English; what all calibration texts' vectors are off by is taken off first
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from embedrt_export import roles
 from embedrt_export.calibration import read_calibration
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import DEFAULT, fused, wanted
-from embedrt_export.int8.calibration import held_out, observe
+from embedrt_export.int8.calibration import batches, held_out, in_order, observe
 from embedrt_export.int8.linear import Linear, activation_floor
 from embedrt_export.int8.weights import quantize_rows
 from embedrt_export.pipeline import encoder_of, write_tokenizer
@@ -32,7 +32,6 @@ from embedrt_export.reference import load_reference, tokenizer_of
 from embedrt_export.source import resolve
 
 _EVERY = 3  # of STS-B's sentences
-_BATCH_TOKENS = 2048
 _PARTS = {"qkv": ("query", "key", "value"), "attention_output": ("attention_output",),
           "ffn_up": ("ffn_up",), "ffn_down": ("ffn_down",)}  # fmt: skip
 
@@ -179,22 +178,9 @@ def _make_twin(graph: EncoderGraph, calibration: Sequence[Sequence[int]]) -> Twi
 
 def _pooled(twin: Twin, texts: Sequence[Sequence[int]], what: Rounded) -> torch.Tensor:
     """Means of the texts' states (N, H)."""
-    out = torch.empty(len(texts), len(twin.layers[0].input.scale))
     with torch.inference_mode():
-        for group in _equal_lengths(texts):
-            out[group] = twin.states(torch.tensor([texts[i] for i in group]), what).mean(dim=1)
-    return out
-
-
-def _equal_lengths(texts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    group: list[int] = []
-    for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
-        if group and (len(texts[i]) != len(texts[group[0]]) or (len(group) + 1) * len(texts[i]) > _BATCH_TOKENS):
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group
+        found = [twin.states(torch.tensor(batch), what).mean(dim=1).numpy() for batch in batches(texts)]
+    return torch.from_numpy(in_order(texts, found))
 
 
 if __name__ == "__main__":

@@ -36,11 +36,12 @@ from embedrt.pictures.preprocessing import Preprocessing, preprocess, to_patches
 from embedrt.pictures.reading import read_picture
 from embedrt.pictures.runner import Item, PictureRunner
 from embedrt.pooling import Dense, Head
+from embedrt.progress import NullProgress
 from embedrt_export.emit import emit
 from embedrt_export.families.clip import VISION
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import Int8Recipe
-from embedrt_export.variants import Job, make_variant
+from embedrt_export.variants import Job, make_variants
 
 SHAPES = {"ViT-B/32": 32, "ViT-B/16": 16}
 BATCHES = (1, 8, 32)
@@ -82,7 +83,7 @@ def make_bundle(model: Any, root: Path) -> Bundle:
     calibration = [patches_of(Image.fromarray(p), config["patch_size"]) for p in generated_pictures(_CALIBRATION, 1)]
     quick = Int8Recipe(optimize=False, gptq=False, max_wide=0)  # the same work at run time, made in less
     job = Job(root, graph, calibration, 0, quick)
-    variants = {name: make_variant(name, job, lambda _: None) for name in ("fp32", "int8")}
+    variants = make_variants(job, ("fp32", "int8"), NullProgress())
     (root / "tokenizer.json").write_text("{}")
     block = spec.blocks[0]
     architecture = Architecture(

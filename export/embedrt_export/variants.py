@@ -82,22 +82,16 @@ def _make_int8(job: Job, advance: Callable[[int], None], observed: Observed | No
     return _write_variant(job, "int8", model, None, recipe)
 
 
-def make_variant(name: str, job: Job, advance: Callable[[int], None], observed: Observed | None = None) -> Variant:
-    """Make variant `name` (fp32, fp16 or int8) and write it under `job.root`; `advance` is called with steps done.
-
-    `observed`: what `observe_for` gave; without it, the calibration texts are run for this variant alone.
-    """
-    return _MAKERS[name](job, advance, observed)
-
-
 def make_variants(job: Job, names: Sequence[str], progress: Progress, what: str = "") -> dict[str, Variant]:
     """The variants asked for, written under the staged bundle; `what` ends the steps' titles."""
-    with progress.step(f"run the calibration texts{what}"):
-        observed = observe_for(job, names)
+    observed = None
+    if any(name != "fp32" for name in names):
+        with progress.step(f"run the calibration texts{what}"):
+            observed = observe_for(job, names)
     made: dict[str, Variant] = {}
     for name in sorted(names, key=list(_MAKERS).index):
         with progress.step(f"make {name}{what}") as advance:
-            made[name] = make_variant(name, job, advance, observed)
+            made[name] = _MAKERS[name](job, advance, observed)
         if name == "int8" and observed is not None:
             observed.forget_grams()
     return {name: made[name] for name in names}

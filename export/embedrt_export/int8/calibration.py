@@ -177,14 +177,14 @@ def observe(model: onnx.ModelProto, wanted: Wanted, calibration: Sequence[Ids]) 
             seen.flush()
         found.append(stats)
         if pools:
-            vectors.append(_in_order(part, pools))
+            vectors.append(in_order(part, pools))
     return Observed(found[0], found[1], peaks, np.concatenate(vectors))
 
 
 def pooled(session: Session, sequences: Sequence[Ids], *, token: int | None = None) -> Array:
     """The mean of each text's states, or that of its `token`, 0 or -1: (N, H), not normalized, in order."""
     runs = session.run_all(batches(sequences))
-    return _in_order(sequences, [_pool(next(iter(outputs.values())), token) for _batch, (outputs, _mask) in runs])
+    return in_order(sequences, [_pool(next(iter(outputs.values())), token) for _batch, (outputs, _mask) in runs])
 
 
 def _pool(hidden: Array, token: int | None) -> Array:
@@ -192,7 +192,7 @@ def _pool(hidden: Array, token: int | None) -> Array:
     return hidden.mean(axis=1) if token is None else hidden[:, token].copy()
 
 
-def _in_order(sequences: Sequence[Ids], vectors: Sequence[Array]) -> Array:
+def in_order(sequences: Sequence[Ids], vectors: Sequence[Array]) -> Array:
     """(N, H) in the order of the texts, of the vectors of each of their `batches`."""
     every = np.concatenate(vectors)
     result = np.empty_like(every)
