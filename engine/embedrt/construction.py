@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from embedrt.errors import OptionError
+from embedrt.options import nearest_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,14 +57,8 @@ def told_keywords(method: F) -> F:
     def checked(self: Any, *args: Any, **given: Any) -> Any:
         for name in given:
             if name not in known:
-                raise OptionError(f"{type(self).__name__} has no option {name!r}; {_advice(name, known)}")
+                advice = _ELSEWHERE[name].format(name=name) if name in _ELSEWHERE else nearest_of(name, known)
+                raise OptionError(f"{type(self).__name__} has no option {name!r}; {advice}")
         return method(self, *args, **given)
 
     return cast(F, checked)
-
-
-def _advice(name: str, known: list[str]) -> str:
-    if name in _ELSEWHERE:
-        return _ELSEWHERE[name].format(name=name)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"

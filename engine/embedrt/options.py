@@ -259,6 +259,12 @@ def parse_container(given: Mapping[str, Any]) -> str:
     return "tensor" if tensor else "tensors"
 
 
+def nearest_of(name: str, known: Collection[str]) -> str:
+    """What to say of an unknown name: the nearest one, or all there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+
+
 def check_known(given: Mapping[str, Any], known: Collection[str], elsewhere: Mapping[str, str], device: str) -> None:
     """Refuse options that are not among the `known`, or that ask for what cannot be.
 
@@ -273,9 +279,7 @@ def check_known(given: Mapping[str, Any], known: Collection[str], elsewhere: Map
     """
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-            raise OptionError(f"unknown option {name!r}; {elsewhere.get(name, hint)}")
+            raise OptionError(f"unknown option {name!r}; {elsewhere.get(name) or nearest_of(name, known)}")
     check_harmless(given, device)
 
 

@@ -182,20 +182,25 @@ def test_the_map_has_a_legend_one_scale_and_no_label_on_a_dot(browser: webdriver
     assert overlaps == 0
 
 
+def check_fits(page: Page, width: int, dark: bool, name: str) -> None:
+    """Nothing is wider than the window, and every button is whole."""
+    page.resize(width, dark=dark)
+    page.settle()
+    page.shoot(f"{name}-{'dark' if dark else 'light'}")
+    assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
+    for button in page.all("button"):
+        assert button.rect["x"] >= 0
+        assert button.rect["x"] + button.rect["width"] <= width
+        assert button.rect["height"] < 50  # its words are on one line
+
+
 @pytest.mark.parametrize("language", ["en", "ko"])
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_widths(browser: webdriver.Chrome, served: Served, width: int, language: str):
     """Nothing is wider than the window, every button is whole, and what is written can be read."""
     page = Page(browser, served.url, language)
     for dark in (False, True):
-        page.resize(width, dark=dark)
-        page.settle()
-        page.shoot(f"{width}-{language}-{'dark' if dark else 'light'}")
-        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
-        for button in page.all("button"):
-            assert button.rect["x"] >= 0
-            assert button.rect["x"] + button.rect["width"] <= width
-            assert button.rect["height"] < 50  # its words are on one line
+        check_fits(page, width, dark, f"{width}-{language}")
         page.wait(lambda: page.driver.execute_script(MAP)["right"] <= width)
         assert page.driver.execute_script(MAP)["letters"] >= 11
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -665,11 +670,6 @@ def test_labels_say_what_they_lack_and_what_was_cut(browser: webdriver.Chrome, l
 def test_widths_of_labels(browser: webdriver.Chrome, labelling: Served, width: int, language: str):
     page = Page(browser, labelling.url, language)
     for dark in (False, True):
-        page.resize(width, dark=dark)
-        page.settle()
-        page.shoot(f"labels-{width}-{language}-{'dark' if dark else 'light'}")
-        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
-        for button in page.all("button"):
-            assert button.rect["x"] + button.rect["width"] <= width
+        check_fits(page, width, dark, f"labels-{width}-{language}")
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -38,8 +38,11 @@ function phasesOf(answer, wall) {
   return { ...found, other: Math.max(0, total - known), network: Math.max(0, wall - total) };
 }
 
-function add(phases, more) {
-  for (const [name, ms] of Object.entries(more)) phases[name] = (phases[name] ?? 0) + ms;
+/** Add a request to what was found by those before it. */
+function count(found, tokens, phases) {
+  found.tokens += tokens;
+  found.requests += 1;
+  for (const [name, ms] of Object.entries(phases)) found.phases[name] = (found.phases[name] ?? 0) + ms;
 }
 
 const parts = (texts) => Array.from({ length: Math.ceil(texts.length / AT_ONCE) }, (_, k) => texts.slice(k * AT_ONCE, (k + 1) * AT_ONCE));
@@ -51,9 +54,7 @@ export async function embed(texts, model, dimensions, progress = () => {}, more 
   for (const part of parts(texts)) {
     const { data, phases } = await fetchJson(found.path, { ...body, ...more, input: part, encoding_format: "base64" });
     found.vectors.push(...data.data.map((row) => fromBase64(row.embedding)));
-    found.tokens += data.usage.total_tokens;
-    found.requests += 1;
-    add(found.phases, phases);
+    count(found, data.usage.total_tokens, phases);
     progress(found.vectors.length);
   }
   return found;
@@ -66,10 +67,8 @@ export async function rerank(query, texts, model, progress = () => {}) {
     const { data, phases, tokens, cut } = await fetchJson(found.path, { ...found.body, texts: part });
     const first = found.scores.length;
     for (const { index, score } of data) found.scores[first + index] = score;
-    found.tokens += tokens;
     found.cut += cut;
-    found.requests += 1;
-    add(found.phases, phases);
+    count(found, tokens, phases);
     progress(found.scores.length);
   }
   return found;
@@ -81,10 +80,8 @@ export async function predict(inputs, model, progress = () => {}) {
   for (const part of parts(inputs)) {
     const { data, phases, tokens, cut } = await fetchJson(found.path, { ...found.body, inputs: part });
     found.labels.push(...data);
-    found.tokens += tokens;
     found.cut += cut;
-    found.requests += 1;
-    add(found.phases, phases);
+    count(found, tokens, phases);
     progress(found.labels.length);
   }
   return found;
