@@ -67,7 +67,7 @@ def measure(name: str, bundle: Path | None, reference: Vectors | None) -> tuple[
     """Embed everything with one system; `reference` is PyTorch fp32's answer, None for that system itself."""
     model = models.minilm()
     spec = SYSTEMS[name]
-    path = bundle if bundle and spec.artifact == "bundle" else artifacts.ensure(spec.artifact, model, print)
+    path = bundle if bundle and spec.takes_given_bundle else artifacts.ensure(spec.artifact, model, print)
     first, second, gold = read_stsb()
     cpus = available_cpus()
     process = SystemProcess(name, cpus)

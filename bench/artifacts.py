@@ -72,7 +72,7 @@ def artifact_path(name: str, model: Path) -> Path:
     """Where an artifact is kept; a change of the model, a tool's version or our exporter gives another place."""
     recipe = RECIPES[name]
     key: dict[str, Any] = {"model": model.name, "path": str(model), "tools": _versions(recipe.tools)}
-    if name in ("bundle", "bundle-accurate"):
+    if name.startswith("bundle"):
         key["exporter"] = _exporter_hash()
     if name == "openvino-int8":
         key["calibration"] = CALIBRATION_SENTENCES
@@ -212,11 +212,19 @@ def _build_ctranslate2(model: Path, target: Path, _needs: dict[str, Path]) -> No
 
 
 def _build_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
-    """What `embedrt export MODEL BUNDLE` makes: all variants, parity gates and all."""
+    """`embedrt export MODEL BUNDLE --variants fp32,int8`, parity gates and all; bf16 is made of fp32's weights."""
     from embedrt_export.export import export
 
     target.rmdir()  # export makes it
-    export(model, target, variants=("fp32", "fp16", "int8"))
+    export(model, target, variants=("fp32", "int8"))
+
+
+def _build_fp16_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
+    """`embedrt export MODEL BUNDLE --variants fp16`."""
+    from embedrt_export.export import export
+
+    target.rmdir()
+    export(model, target, variants=("fp16",))
 
 
 def _build_accurate_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
@@ -242,6 +250,7 @@ RECIPES: dict[str, Recipe] = {
     "openvino-int8-weights": Recipe(_build_openvino_int8_weights, ("openvino",), ("openvino", "nncf")),
     "ctranslate2": Recipe(_build_ctranslate2, (), ("ctranslate2", "transformers")),
     "bundle": Recipe(_build_bundle, (), ("onnxruntime", "embedrt")),
+    "bundle-fp16": Recipe(_build_fp16_bundle, (), ("onnxruntime", "embedrt")),
     "bundle-accurate": Recipe(_build_accurate_bundle, (), ("onnxruntime", "embedrt")),
 }
 

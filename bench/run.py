@@ -58,6 +58,7 @@ class Settings:
     layers: int | None
     ragged: bool
     ragged_share: float
+    build_only: bool
 
 
 class Runner:
@@ -87,7 +88,7 @@ class Runner:
         """Everything but writing the files."""
         settings = self.settings
         before = measure_peaks(self.cpus)
-        paths = self._build()
+        paths = self.build()
         self.measurement.plan = self._plan(time.monotonic())  # what a first run builds is not counted
         sets = self._ragged_sets() if settings.ragged else []
         query_tokens = len(self.tokenizer.encode(self.facts.prefix + SHORT_QUERY).ids)
@@ -129,14 +130,15 @@ class Runner:
             hard_deadline=begin + QUICK_SECONDS if quick else math.inf,
         )
 
-    def _build(self) -> dict[str, Path]:
+    def build(self) -> dict[str, Path]:
+        """What each system loads, built where it is not there; one that cannot be built is named and left out."""
         paths: dict[str, Path] = {}
         for name in self.settings.systems:
             spec = SYSTEMS[name]
             if spec.only_for not in ("", self.settings.model):
                 continue
             try:
-                if spec.artifact == "bundle" and self.settings.bundle is not None:
+                if spec.takes_given_bundle and self.settings.bundle is not None:
                     paths[name] = self.settings.bundle
                 else:
                     paths[name] = artifacts.ensure(spec.artifact, self.path, self.say)
@@ -273,6 +275,7 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--threads", type=int, default=len(available_cpus()), help="default: every processor allowed")
     parser.add_argument("--memory-gb", type=float, help="budget of the resident systems (default 60%% of what is free)")
     parser.add_argument("--bundle", type=Path, help="an exported bundle of the same model, instead of building one")
+    parser.add_argument("--build-only", action="store_true", help="build what is missing, and time nothing")
     parser.add_argument("--layers", type=int, help="of a seeded model (fewer: for trying things)")
     parser.add_argument(
         "--out", type=Path, default=REPO / "bench" / "results" / "local", help="directory of the results"
@@ -306,6 +309,7 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
         layers=given.layers,
         ragged=not given.no_ragged,
         ragged_share=given.ragged_share or (0.5 if quick else 1.0),
+        build_only=given.build_only,
     )
 
 
@@ -313,6 +317,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code. Speeds never change it: 1 only when no system could be timed."""
     settings = _parse(arguments)
     runner = Runner(settings)
+    if settings.build_only:
+        runner.build()
+        return 1 if runner.measurement.failures else 0
     report = runner.run()
     written = write_report(report, settings.out)
     print(written[0].read_text(encoding="utf-8"))

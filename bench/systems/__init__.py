@@ -27,6 +27,11 @@ class SystemSpec:
     only_for: str = ""  # the one model that it runs; "" for all
 
     @property
+    def takes_given_bundle(self) -> bool:
+        """Whether a bundle that the user names can stand in for the one that would be built."""
+        return self.artifact in ("bundle", "bundle-fp16")
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of one weight as the arithmetic reads it."""
         return {"fp32": 4, "bf16": 2, "int8": 1}[self.compute]
@@ -51,7 +56,7 @@ _ALL = (
     SystemSpec("ours-bf16", "embedrt bf16", "bf16", "ours:Ours", "bundle", "bf16", _OWN,
                "Embedder; the fp32 file rounded as it is loaded, native executor"),
     SystemSpec("ours-fp32", "embedrt fp32", "fp32", "ours:Ours", "bundle", "fp32", _OWN, "Embedder"),
-    SystemSpec("ours-fp16", "embedrt fp16", "fp32", "ours:Ours", "bundle", "fp16", _OWN,
+    SystemSpec("ours-fp16", "embedrt fp16", "fp32", "ours:Ours", "bundle-fp16", "fp16", _OWN,
                "Embedder; on a CPU the halves are widened at load and it computes in fp32"),
     SystemSpec("torch-fp32", "PyTorch fp32", "fp32", "pytorch:PyTorch", "model", "float32", HEAVY_BATCHINGS,
                "AutoModel, sdpa, inference_mode; the reference"),
