@@ -84,7 +84,12 @@ def hosted(config: uvicorn.Config) -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(256)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+
+        def serve() -> None:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # as `serve_here`
+                runner.run(server.serve(sockets=[listener]))
+
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -14,9 +14,16 @@ ALONE_MB = 250  # the bound is 600; what is measured is under 100
 TOGETHER_MB = 600
 # A poll waits for a few turns of the event loop. What the server computed meanwhile, if that is less than the wait,
 # leaves out what other programs of a busy machine did; page faults, dear on virtual machines, are in it.
-LIVE_S = 0.3
-TOGETHER_LIVE_S = 1.0
-DEAREST = ("tokenize 8 MB", "one text of 31 MB", "four other texts of 4 MB", "decode 1 million ids")
+LIVE_S = 0.1
+DEAREST = (
+    "embed_all of 3,000 texts",
+    "tokenize 8 MB",
+    "1.9 million texts",
+    "1.4 million lists of ids",
+    "one text of 31 MB",
+    "four other texts of 4 MB",
+    "decode 1 million ids",
+)
 
 
 def checked(got: Suffered, *, grown_mb: float, statuses: set[int]) -> Suffered:
@@ -81,4 +88,4 @@ def test_64_of_the_worst_at_once(tmp_path: Path, minilm_bundle: Path, name: str)
         attack = ATTACKS[name]
         got = suffer(server.process.pid, server.port, [post(attack.path, attack.body())] * 64)
         checked(got, grown_mb=TOGETHER_MB, statuses={0, 200, 413, 429})
-        assert got.slowest_live_computed_s < TOGETHER_LIVE_S, got
+        assert got.slowest_live_computed_s < LIVE_S, got

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from embedrt.server.door import Door
+from embedrt.server.intake import Intake
 from embedrt.server.logs import log
 from embedrt.server.protocol import HttpProtocol
 from embedrt.server.settings import Settings
@@ -68,7 +68,11 @@ def make_wire(settings: Settings, room: Callable[[], int]) -> Wire:
 
 def protocol_on(wire: Wire) -> type[asyncio.Protocol]:
     """What makes the protocol of each connection."""
-    return cast("type[asyncio.Protocol]", partial(HttpProtocol, wire=wire))
+
+    def make(**given: Any) -> Intake:
+        return Intake(HttpProtocol(**given, wire=wire), wire.buffer)
+
+    return cast("type[asyncio.Protocol]", make)
 
 
 def reread_certificate(config: uvicorn.Config, settings: Settings) -> None:

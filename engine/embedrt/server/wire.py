@@ -18,11 +18,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from embedrt.server.door import Door, client_of
+from embedrt.server.intake import PIECE_BYTES
 from embedrt.server.logs import log
 from embedrt.server.reading import FlowInTurns, Turns
 
-_READ_BYTES = 64 * 1024
-_SLICE_BYTES = 64 * 1024  # parsed at once: all of a read, so that a body comes in as few pieces as it can
 _LARGE_PIECE = 16 * 1024
 _SAY_EVERY_S = 5.0
 _DRAIN_PAUSE_S = 0.02
@@ -98,7 +97,7 @@ class Wire:
         self._make_door = door
         self._door: Door | None = None
         self.open: dict[int, BoundedProtocol] = {}
-        self.buffer = memoryview(bytearray(_READ_BYTES))
+        self.buffer = memoryview(bytearray(PIECE_BYTES))
         self.turns = Turns()
         self.draining: set[int] = set()  # connections of which bodies are read that nobody wants anymore
         self.numbers = itertools.count(1)
@@ -125,7 +124,7 @@ class Wire:
             )  # fmt: skip
 
 
-class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits.
 
     Args:
@@ -189,27 +188,13 @@ class BoundedProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     # Bytes that come
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes are read to: one place for all connections, since they are parsed at once.
-
-        uvloop would read 256 KB into new memory each time, whose pages cost more than the bytes do, and up to 2 MB of
-        one connection before it turns to another.
-        """
-        del sizehint
-        return self._wire.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """They are there."""
-        self.data_received(self._wire.buffer[:nbytes])
-
     def data_received(self, data: bytes | memoryview) -> None:
-        """Bytes from the client, parsed slice by slice."""
+        """Bytes from the client, of which nothing is kept."""
         self._unset_keepalive_if_required()
+        if self.transport.is_closing():
+            return
         try:
-            for begin in range(0, len(data), _SLICE_BYTES):
-                if self.transport.is_closing():
-                    return
-                self._take(data[begin : begin + _SLICE_BYTES])
+            self._take(data)
         except TooMuchError as exc:
             self._refuse(exc.status, str(exc))
 
