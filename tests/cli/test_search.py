@@ -241,7 +241,8 @@ def test_vectors_of_records_that_were_skipped_are_found_in_their_rows(cli, looku
     from embedrt.vectors.keys import places_in, table_of
 
     with Embedder(lookup_bundle) as embedder:
-        known = vectors_of_embed(tmp_path / "o.npy", open_source(corpus), embedder.identify(kind="document"))
+        identity = embedder.identify(kind="document")
+        known = vectors_of_embed(tmp_path / "o.npy", open_source(corpus), identity, tmp_path)
         wanted = embedder.encode_document(["a", "light"])
     found = known.vectors[places_in(known.keys, table_of(["a", "light"]))]
     np.testing.assert_array_equal(found, wanted)

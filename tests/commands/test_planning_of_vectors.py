@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedrt.commands import waiting
 from embedrt.commands.index_builder import _planned, _rows_of
-from embedrt.commands.known_vectors import Known
+from embedrt.commands.known_vectors import Known, vectors_of_embed
+from embedrt.commands.source import open_source
 from embedrt.vectors.groups import representatives
 from embedrt.vectors.keys import KEY_BYTES, distinct_rows, first_rows, key_of, places_in, table_of
 
@@ -62,6 +66,32 @@ def test_a_plan_takes_tens_of_bytes_a_text() -> None:
     tracemalloc.stop()
     assert len(plan.wanted) == count
     assert peak < 120 * count
+
+
+def test_vectors_of_parquet_are_mapped_and_not_held(tmp_path: Path) -> None:
+    """Counted are numpy's arrays; Arrow's pool holds a batch."""
+    count, width = 50_000, 64
+    vectors = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
+    texts = [str(row) for row in range(count)]
+    columns = {
+        "row": pa.array(np.arange(count)),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width),
+        "text": pa.array(texts),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "made.parquet")
+    meta = {"identity": "i", "key": {"input": {}}}
+    (tmp_path / "made.parquet.meta.json").write_text(json.dumps(meta))
+    (tmp_path / "c.txt").write_text("0\n")
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    known = vectors_of_embed(tmp_path / "made.parquet", open_source(tmp_path / "c.txt"), "i", tmp_path / "scratch")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(known.vectors, vectors)
+    np.testing.assert_array_equal(known.keys, table_of(texts))
+    assert pa.total_allocated_bytes() - before < vectors.nbytes / 10
+    assert peak < vectors.nbytes / 2
+    assert not list((tmp_path / "scratch").iterdir()), "the copy has no name"
 
 
 def test_duplicates_are_found_without_holding_the_vectors(tmp_path: Path) -> None:

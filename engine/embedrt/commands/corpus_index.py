@@ -153,7 +153,7 @@ def _make(
 ) -> CorpusIndex:
     stem = f"{place.identity}-{content[:16]}"
     earlier = None if wish.rebuild else place.load()
-    sources = [] if wish.made is None else [vectors_of_embed(wish.made, corpus, place.identity)]
+    sources = [] if wish.made is None else [vectors_of_embed(wish.made, corpus, place.identity, place.folder)]
     if earlier is not None:
         sources.append(Known(earlier[2], earlier[1]))
     made = Builder(embedder, corpus, place.folder / stem, wish.request).build(sources, progress)

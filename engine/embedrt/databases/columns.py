@@ -81,9 +81,9 @@ def row_of(given: Mapping[str, object], types: Mapping[str, Type]) -> dict[str, 
     return {name: converted(name, given.get(name), wanted) for name, wanted in types.items()}
 
 
-def hash_of(values: Mapping[str, Value]) -> str:
-    """A hash over a row's values, in whatever order they stand."""
-    return key_of(json.dumps(values, ensure_ascii=False, sort_keys=True)).hex()
+def hash_of(values: Mapping[str, Value]) -> bytes:
+    """A key over a row's values, in whatever order they stand."""
+    return key_of(json.dumps(values, ensure_ascii=False, sort_keys=True))
 
 
 def refuse_reserved(names: Mapping[str, object]) -> None:

@@ -93,12 +93,13 @@ class LanceDatabase:
         with self._said():
             self._table = self._connection.create_table(TABLE, schema=_schema(recipe), mode=mode)
 
-    def ids_and_hashes(self) -> dict[str, Hashes]:
+    def ids_and_hashes(self) -> Iterator[tuple[str, Hashes]]:
         """Every row's id, and what the row was made of."""
+        names = [ID, TEXT_HASH, COLUMNS_HASH]
         with self._said():
-            found = self._table.search().select([ID, TEXT_HASH, COLUMNS_HASH]).limit(None).to_arrow()
-        columns = (found[name].to_pylist() for name in (ID, TEXT_HASH, COLUMNS_HASH))
-        return {row_id: Hashes(text, kept) for row_id, text, kept in zip(*columns, strict=True)}
+            for batch in self._table.search().select(names).limit(None).to_batches():
+                columns = (batch.column(name).to_pylist() for name in names)
+                yield from ((row_id, Hashes(text, kept)) for row_id, text, kept in zip(*columns, strict=True))
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (n, D) of rows that are there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,9 +32,9 @@ class Entry:
         return self.text if self.content is None else self.content
 
 
-@dataclass(frozen=True, slots=True)  # there is one for each of many millions of rows
+@dataclass(frozen=True, slots=True)
 class Hashes:
-    """What a row was made of."""
+    """What a row was made of: keys of `embedrt.vectors.keys` in hexadecimal."""
 
     text: str
     columns: str
@@ -121,8 +121,8 @@ class Database(Protocol):
     def create(self, recipe: Recipe) -> None:
         """An empty table, in place of one that is there."""
 
-    def ids_and_hashes(self) -> dict[str, Hashes]:
-        """Every row's id, and what the row was made of."""
+    def ids_and_hashes(self) -> Iterator[tuple[str, Hashes]]:
+        """Every row's id, and what the row was made of; read as they are asked for, in no order."""
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (n, D) of rows that are there."""

@@ -90,10 +90,12 @@ class PostgresDatabase:
             comment = Literal(written_recipe(recipe)).as_string(self._connection).replace("%", "%%")
             self._run(f"COMMENT ON TABLE {self._quoted} IS {comment}")
 
-    def ids_and_hashes(self) -> dict[str, Hashes]:
+    def ids_and_hashes(self) -> Iterator[tuple[str, Hashes]]:
         """Every row's id, and what the row was made of."""
-        found = self._all(f"SELECT {ID}, {TEXT_HASH}, {COLUMNS_HASH} FROM {self._quoted}")
-        return {row_id: Hashes(text, columns) for row_id, text, columns in found}
+        statement = f"SELECT {ID}, {TEXT_HASH}, {COLUMNS_HASH} FROM {self._quoted}"
+        with self._said(), self._connection.cursor() as cursor:
+            for row_id, text, columns in cursor.stream(statement, [], binary=True):
+                yield row_id, Hashes(text, columns)
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (n, D) of rows that are there."""

@@ -71,20 +71,18 @@ class QdrantDatabase:
                 metadata={_METADATA: written_recipe(recipe), _KIND: EXACT},
             )  # fmt: skip
 
-    def ids_and_hashes(self) -> dict[str, Hashes]:
+    def ids_and_hashes(self) -> Iterator[tuple[str, Hashes]]:
         """Every row's id, and what the row was made of."""
-        found: dict[str, Hashes] = {}
         at = None
-        with self._said():
-            while True:
+        while True:
+            with self._said():
                 points, at = self._client.scroll(
                     self._collection, limit=_IDS_PER_CALL, offset=at, with_payload=[ID, TEXT_HASH, COLUMNS_HASH]
                 )
-                for point in points:
-                    kept = point.payload
-                    found[kept[ID]] = Hashes(kept[TEXT_HASH], kept[COLUMNS_HASH])
-                if at is None:
-                    return found
+            for point in points:
+                yield point.payload[ID], Hashes(point.payload[TEXT_HASH], point.payload[COLUMNS_HASH])
+            if at is None:
+                return
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (n, D) of rows that are there; where the model goes by cosines, normalized."""

@@ -11,17 +11,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from embedrt.databases.columns import Type, hash_of, refuse_reserved, row_of, type_of
-from embedrt.databases.ids import Ids
+import numpy as np
+from numpy.typing import NDArray
+
+from embedrt.databases.columns import Type, hash_of, row_of
+from embedrt.databases.hashing import Held, read_corpus, read_table
+from embedrt.databases.ids import Ids, Names
 from embedrt.databases.model import EXACT, Database, Description, Entry, Hashes, Recipe, Row
-from embedrt.databases.planning import Plan, planned
+from embedrt.databases.planning import NOTHING, Hashed, Plan, planned
 from embedrt.databases.recipes import keywords_of, recipe_of, refuse_other
 from embedrt.errors import DatabaseError, FileFormatError, InputError, NonFiniteError, OptionError
 from embedrt.progress import NullProgress, Progress
-from embedrt.vectors.keys import key_of
+from embedrt.vectors.keys import Rows, key_of
+from embedrt.vectors.nearest import blocks
 
 if TYPE_CHECKING:
     from embedrt.embedder import Embedder
@@ -155,16 +160,20 @@ class _Run:
         if table is not None:
             refuse_other(recipe, table.recipe, self._database.name)
             recipe = table.recipe
-        ids, hashes, types = self._read(recipe.columns if table is not None else None)
+        types = None if table is None else recipe.columns
+        read = read_corpus(self._entries, options.ids, types, self._columns)
         if table is None:
-            recipe = replace(recipe, columns=types)
+            recipe = replace(recipe, columns=read.types)
             self._database.create(recipe)
-        plan = planned(ids, hashes, {} if table is None else self._database.ids_and_hashes())
-        self._apply(plan, recipe)
-        gone = plan.gone if options.delete else ()
-        if gone:
-            self._database.delete(gone)
-        too_few = self._finish(table, num_rows=len(ids) + len(plan.gone) - len(gone))
+        stored = Held() if table is None else read_table(self._database)
+        plan = planned(
+            Hashed(read.ids.keys() if len(stored.ids) else NOTHING.ids, read.texts, read.columns), stored.rows
+        )
+        self._apply(plan, read.ids, stored.ids, recipe)
+        gone = plan.gone if options.delete else plan.gone[:0]
+        for some in blocks(len(gone), _BLOCK_ROWS):
+            self._database.delete([stored.ids[row] for row in gone[some]])
+        too_few = self._finish(table, num_rows=len(read.texts) + len(plan.gone) - len(gone))
         made = self._database.describe()
         if made is None:
             raise DatabaseError(f"{self._database.name}: the table went away while it was written")
@@ -173,26 +182,6 @@ class _Run:
             self._done.num_cut, too_few,
         )  # fmt: skip
 
-    def _read(self, types: dict[str, Type] | None) -> tuple[list[str], list[Hashes], dict[str, Type]]:
-        """Ids and hashes of all entries, and the columns; without `types` there are no rows to compare with yet."""
-        ids, hashes = [], []
-        found: dict[str, Type | None] = {}
-        of_corpus = Ids(self._options.ids)
-        for entry in self._entries:
-            row_id, text = of_corpus.of(entry), key_of(entry.decides).hex()
-            ids.append(row_id)
-            columns = "" if types is None else hash_of(self._columns(entry, types))
-            hashes.append(Hashes(row_id if row_id == text else text, columns))  # one string, not two of the same
-            if types is None:
-                for name, value in entry.columns.items():
-                    found[name] = type_of(value, found.get(name))
-        if not ids:
-            raise FileFormatError("the corpus is empty: there is nothing to index, and no row is deleted for it")
-        if types is None:
-            refuse_reserved(found)
-            types = {name: kind or "text" for name, kind in found.items()}
-        return ids, hashes, types
-
     def _columns(self, entry: Entry, types: dict[str, Type]) -> dict[str, Any]:
         try:
             return row_of(entry.columns, types)
@@ -200,40 +189,39 @@ class _Run:
             at = f"{entry.place}: " if entry.place else ""
             raise OptionError(f"{at}{exc}; --keep chooses columns, --rebuild makes the table anew") from exc
 
-    def _apply(self, plan: Plan, recipe: Recipe) -> None:
+    def _apply(self, plan: Plan, ids: Ids, stored: Names, recipe: Recipe) -> None:
         buffer = _Buffer(self._database, next_save=time.monotonic() + _SAVE_SECONDS)
-        self._copy(plan, plan.copy, recipe, buffer)
-        if plan.embed:
-            with self._progress.step("embedding", len(plan.embed)) as advance:
-                self._embed(plan, recipe, buffer, advance)
-        self._copy(plan, plan.copy_later, recipe, buffer)
+        self._copy(plan.copy, stored, ids, recipe, buffer)
+        if plan.embed.any():
+            with self._progress.step("embedding", int(plan.embed.sum())) as advance:
+                self._embed(plan, ids, recipe, buffer, advance)
+        self._copy(plan.copy_later, ids, ids, recipe, buffer)
 
-    def _copy(self, plan: Plan, sources: Any, recipe: Recipe, buffer: _Buffer) -> None:
-        """Write rows whose vectors are in the table."""
-        rows = ((row, entry) for row, entry in enumerate(self._entries if sources else ()) if row in sources)
+    def _copy(self, sources: Rows, named: Ids | Names, ids: Ids, recipe: Recipe, buffer: _Buffer) -> None:
+        """Write rows whose vectors are in the table: `sources` has the places of their ids in `named`."""
+        chosen = sources >= 0
+        rows = _rows_at(chosen, self._entries if chosen.any() else ())
         while block := list(islice(rows, _BLOCK_ROWS)):
-            vectors = self._database.vectors([sources[row] for row, _ in block])
+            vectors = self._database.vectors([named[sources[row]] for row, _ in block])
             buffer.add(
-                self._row(plan.ids[row], entry, vector, recipe)
-                for (row, entry), vector in zip(block, vectors, strict=True)
+                self._row(ids[row], entry, vector, recipe) for (row, entry), vector in zip(block, vectors, strict=True)
             )
         buffer.flush()
 
-    def _embed(self, plan: Plan, recipe: Recipe, buffer: _Buffer, advance: Callable[[int], None]) -> None:
+    def _embed(self, plan: Plan, ids: Ids, recipe: Recipe, buffer: _Buffer, advance: Callable[[int], None]) -> None:
         pending: deque[tuple[int, Entry]] = deque()
 
         def texts() -> Iterator[str]:
-            for row, entry in enumerate(self._entries):
-                if row in plan.embed:
-                    pending.append((row, entry))
-                    yield entry.text
+            for row, entry in _rows_at(plan.embed, self._entries):
+                pending.append((row, entry))
+                yield entry.text
 
         keywords: dict[str, Any] = {"on_overflow": self._options.on_overflow, **keywords_of(recipe)}
         blocks = self._embedder.encode_stream(texts(), block_size=_BLOCK_TEXTS, **keywords)
         for block in _told_with_places(blocks, pending):
             taken = [pending.popleft() for _ in range(block.num_texts)]
             buffer.add(
-                self._row(plan.ids[row], entry, vector, recipe)
+                self._row(ids[row], entry, vector, recipe)
                 for (row, entry), vector in zip(taken, block.embeddings, strict=True)
             )
             self._done.num_embedded += len(taken)
@@ -243,7 +231,7 @@ class _Run:
 
     def _row(self, row_id: str, entry: Entry, vector: Any, recipe: Recipe) -> Row:
         columns = self._columns(entry, recipe.columns)
-        return Row(row_id, entry.text, Hashes(key_of(entry.decides).hex(), hash_of(columns)), columns, vector)
+        return Row(row_id, entry.text, Hashes(key_of(entry.decides).hex(), hash_of(columns).hex()), columns, vector)
 
     def _finish(self, table: Description | None, num_rows: int) -> bool:
         """Make the indexes; whether there are too few rows for the one that was asked for."""
@@ -254,6 +242,11 @@ class _Run:
         with self._progress.step("bringing the indexes up to date"):
             self._database.finish(EXACT if too_few else approximate, None if words == "none" else words)
         return too_few
+
+
+def _rows_at(chosen: NDArray[np.bool_], entries: Iterable[Entry]) -> Iterator[tuple[int, Entry]]:
+    """The entries that are chosen, with their places."""
+    return compress(enumerate(entries), chosen.tobytes())
 
 
 def _told_with_places(blocks: Iterator[EncodedBlock], pending: deque[tuple[int, Entry]]) -> Iterator[EncodedBlock]:

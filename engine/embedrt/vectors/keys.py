@@ -24,6 +24,11 @@ def table_of(texts: Iterable[str]) -> Keys:
     found = bytearray()
     for text in texts:
         found += key_of(text)
+    return keys_in(found)
+
+
+def keys_in(found: bytearray) -> Keys:
+    """Keys (N, KEY_BYTES) that lie end to end; they are not copied."""
     return np.frombuffer(found, np.uint8).reshape(-1, KEY_BYTES)
 
 
@@ -38,6 +43,16 @@ def first_rows(keys: Keys) -> Rows:
     first = np.empty(len(order), np.int64)
     first[order] = order[new][np.cumsum(new) - 1]
     return first
+
+
+def occurrences(keys: Keys) -> Rows:
+    """(N,) for each row how many with the same key there are up to it, from 1."""
+    first = first_rows(keys)
+    order = np.argsort(first, kind="stable")
+    starts = np.flatnonzero(np.diff(first[order], prepend=-1))
+    found = np.empty(len(first), np.int64)
+    found[order] = np.arange(1, len(first) + 1) - np.repeat(starts, np.diff(starts, append=len(first)))
+    return found
 
 
 def distinct_rows(first: Rows) -> Rows:
