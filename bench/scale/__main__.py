@@ -1,7 +1,8 @@
 """`python -m bench.scale --tokens-per-s 30000 --price 0.20`: time and cost of a run over many machines.
 
 The rate per node is measured (`embedrt bench`, or the last line of `embed-dataset`), the price is looked up by whoever
-runs this; what is assumed of preemption, stragglers and the store is in `Cluster` and printed.
+runs this; what is assumed of preemption, stragglers and the store is in `Cluster` and printed. Each cell is an interval
+from the 5th to the 95th percentile of runs with other seeds: what chance does, if the assumptions are right.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 from dataclasses import asdict, replace
 
 from bench.scale.costs import BYTES, dollars_per_billion_tokens, told_bytes
-from bench.scale.simulate import Cluster, Result, Work, simulate
+from bench.scale.simulate import Cluster, Result, Work, interval, simulate
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
     parser.add_argument("--preempted-per-hour", type=float, default=Cluster.preempted_per_hour)
     parser.add_argument("--straggler-share", type=float, default=Cluster.straggler_share)
     parser.add_argument("--store-requests-per-s", type=float, default=Cluster.store_requests_per_s)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=20, help="runs, of which intervals are made; at least 2")
     asked = parser.parse_args()
     cluster = Cluster(
         tokens_per_s=asked.tokens_per_s,
@@ -36,6 +37,7 @@ def main() -> int:
     )
     work = Work(tokens=asked.texts * asked.tokens_per_text)
     print("assumed:", ", ".join(f"{name} {value:g}" for name, value in asdict(cluster).items() if name != "nodes"))
+    print(f"5th to 95th percentile of {asked.seeds} runs")
     print("| nodes | tokens per shard | hours | node hours | lost to preemption | tail |", end="")
     print(" cost |" if asked.price else "")
     print("|" + "---|" * (7 if asked.price else 6))
@@ -54,7 +56,8 @@ def main() -> int:
 
 def _row(nodes: int, shard_tokens: float, runs: list[Result], price: float | None) -> str:
     def span(values: list[float], unit: str = "") -> str:
-        return f"{min(values):,.3g} to {max(values):,.3g}{unit}"
+        low, high = interval(values)
+        return f"{low:,.3g} to {high:,.3g}{unit}"
 
     cells = [
         f"{nodes:,}",

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import heapq
 import random
+import statistics
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -112,6 +114,12 @@ def simulate(cluster: Cluster, work: Work, seed: int = 0) -> Result:
     paid += sum(now - node.born for node, _ in idle)
     paid += sum(max(0.0, now - node.born) for _, _, node, _ in events)
     return Result(now, paid, lost, now - (now if tail_from is None else tail_from), preemptions)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 5th and the 95th percentile of at least two values, interpolated between those beside it."""
+    cuts = statistics.quantiles(values, n=20, method="inclusive")
+    return cuts[0], cuts[-1]
 
 
 def _shards(work: Work, draw: random.Random) -> list[float]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from bench.scale.costs import dollars_per_billion_tokens, told_bytes, vector_bytes
-from bench.scale.simulate import Cluster, Work, simulate
+from bench.scale.simulate import Cluster, Work, interval, simulate
 
 # Nothing goes wrong, nothing differs, nothing is waited for.
 IDEAL = Cluster(
@@ -65,6 +65,15 @@ def test_large_shards_have_a_long_tail() -> None:
         for size in (2e4, 5e5)
     ]
     assert tails[0] * 5 < tails[1]
+
+
+def test_intervals_are_percentiles_and_not_the_span() -> None:
+    assert interval(range(101)) == (5, 95)
+    assert interval([3.0, 3.0]) == (3.0, 3.0)
+    times = [simulate(replace(IDEAL, speed_spread=0.1), WORK, seed).seconds for seed in range(40)]
+    low, high = interval(times)
+    assert min(times) < low < high < max(times)
+    assert sum(low <= time <= high for time in times) == 36
 
 
 def test_costs_and_bytes_are_arithmetic() -> None:
