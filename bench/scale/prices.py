@@ -17,7 +17,7 @@ class Processor:
 
     name: str
     machine: str
-    price_per_core: float | None  # dollars an hour
+    price_per_core: float  # dollars an hour
     source: str
     tokens_per_s: dict[str, float]  # of one core, by model
     measured: str
@@ -50,9 +50,9 @@ PROCESSORS = (
         "bench.isa_speed --isa amx --threads 1 --own-time, 1x128 and 8x128, 2026-11-27",
     ),
     Processor(
-        "AMD Zen 4", "m7a", None, "none found",
-        {"MiniLM": 28_875 / 2, "E5-large": 1_231 / 2},
-        "docs/speed.md, 32x128 and 8x128",
+        "AMD Zen 4", "m7a.large", 0.11592 / 2,
+        "github.com/skypilot-org/skypilot-catalog, catalogs/v8/aws/vms.csv at 00148f2, undated",
+        {"MiniLM": 30_872 / 2, "E5-large": 1_231 / 2}, "docs/speed.md, 32x128 and 8x128",
     ),
     Processor(
         "AMD Zen 3", "m6a.large", 63.07 / 730, "gist.github.com/alikhajeh1/6107727c5218382b9cc6af69be562111, undated",
@@ -80,11 +80,10 @@ def main() -> int:
     print(f"| processor | dollars a core and hour | {' | '.join(MODELS)} | price from | rate from |")
     print("|" + "---|" * (4 + len(MODELS)))
     for one in PROCESSORS:
-        price = "-" if one.price_per_core is None else f"{one.price_per_core:.4f}"
         cells = [_dollars(one, model) for model in MODELS]
-        print(f"| {one.name}, {one.machine} | {price} | {' | '.join(cells)} | {one.source} | {one.measured} |")
+        named = f"| {one.name}, {one.machine} | {one.price_per_core:.4f} |"
+        print(f"{named} {' | '.join(cells)} | {one.source} | {one.measured} |")
     cheapest = PROCESSORS[0]
-    assert cheapest.price_per_core is not None
     models = [model for model in MODELS if cheapest.tokens_per_s.get(model)]
     print(f"\n| GPU | dollars an hour | {' | '.join(f'{model}, tokens/s to equal' for model in models)} | price from |")
     print("|" + "---|" * (3 + len(models)))
@@ -98,12 +97,10 @@ def main() -> int:
 
 
 def _dollars(one: Processor, model: str) -> str:
-    """Of 10^9 tokens; where there is no price, the tokens that a core does in an hour."""
+    """Of 10^9 tokens."""
     rate = one.tokens_per_s.get(model)
     if not rate:
         return "not measured"
-    if one.price_per_core is None:
-        return f"no price; {3600 * rate / 1e6:,.1f} x 10^6 a core and hour"
     return f"{dollars_per_billion_tokens(rate, one.price_per_core):.2f}"
 
 

@@ -52,7 +52,7 @@ def test_thirty_kills(corpus: Path, lookup_bundle: Path, tmp_path: Path) -> None
 def test_thirty_kills_on_ray(corpus: Path, lookup_bundle: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed")
-    write_parquet(corpus / "more.parquet", 12_000, 3)
+    write_parquet(corpus / "more.parquet", 30_000, 3)  # the other node goes on while one is taken away and put back
     killed = check_killed("ray", 30, corpus, lookup_bundle, tmp_path)
     assert min(killed[name] for name in ("driver", "node", "worker")) > 1
 

@@ -5,16 +5,34 @@ from __future__ import annotations
 import os
 import re
 import sys
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from itertools import islice
+from typing import Protocol
 
 from embedrt.datasets.plan import Shard
 from embedrt.datasets.work import Job, Report, do_shard
 from embedrt.errors import DependencyError
 
 _GROUP = "embedrt embed-dataset"
+_JOBS = 2  # at once: while the last tasks of one are at work, those of the other use the free cores
+_LEAST_TASKS = 1000  # of a job, so that its start does not count
+_TASKS_PER_CORE = 8
+_POLL_SECONDS = 0.5
+
+
+class Flight(Protocol):
+    """A job that is under way."""
+
+    def fresh(self) -> list[Report]:
+        """Reports that have come since they were asked for last."""
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, after at most so long."""
+
+    def cancel(self) -> None:
+        """End it, and wait until it has."""
 
 
 def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Callable[[str], None]) -> Iterator[Report]:
@@ -44,36 +62,72 @@ def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Calla
     context = SparkSession.builder.getOrCreate().sparkContext
     if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
         context.pythonExec = sys.executable  # this machine's workers; by default the first python3 of the PATH
-    todo = list(shards)
-    if not todo:
-        return
     if threads is not None:
         job = replace(job, embed=job.embed.with_threads(threads))
-    per_task = threads or int(context.getConf().get("spark.task.cpus", "1"))
-    say(f"{len(todo):,} tasks, {context.defaultParallelism} cores, {per_task} threads a task (spark.task.cpus)")
-    heard = context.accumulator([], Reports())
-    failed: list[BaseException] = []
 
-    def do(shard: Shard) -> None:
-        heard.add([do_shard(job, shard)])
+    class SparkJob:
+        """A task for each of some shards."""
 
-    def run() -> None:
-        context.setJobGroup(_GROUP, "shards of embed-dataset", interruptOnCancel=True)
-        try:
-            context.parallelize(todo, len(todo)).foreach(do)
-        except BaseException as exc:
-            failed.append(exc)
+        def __init__(self, some: list[Shard]) -> None:
+            self._some = some
+            self._heard = context.accumulator([], Reports())
+            self._given = 0
+            self._failed: str | None = None
+            self._thread = InheritableThread(target=self._run)
+            self._thread.start()
 
-    thread = InheritableThread(target=run)
-    thread.start()
-    try:
-        yield from _as_they_come(heard, thread)
-    finally:
-        if thread.is_alive():
+        def fresh(self) -> list[Report]:
+            has_ended = not self._thread.is_alive()
+            found: list[Report] = self._heard.value[self._given :]
+            self._given += len(found)
+            if has_ended:
+                self._heard.value, self._given = [], 0  # Spark keeps every accumulator
+                if self._failed is not None:
+                    found.append(Report(self._some[0], None, self._failed, ends_run=True))
+            return found
+
+        def wait(self, seconds: float) -> bool:
+            self._thread.join(seconds)
+            return not self._thread.is_alive()
+
+        def cancel(self) -> None:
             context.cancelJobGroup(_GROUP)
-            thread.join()
-    if failed:
-        yield Report(todo[0], None, f"Spark gave the job up: {_cause(str(failed[0]))}", ends_run=True)
+            self._thread.join()
+
+        def _run(self) -> None:
+            context.setJobGroup(_GROUP, "shards of embed-dataset", interruptOnCancel=True)
+            heard = self._heard
+            try:
+                context.parallelize(self._some, len(self._some)).foreach(
+                    lambda shard: heard.add([do_shard(job, shard)])
+                )
+            except BaseException as exc:
+                self._failed = f"Spark gave the job up: {_cause(str(exc))}"
+
+    per_task = threads or int(context.getConf().get("spark.task.cpus", "1"))
+    cores = context.defaultParallelism
+    size = max(_LEAST_TASKS, _TASKS_PER_CORE * cores)
+    say(f"a task a shard, {size:,} in a job; {cores} cores, {per_task} threads a task (spark.task.cpus)")
+    yield from in_flight(SparkJob, shards, size)
+
+
+def in_flight(start: Callable[[list[Shard]], Flight], shards: Iterator[Shard], size: int) -> Iterator[Report]:
+    """Reports of jobs of so many shards, as they come; shards are taken as jobs begin, of which few are under way."""
+    flying: deque[Flight] = deque()
+    try:
+        while True:
+            while len(flying) < _JOBS and (some := list(islice(shards, size))):
+                flying.append(start(some))
+            if not flying:
+                return
+            for flight in list(flying):
+                has_ended = flight.wait(_POLL_SECONDS if flight is flying[0] else 0)
+                yield from flight.fresh()
+                if has_ended:
+                    flying.remove(flight)
+    finally:
+        for flight in flying:
+            flight.cancel()
 
 
 def _cause(told: str) -> str:
@@ -82,16 +136,3 @@ def _cause(told: str) -> str:
     if any("No module named 'embedrt'" in error for error in errors):
         return "its workers' Python has no embedrt: set PYSPARK_PYTHON to one that has"
     return errors[-1][:300] if errors else " ".join(told.split())[:300]
-
-
-def _as_they_come(heard: Any, thread: threading.Thread) -> Iterator[Report]:
-    """What has been added to the accumulator, until the job ends."""
-    given = 0
-    while True:
-        alive = thread.is_alive()
-        found: list[Report] = list(heard.value)
-        yield from found[given:]
-        given = len(found)
-        if not alive:
-            return
-        thread.join(timeout=0.5)
