@@ -140,7 +140,7 @@ def test_the_front_reaches_every_pod_and_only_it_does() -> None:
 def test_keda_asks_for_the_queues_own_metric() -> None:
     (trigger,) = one(rendered(*FRONT), "ScaledObject")["spec"]["triggers"]
     assert trigger["metadata"]["query"] == 'sum(embedrt_queue_tokens{namespace="default", service="embedrt"})'
-    assert trigger["metadata"]["threshold"] == "20000"
+    assert trigger["metadata"]["threshold"] == "80000"
 
 
 @needs_helm
