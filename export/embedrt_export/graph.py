@@ -24,7 +24,7 @@ from embedrt.encoder import EncoderSpec
 from embedrt.errors import UnsupportedModelError
 from embedrt_export import roles
 from embedrt_export.architectures import ARCHITECTURES, FUSED_ACTIVATIONS
-from embedrt_export.tracing import quiet, trace
+from embedrt_export.tracing import few_token_rows, quiet, trace
 
 GRAPH_OPSET = 21  # QuantizeLinear with block_size; no operator used here changed its meaning between 18 and 21
 IR_VERSION = 10
@@ -67,19 +67,22 @@ def build_fp32(
     """
     say = progress or (lambda _message: None)
     path = work_dir / "model.onnx"
-    say("exporting the graph")
-    trace(encoder, path)
     config = encoder.config
     family = None if own_code else ARCHITECTURES[config.model_type].family
     notes: tuple[str, ...] = ()
+    say("exporting the graph")
     if family is None:
+        trace(encoder, path)
         model = onnx.load(str(path))
         notes = (f"architecture {config.model_type!r} is not one of the fused families; the graph runs unfused",)
     else:
+        with few_token_rows(encoder) as table:
+            trace(encoder, path)
         say("fusing operators")
         model = _fuse(path, int(config.num_attention_heads), int(config.hidden_size))
         check_fused(model, int(config.num_hidden_layers), _activation(config), config.model_type)
         roles.name_by_role(model, int(config.num_hidden_layers))
+        roles.put(model, "embeddings.word", table)
     _delete_files(work_dir)
     finish(model)
     return EncoderGraph(model, family, count_operators(model), notes)

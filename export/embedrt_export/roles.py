@@ -60,6 +60,11 @@ class Tensors:
         return np.asarray(numpy_helper.to_array(tensor))
 
 
+def put(model: onnx.ModelProto, name: str, array: Array) -> None:
+    """Give the initializer `name` another value."""
+    Tensors(model).by_name[name].CopyFrom(numpy_helper.from_array(array, name))
+
+
 def name_by_role(model: onnx.ModelProto, num_layers: int) -> None:
     """Rename nodes, values and initializers of a fused graph in place.
 

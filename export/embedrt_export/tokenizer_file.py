@@ -14,7 +14,6 @@ A lost step is told from a setting by what is left: a normalizer in the file, an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from tokenizers import Tokenizer
 from embedrt.parity.texts import builtin_texts, shorten
 
 _FILE = "tokenizer.json"
-_CHANGING = ("truncation", "padding")  # of each call, not of the tokenizer
 
 
 def settle_tokenizer(tokenizer: Any) -> tuple[str, ...]:
@@ -37,16 +35,18 @@ def settle_tokenizer(tokenizer: Any) -> tuple[str, ...]:
     file = Path(str(getattr(tokenizer, "name_or_path", ""))) / _FILE
     if not getattr(tokenizer, "is_fast", False) or not file.is_file():
         return ()
-    text = file.read_text(encoding="utf-8")
-    backend, texts = tokenizer.backend_tokenizer, builtin_texts()
-    own, loaded = (_lasting(json.loads(one)) for one in (text, backend.to_str()))
-    if own == loaded:
+    wanted, backend = Tokenizer.from_file(str(file)), tokenizer.backend_tokenizer
+    for one in (wanted, backend):  # of each call to transformers, not of the tokenizer
+        one.no_truncation()
+        one.no_padding()
+    if wanted.to_str() == backend.to_str():
         return ()
-    wanted = _ids(text, texts)
-    before = after = _differing(wanted, _ids(backend.to_str(), texts))
-    if own.get("normalizer") is not None and loaded.get("normalizer") is None:
-        backend.normalizer = Tokenizer.from_str(text).normalizer
-        after = _differing(wanted, _ids(backend.to_str(), texts))
+    texts = builtin_texts()
+    ids = _ids(wanted, texts)
+    before = after = _differing(ids, _ids(backend, texts))
+    if wanted.normalizer is not None and backend.normalizer is None:
+        backend.normalizer = wanted.normalizer
+        after = _differing(ids, _ids(backend, texts))
     called = f"{type(tokenizer).__name__} of transformers {transformers.__version__}"
     lost = f"{called} left out the normalizer of {_FILE}, which the reference was given back"
     other = f"{called} reads {_FILE} otherwise by its settings, which count"
@@ -64,17 +64,10 @@ def _note(first: list[int], second: list[int], texts: Sequence[str], said: str) 
     )
 
 
-def _ids(text: str, texts: Sequence[str]) -> list[list[int]]:
-    """Of each text by a tokenizer.json, special tokens included."""
-    tokenizer = Tokenizer.from_str(text)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Of each text, special tokens included."""
     return [found.ids for found in tokenizer.encode_batch(list(texts))]
 
 
 def _differing(one: list[list[int]], other: list[list[int]]) -> list[int]:
     return [k for k, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
-
-
-def _lasting(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if name not in _CHANGING}

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from torch import Tensor
 
 from embedrt.errors import EmbedrtError, ExportError
@@ -28,6 +30,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 OUTPUT = "last_hidden_state"
 _TEXTS, _TOKENS = 2, 16  # of the batch that is traced; any would do
+_TRACED_ROWS = 16  # of the token table; the batch's ids are under it
 
 
 def trace(encoder: Any, path: Path) -> None:
@@ -116,6 +119,22 @@ def _batch(names: tuple[str, ...]) -> tuple[Tensor, ...]:
     mask[0, _TOKENS // 2 :] = 0
     every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
     return tuple(every[name] for name in names)
+
+
+@contextlib.contextmanager
+def few_token_rows(encoder: Any) -> Iterator[NDArray[np.float32]]:
+    """The whole token table (V, H), in whose place the encoder has a few rows meanwhile.
+
+    A table of 250,002 rows is four fifths of a small model, and its graph is copied a dozen times before it is fused.
+    """
+    embeddings = encoder.get_input_embeddings()
+    whole = embeddings.weight
+    rows = max(_TRACED_ROWS, (embeddings.padding_idx or 0) + 1)
+    embeddings.weight = torch.nn.Parameter(whole.detach()[:rows].clone(), requires_grad=False)
+    try:
+        yield whole.detach().numpy()
+    finally:
+        embeddings.weight = whole
 
 
 @contextlib.contextmanager
