@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from embedrt_export.cpu import for_cpu, rewritten
-from embedrt_export.graph import EncoderGraph, finish
+from embedrt_export.graph import EncoderGraph, set_opset
 from embedrt_export.int8.calibration import Ids, InputStats, Observed, Wanted, observe
 from embedrt_export.roles import Tensors
 
 HALF_MAX = 65504.0
 HEADROOM = 8.0  # calibration texts are few: others may reach further
 MAX_RELATIVE_ERROR = 1e-3  # |half(w) - w| / |w|; plain rounding costs 3e-4, values lost to underflow more
+_BLOCK = 1 << 16  # numbers that are looked at while they are in the cache
 
 _HALF_OPERATORS = {"Attention": (0, 1, 2), "MatMul": (0, 1), "Gemm": (0, 1, 2), "BiasGelu": (0, 1), "FastGelu": (0, 1)}
 """Operator -> the inputs that are half when it is."""
@@ -59,14 +60,20 @@ def to_fp16(
     return cpu, cuda, report
 
 
-def survives_half(array: NDArray[np.float32]) -> bool:
-    """Whether the weight keeps its values in half, but for plain rounding."""
-    peak = float(np.abs(array).max(initial=0))
-    if not peak < HALF_MAX:
-        return False
-    norm = float(np.linalg.norm(array))
-    error = float(np.linalg.norm(array.astype(np.float16).astype(np.float32) - array))
-    return error <= MAX_RELATIVE_ERROR * norm
+def in_half(array: NDArray[np.float32]) -> NDArray[np.float16] | None:
+    """The weight in half, if it keeps its values there but for plain rounding."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    half = np.empty(flat.shape, np.float16)
+    error = norm = 0.0
+    for start in range(0, len(flat), _BLOCK):
+        block, rounded = flat[start : start + _BLOCK], half[start : start + _BLOCK]
+        if not np.abs(block).max() < HALF_MAX:
+            return None
+        rounded[:] = block
+        rest = rounded - block  # float32
+        error += float(np.dot(rest, rest))
+        norm += float(np.dot(block, block))
+    return half.reshape(array.shape) if error <= MAX_RELATIVE_ERROR**2 * norm else None
 
 
 def _halve_weights(model: onnx.ModelProto) -> tuple[dict[str, TensorProto], list[str]]:
@@ -85,8 +92,8 @@ def _halve_weights(model: onnx.ModelProto) -> tuple[dict[str, TensorProto], list
         if len(tensor.dims) < 2:
             if np.abs(array).max(initial=0) < HALF_MAX and np.array_equal(array.astype(np.float16), array):
                 stored[name] = numpy_helper.from_array(array.astype(np.float16), name)
-        elif survives_half(array):
-            stored[name] = numpy_helper.from_array(array.astype(np.float16), name)
+        elif (half := in_half(array)) is not None:
+            stored[name] = numpy_helper.from_array(half, name)
         else:
             kept.append(name)
     return stored, kept
@@ -224,9 +231,12 @@ def _cast(value: str, output: str, to: int) -> NodeProto:
 
 
 def _assemble(source: onnx.ModelProto, nodes: list[NodeProto], tensors: Iterable[TensorProto]) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, "encoder", source.graph.input, source.graph.output)
+    model = onnx.ModelProto()  # filled in place: what onnx's helpers take they copy, weights and all
+    model.graph.name = "encoder"
+    model.graph.node.extend(nodes)
+    model.graph.input.extend(source.graph.input)
+    model.graph.output.extend(source.graph.output)
     used = {name for node in nodes for name in node.input}
-    graph.initializer.extend(tensor for tensor in tensors if tensor.name in used)
-    model = helper.make_model(graph)
-    finish(model)
+    model.graph.initializer.extend(tensor for tensor in tensors if tensor.name in used)
+    set_opset(model)
     return model

@@ -8,7 +8,6 @@ The bytes are the tensor's, little-endian and C-ordered, with no header. Large t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,10 @@ from embedrt.manifest import TensorEntry
 
 ALIGNMENT = 4096  # bytes
 EXTERNAL_BYTES = 1024
+_FIRST_BYTES = 256  # in which tensors that differ almost always do
 SHARED_BYTES = 1 << 14  # equal tensors of this size lie in the file once; smaller ones are not worth looking for
+_Alike = dict[tuple[object, ...], list[TensorEntry]]
+"""Large tensors of a file by type, shape and first bytes."""
 ROLES = ("embeddings.", "layers.", "attention.", "rotary.", "final_norm.", "output_norm.")
 
 
@@ -51,20 +53,22 @@ def save_graph(
         OSError: the disk is full or not writable.
     """
     known = dict(reuse or {})
-    equal: dict[tuple[object, ...], TensorEntry] = {}  # by type, shape and content
+    written: _Alike = {}
     entries: list[TensorEntry] = []
     slim = onnx.ModelProto()
     slim.CopyFrom(_without_initializers(model, model.graph.node if nodes is None else nodes))
-    with weights_path.open("ab" if known else "wb") as stream:
+    with weights_path.open("ab+" if known else "wb+") as stream:
         for whole in model.graph.initializer:
-            tensor = _select(whole, (rows or {}).get(whole.name))
-            data = _raw_bytes(tensor)
-            if len(data) < EXTERNAL_BYTES and not tensor.name.startswith(ROLES):
-                slim.graph.initializer.add().CopyFrom(tensor)
-                continue
-            entry = known.get(tensor.name) or _write_once(stream, weights_path.name, tensor, data, equal)
+            entry = known.get(whole.name)
+            if entry is None:
+                tensor = _select(whole, (rows or {}).get(whole.name))
+                data = _raw_bytes(tensor)
+                if len(data) < EXTERNAL_BYTES and not tensor.name.startswith(ROLES):
+                    slim.graph.initializer.add().CopyFrom(tensor)
+                    continue
+                entry = _write_once(stream, weights_path.name, tensor, data, written)
             entries.append(entry)
-            slim.graph.initializer.append(_external(tensor, entry))
+            slim.graph.initializer.append(_external(whole.data_type, entry))
     graph_path.write_bytes(slim.SerializeToString())
     return tuple(sorted(entries, key=lambda entry: entry.offset))
 
@@ -106,19 +110,19 @@ def _raw_bytes(tensor: TensorProto) -> bytes:
     return np.ascontiguousarray(numpy_helper.to_array(tensor)).tobytes()
 
 
-def _write_once(
-    stream: BinaryIO, file_name: str, tensor: TensorProto, data: bytes, equal: dict[tuple[object, ...], TensorEntry]
-) -> TensorEntry:
-    """Append the tensor's bytes, but for a large one that lies there already: `equal` has these."""
-    content = (tensor.data_type, *tensor.dims, hashlib.blake2b(data).digest()) if len(data) >= SHARED_BYTES else ()
-    if content in equal:
-        return replace(equal[content], name=tensor.name)
+def _write_once(stream: BinaryIO, file_name: str, tensor: TensorProto, data: bytes, known: _Alike) -> TensorEntry:
+    """Append the tensor's bytes, but for a large one that lies there already."""
+    alike = known.setdefault((tensor.data_type, *tensor.dims, data[:_FIRST_BYTES]), [])
+    for entry in alike:
+        stream.seek(entry.offset)
+        if stream.read(entry.size) == data:
+            return replace(entry, name=tensor.name)
     stream.seek(0, 2)
     stream.write(b"\0" * (-stream.tell() % ALIGNMENT))
     entry = _entry(tensor, file_name, stream.tell(), len(data))
     stream.write(data)
-    if content:
-        equal[content] = entry
+    if len(data) >= SHARED_BYTES:
+        alike.append(entry)
     return entry
 
 
@@ -127,9 +131,9 @@ def _entry(tensor: TensorProto, file_name: str, offset: int, size: int) -> Tenso
     return TensorEntry(tensor.name, dtype, tuple(tensor.dims), file_name, offset, size)
 
 
-def _external(tensor: TensorProto, entry: TensorEntry) -> TensorProto:
+def _external(data_type: int, entry: TensorEntry) -> TensorProto:
     """A tensor that points into the weights file."""
-    out = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    out = TensorProto(name=entry.name, data_type=data_type, dims=entry.shape)
     out.data_location = TensorProto.EXTERNAL
     for key, value in (("location", entry.path), ("offset", entry.offset), ("length", entry.size)):
         out.external_data.add(key=key, value=str(value))

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.cpu import for_cpu, rewritten
-from embedrt_export.fp16 import survives_half, to_fp16
+from embedrt_export.fp16 import in_half, to_fp16
 from embedrt_export.graph import EncoderGraph, build_fp32, check_fused, count_operators
 from embedrt_export.int8 import to_int8
 from embedrt_export.weights import ALIGNMENT, read_tensor, save_graph
@@ -176,9 +176,12 @@ def test_cpu_graphs_take_the_norms_apart_and_compute_the_same(graphs: Any, kind:
 def test_weights_that_half_cannot_hold_are_found() -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((32, 32)).astype(np.float32)
-    assert survives_half(weight)
-    assert not survives_half(weight * 1e5)
-    assert not survives_half(weight * 1e-7)
+    half = in_half(weight)
+    assert half is not None
+    np.testing.assert_array_equal(half, weight.astype(np.float16))
+    assert in_half(weight * 1e5) is None
+    assert in_half(weight * 1e-7) is None
+    assert in_half(np.full((2, 2), np.nan, np.float32)) is None
 
 
 def test_products_near_the_end_of_halfs_range_stay_float32_on_cuda(graphs: Any, calibration: Any) -> None:
