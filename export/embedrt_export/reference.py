@@ -19,6 +19,7 @@ from embedrt_export.checkpoint import check_complete, tensor_names
 from embedrt_export.families import own_code_of
 from embedrt_export.families.towers import find_towers
 from embedrt_export.kinds import untrusted_code_error
+from embedrt_export.lanes import in_lanes
 from embedrt_export.prompts import Family, find_family
 from embedrt_export.requirements import find_outdated, installed_version
 from embedrt_export.source import ModelSource, encoder_folder, read_modules, resolve
@@ -52,15 +53,33 @@ class Reference:
     def encode(
         self, texts: Sequence[str], prompt: str = "", advance: Callable[[int], None] = lambda _: None
     ) -> NDArray[np.float32]:
-        """Vectors (N, D); only texts of equal length share a batch, so that no padding touches any."""
+        """Vectors (N, D); only texts of equal length share a batch, so that no padding touches any.
+
+        Each batch is one thread's, so that the vectors' bits do not depend on how many threads there are.
+        """
         rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
-        for group in self.equal_lengths([prompt + text for text in texts]):
+        groups = self.equal_lengths([prompt + text for text in texts])
+
+        def encode(group: list[int]) -> NDArray[np.float32]:
             batch = [texts[i] for i in group]
-            vectors = self.model.encode(batch, prompt=prompt, batch_size=len(batch), show_progress_bar=False)
-            for i, vector in zip(group, vectors, strict=True):
-                rows[i] = vector
-            advance(len(group))
+            found: NDArray[np.float32] = self.model.encode(
+                batch, prompt=prompt, batch_size=len(batch), show_progress_bar=False
+            )
+            return found
+
+        # The first alone: it sets how the tokenizer pads and cuts, which must not change while another thread uses it.
+        for part in (groups[:1], groups[1:]):
+            done = in_lanes(encode, part, one_at_a_time=self.runs_own_code)
+            for group, vectors in zip(part, done, strict=True):
+                for i, vector in zip(group, vectors, strict=True):
+                    rows[i] = vector
+                advance(len(group))
         return np.stack(rows).astype(np.float32, copy=False)
+
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether the class lies beside the weights, and may keep what another thread would change."""
+        return self.source.trusted and own_code_of(self.source.config) is not None
 
     def equal_lengths(self, texts: Sequence[str]) -> list[list[int]]:
         """Positions of texts with as many tokens as each other, at most `_BATCH_TEXTS` together."""

@@ -80,6 +80,27 @@ def test_a_batch_dependent_embedder_fails(fake_bundle: Bundle) -> None:
     assert any("embedded in a batch" in sentence for sentence in report.failures)
 
 
+def numbers_asked(report: ParityReport) -> dict[str, set[int]]:
+    return {variant.variant: {found.num_texts for found in variant.invariances} for variant in report.variants}
+
+
+def test_fp16_is_asked_little_where_fp32_kept_every_bit(fake_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedrt.parity.verify._FEW_TEXTS", 7)
+    of_every_length = numbers_asked(verify_bundle(fake_bundle, variants=["fp16"], make_embedder=make_fake))["fp16"]
+    asked = numbers_asked(verify_bundle(fake_bundle, make_embedder=make_fake))
+    assert asked == {"fp32": of_every_length, "fp16": {7}, "int8": of_every_length}
+
+
+@pytest.mark.parametrize("failing", [("fp16",), ("fp32", "fp16")])
+def test_fp16_is_asked_in_full_where_a_bit_differs(fake_bundle: Bundle, failing: tuple[str, ...]) -> None:
+    def make(bundle: Bundle, *, variant: str, device: str, num_threads: int | None) -> FakeEmbedder:
+        return (BatchDependentEmbedder if variant in failing else FakeEmbedder)(variant, bundle.manifest.max_tokens)
+
+    report = verify_bundle(fake_bundle, variants=["fp32", "fp16"], make_embedder=make)
+    assert numbers_asked(report)["fp16"] == {len(TEXTS)}
+    assert any(sentence.startswith("fp16") and "embedded alone" in sentence for sentence in report.failures)
+
+
 def test_texts_of_ones_own(fake_bundle: Bundle) -> None:
     texts = ["one", "둘", "three"]
     report = verify_bundle(

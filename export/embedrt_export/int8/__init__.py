@@ -36,10 +36,10 @@ from embedrt_export.int8.calibration import (
 from embedrt_export.int8.recipe import RECIPES, Int8Recipe
 from embedrt_export.int8.repeated import Repeats, first_ffns
 from embedrt_export.int8.sharing import without_aliases
-from embedrt_export.int8.smoothing import in_lanes
 from embedrt_export.int8.sums import long_sums
 from embedrt_export.int8.table import NAME as TABLE
 from embedrt_export.int8.table import quantize_table
+from embedrt_export.lanes import in_lanes
 
 __all__ = ["DEFAULT", "RECIPES", "Int8Recipe", "check_calibration", "to_int8", "wanted"]
 
@@ -120,7 +120,7 @@ def _prepare_emitted(
     tensors = emitted.spec_tensors(graph.model)
     layers: dict[int, emitted.Layer] = {}
     every = sorted({block.weights for block in spec.blocks})
-    made = in_lanes(lambda place: emitted.prepare(spec, every[place], tensors, stats, recipe), len(every))
+    made = in_lanes(lambda weights: emitted.prepare(spec, weights, tensors, stats, recipe), every)
     for number, (weights, layer) in enumerate(zip(every, made, strict=True), 1):
         say(f"quantized layer {number} of {len(every)}")
         layers[weights] = layer
@@ -137,8 +137,8 @@ def _prepare_fused(
 ) -> tuple[Emit, dict[str, float]]:
     layers: list[fused.Layer] = []
     count = fused.num_layers(graph.model)
-    folds = list(in_lanes(lambda index: fused.input_fold(graph, index, stats, recipe), count + 1))
-    for layer in in_lanes(lambda i: fused.prepare(graph, i, (folds[i], folds[i + 1]), stats, recipe), count):
+    folds = list(in_lanes(lambda index: fused.input_fold(graph, index, stats, recipe), range(count + 1)))
+    for layer in in_lanes(lambda i: fused.prepare(graph, i, (folds[i], folds[i + 1]), stats, recipe), range(count)):
         layers.append(layer)
         say(f"quantized layer {len(layers)} of {count}")
     errors = {name: error for layer in layers for name, error in layer.errors.items()}
@@ -150,7 +150,7 @@ def _prepare_generic(
 ) -> tuple[Emit, dict[str, float]]:
     tied = generic.groups_of(graph.model)
     groups: list[generic.Group] = []
-    for group in in_lanes(lambda place: generic.prepare(graph.model, tied[place], stats, recipe), len(tied)):
+    for group in in_lanes(lambda group: generic.prepare(graph.model, group, stats, recipe), tied):
         groups.append(group)
         say(f"quantized group {len(groups)} of {len(tied)} of the products that share a value or a weight")
     tables = generic.table_errors(graph.model) if recipe.unfused_embeddings_int8 else {}

@@ -11,32 +11,18 @@ is under 1 because GPTQ lets later rows compensate. SmoothQuant's formula is the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedrt.threads import side_by_side
-
 Array = NDArray[np.float32]
-T = TypeVar("T")
 
 _SMALL = 1 << 21  # weights; under this, threads cost more than they give
 _STEPS = 80
 _RATE = 0.08
 _LEAST_IMPORTANCE = 0.01  # a neuron that calibration never woke may wake in use
-
-
-def in_lanes(work: Callable[[int], T], count: int) -> Iterator[T]:
-    """work(0), work(1) ... in order, as many at once as torch has threads, each with one of them."""
-    lanes = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield from side_by_side(work, range(count), min(lanes, max(count, 1)), "embedrt-quantize")
-    finally:
-        torch.set_num_threads(lanes)
 
 
 @contextlib.contextmanager
