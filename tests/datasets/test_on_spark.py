@@ -25,6 +25,14 @@ java.lang.IllegalStateException: shut down
         (TOLD.format("ModuleNotFoundError: No module named 'embedrt'"), "set PYSPARK_PYTHON to one that has"),
         (TOLD.format("ValueError: a bad thing"), "ValueError: a bad thing"),
         ("Job 0 cancelled", "Job 0 cancelled"),
+        (
+            "x: Job aborted due to stage failure: Task 8 in stage 0.0 failed 4 times, most recent\n\tat o",
+            "Task 8 in stage 0.0",
+        ),
+        (
+            "x: Job aborted due to stage failure: Task 8 in stage 0.0 failed 1 times, most recent\n\tat o",
+            "'local[2,4]'",
+        ),
     ],
 )
 def test_the_cause_is_what_python_said(told: str, cause: str) -> None:

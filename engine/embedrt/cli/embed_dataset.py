@@ -150,4 +150,7 @@ def _report(outcome: Outcome, quiet: bool) -> None:
         told += f"; {outcome.repeats:,} texts came again"
     if outcome.cut:
         told += f"; {outcome.cut:,} were cut at the model's limit"
-    click.echo(f"{outcome.output}: {outcome.done:,} of {counted(outcome.totals.shards, 'shard')}; {told}", err=True)
+    done = f"{outcome.done:,} of {counted(outcome.totals.shards, 'shard')}"
+    if outcome.earlier:
+        done += f" ({outcome.earlier:,} by earlier runs)"
+    click.echo(f"{outcome.output}: {done}; {told}", err=True)

@@ -91,8 +91,9 @@ def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Calla
             return not self._thread.is_alive()
 
         def cancel(self) -> None:
-            context.cancelJobGroup(_GROUP)
-            self._thread.join()
+            if self._thread.is_alive():
+                context.cancelJobGroup(_GROUP)
+                self._thread.join()
 
         def _run(self) -> None:
             context.setJobGroup(_GROUP, "shards of embed-dataset", interruptOnCancel=True)
@@ -135,4 +136,8 @@ def _cause(told: str) -> str:
     errors = re.findall(r"^(?!org\.|java\.)\w[\w.]*(?:Error|Exception): .*$", told, re.MULTILINE)
     if any("No module named 'embedrt'" in error for error in errors):
         return "its workers' Python has no embedrt: set PYSPARK_PYTHON to one that has"
-    return errors[-1][:300] if errors else " ".join(told.split())[:300]
+    failure = re.search(r"due to stage failure: (.*)", told)
+    if errors or failure is None:
+        return errors[-1][:300] if errors else " ".join(told.split())[:300]
+    hint = "; a session of 'local[2]' tries no task again, one of 'local[2,4]' three times"
+    return failure[1][:200] + (hint if " failed 1 times" in failure[1] else "")
