@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.kind_models import kind_of
 from bench.paths import REPO, cache_dir, whole_or_nothing
+from bench.systems.base import load_tokenizer
 from bench.texts import calibration_texts
 
 CALIBRATION_SENTENCES = 300
@@ -165,6 +166,14 @@ def _build_st_onnx_int8(model: Path, target: Path, needs: dict[str, Path]) -> No
         (target / "onnx" / path.name).hardlink_to(path)
 
 
+def _build_fastembed(model: Path, target: Path, needs: dict[str, Path]) -> None:
+    """The same once more; fastembed cuts texts where tokenizer_config.json says, and nowhere else."""
+    _build_st_onnx_int8(model, target, needs)
+    settings = target / "tokenizer_config.json"
+    limit = load_tokenizer(model).truncation["max_length"]
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_max_length": limit}))
+
+
 def _build_openvino(_model: Path, target: Path, needs: dict[str, Path]) -> None:
     """OpenVINO's own format from the unfused graph; its plugin does the fusing. Weights stay fp32."""
     import openvino as ov
@@ -211,6 +220,15 @@ def _build_ctranslate2(model: Path, target: Path, _needs: dict[str, Path]) -> No
     TransformersConverter(str(model)).convert(str(target), quantization="int8", force=True)
 
 
+def _build_gguf(weights: str) -> Callable[[Path, Path, dict[str, Path]], None]:
+    def build(model: Path, target: Path, _needs: dict[str, Path]) -> None:
+        from bench.gguf_files import write
+
+        write(model, target / "model.gguf", weights)
+
+    return build
+
+
 def _build_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
     """`embedrt export MODEL BUNDLE --variants fp32,int8`, parity gates and all; bf16 is made of fp32's weights."""
     from embedrt_export.export import export
@@ -245,10 +263,13 @@ RECIPES: dict[str, Recipe] = {
     "onnx-fused": Recipe(_build_onnx_fused, ("onnx",), ("onnxruntime",)),
     "onnx-int8": Recipe(_build_onnx_int8, ("onnx-fused",), ("onnxruntime",)),
     "st-onnx-int8": Recipe(_build_st_onnx_int8, ("onnx-int8",), ("sentence-transformers",)),
+    "fastembed": Recipe(_build_fastembed, ("onnx-int8",), ()),
     "openvino": Recipe(_build_openvino, ("onnx",), ("openvino",)),
     "openvino-int8": Recipe(_build_openvino_int8, ("openvino",), ("openvino", "nncf")),
     "openvino-int8-weights": Recipe(_build_openvino_int8_weights, ("openvino",), ("openvino", "nncf")),
     "ctranslate2": Recipe(_build_ctranslate2, (), ("ctranslate2", "transformers")),
+    "gguf-q8": Recipe(_build_gguf("q8_0"), (), ("gguf", "transformers")),
+    "gguf-bf16": Recipe(_build_gguf("bf16"), (), ("gguf", "transformers")),
     "bundle": Recipe(_build_bundle, (), ("onnxruntime", "embedrt")),
     "bundle-fp16": Recipe(_build_fp16_bundle, (), ("onnxruntime", "embedrt")),
     "bundle-accurate": Recipe(_build_accurate_bundle, (), ("onnxruntime", "embedrt")),

@@ -15,6 +15,7 @@ from bench.plots import write_plots
 from bench.systems import ANCHORS, SYSTEMS
 
 MIB = 1 << 20
+_BATCHINGS = ("own", "own-32", "own-8", "arrival-8", "arrival-32", "arrival-256", "sorted-8", "sorted-32")
 _OURS = ("ours-int8", "ours-int8-ort")  # whose speed is set against peers'
 
 
@@ -171,8 +172,7 @@ def _ragged(report: Report) -> str:
         every = {s.case.batching for s in report.series if s.case.name == texts.name}
         if not every:  # the run ended before
             continue
-        batchings = [b for b in ("own", "own-32", "own-8", "arrival-8", "arrival-32", "sorted-8", "sorted-32")
-                     if b in every]  # fmt: skip
+        batchings = [b for b in _BATCHINGS if b in every]
         rows = []
         for name, one in report.systems.items():
             cells = [_speed(report, report.best("ragged", texts.name, name, lambda b, x=x: b == x)) for x in batchings]

