@@ -25,6 +25,7 @@ class LlamaCpp(PlainSystem):
         settings.n_seq_max = MAX_TEXTS
         settings.n_ctx = settings.n_batch = settings.n_ubatch = MAX_TEXTS * MAX_TOKENS
         settings.n_threads = settings.n_threads_batch = self.threads
+        settings.kv_unified = True  # else texts of unequal lengths are parted, and pooled in parts
         settings.embeddings = True
         settings.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_MEAN
         self._context = llama_cpp.llama_init_from_model(self._model, settings)
@@ -33,7 +34,7 @@ class LlamaCpp(PlainSystem):
     def encode_ids(self, rows: Rows) -> Vectors:
         memory = llama_cpp.llama_get_memory(self._context)
         if memory:  # none where attention goes both ways
-            llama_cpp.llama_memory_clear(memory, data=True)
+            llama_cpp.llama_memory_clear(memory, True)
         batch = llama_cpp.llama_batch_init(sum(map(len, rows)), 0, 1)
         try:
             for text, row in enumerate(rows):
