@@ -82,6 +82,8 @@ static inline void transpose_lanes(__m512i (&r)[16]) {
     for (int i = 0; i < 16; i++) r[i] = t[i];
 }
 
+#define EMBEDRT_LOOKS_UP 1  // V::look_up, for activations.h
+
 struct V {
 #if defined(__AVX512BF16__)
     static constexpr bool BF16 = true;
@@ -121,6 +123,11 @@ struct V {
     static inline F fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }
     static inline F min(F a, F b) { return _mm512_min_ps(a, b); }
     static inline F max(F a, F b) { return _mm512_max_ps(a, b); }
+    static inline F magnitude(F a) { return _mm512_abs_ps(a); }
+    // Of sixteen numbers the one whose number the lowest four bits are.
+    static inline F look_up(const float (&table)[16], F bits) {
+        return _mm512_permutexvar_ps(_mm512_castps_si512(bits), _mm512_load_ps(table));
+    }
     // maxps gives its second operand where either is NaN
     static inline F max_nan(F a, F b) { return _mm512_max_ps(a, b); }
     static inline F select_negative(F sign, F negative, F otherwise) {
@@ -202,6 +209,7 @@ static inline void multiply_tile(const void* rows_from, size_t stride, const voi
     }
     EACH_ROW(DECLARE)
     for (int i = 0; i < steps; i++, panel += panel_stride, rows += 4, lower += 4) {
+        beside(i);
         c0 = _mm512_loadu_si512(panel);
         if constexpr (N > 1) c1 = _mm512_loadu_si512(panel + 64);
         if constexpr (N > 2) c2 = _mm512_loadu_si512(panel + 128);
@@ -210,7 +218,6 @@ static inline void multiply_tile(const void* rows_from, size_t stride, const voi
             __builtin_prefetch(next, 0, 2), __builtin_prefetch(next + ahead.second, 0, 2);
             next += ahead.step;
         }
-        beside(i);
         EACH_ROW(ADD)
     }
     EACH_ROW(EMIT)

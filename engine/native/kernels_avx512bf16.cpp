@@ -10,6 +10,7 @@ constexpr bool QUOTIENTS_BY_RECIPROCAL = false;
 
 #include "avx512.h"
 #include "kernels_body.h"
+#include "overlapped.h"
 
 constexpr int QUERIES = 6, PAIRS_UNIT = 1, VALUES_UNIT = 2;
 
@@ -135,23 +136,15 @@ void attend(const Attention& a) {
         });
 }
 
-struct TileBf16 {
+// Products of bfloat16, for overlapped.h.
+struct PairsTile {
     using Weight = PackedBf16;
-    static constexpr int ROWS = 6;
-    template <int R, Epilogue E>
-    static void run(const PackedBf16& w, const Product& p, const Place& at) {
-        constexpr int N = Int8::COLUMNS, STEP = N * 4;
-        const int steps = w.k / 2;
-        const Finish<E> finish(p, w.bias, at.panel);
-        finish.template fetch<R>(at.row);
-        const __m512i zero[4] = {};
-        F sums[R][4];
-        multiply_tile<PairProducts, true, R, 4>(
-            row_of(p.rows, at.row, p.row_stride), p.row_stride,
-            w.data + static_cast<size_t>(at.panel) * N * static_cast<size_t>(w.depth), STEP, steps, zero,
-            fetch_ahead<STEP>(w.data, steps, at), [&](int r, int j, __m512i sum) { sums[r][j] = _mm512_castsi512_ps(sum); });
-        finish.template rows<R>(at.row, min_int(N, w.n - finish.n), [&](int r, int j) { return sums[r][j]; });
-    }
+    using Multiply = PairProducts;
+    static constexpr int UNIT = 2;
+
+    static inline __m512i start(const PackedBf16&, int) { return _mm512_setzero_si512(); }
+
+    static inline F scaled(const PackedBf16&, const Product&, int, int, __m512i sum) { return _mm512_castsi512_ps(sum); }
 };
 
 void narrow_row(const float* x, int width, uint16_t* out) {
@@ -164,7 +157,8 @@ constexpr AttentionKernel attention_bf16 = {attend, Packed::floats, true};
 
 constinit const Kernels avx512bf16_kernels = []() constexpr {
     Kernels kernels = make_kernels("avx512bf16", attention_bf16);
-    kernels.product_bf16 = product<TileBf16>;
+    kernels.product_i8 = product_overlapped<BytesTile>;
+    kernels.product_bf16 = product_overlapped<PairsTile>;
     kernels.narrow_row = narrow_row;
     kernels.bf16_bytes = [](int width) { return 2 * static_cast<size_t>(width); };
     return kernels;

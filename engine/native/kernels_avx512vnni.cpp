@@ -11,9 +11,14 @@ constexpr bool QUOTIENTS_BY_RECIPROCAL = false;
 #include "avx512.h"
 #include "kernels_body.h"
 #include "attention_f32.h"
+#include "overlapped.h"
 
 }  // namespace
 
-const Kernels avx512vnni_kernels = make_kernels("avx512vnni", attention_f32);
+constinit const Kernels avx512vnni_kernels = []() constexpr {
+    Kernels kernels = make_kernels("avx512vnni", attention_f32);
+    kernels.product_i8 = product_overlapped<BytesTile>;
+    return kernels;
+}();
 
 }  // namespace embedrt

@@ -27,12 +27,19 @@ struct Finish {
     // processor does not see them coming, and stores that wait for theirs would hold up the next tile's.
     template <int R>
     inline void fetch(int first) const {
-        constexpr size_t SIZE = E == Epilogue::narrow ? sizeof(uint16_t) : sizeof(float), LINE = 64;
-        const void* lines = out;
-        if constexpr (E == Epilogue::narrow) lines = out_bf16;
-        const char* row = static_cast<const char*>(lines) + static_cast<size_t>(first) * p.out_stride * SIZE;
-        for (int r = 0; r < R; r++, row += p.out_stride * SIZE)
-            for (size_t i = 0; i < VECTORS * W * SIZE; i += LINE) __builtin_prefetch(row + i);
+        for (int r = 0; r < R; r++)
+            for (int j = 0; j < VECTORS; j++) fetch(first + r, j);
+    }
+
+    // One vector's line, where it is not that of the vector before it.
+    inline void fetch(int row, int j) const {
+        const size_t at = static_cast<size_t>(row) * p.out_stride + static_cast<size_t>(j * W);
+        constexpr int LINE = 64;
+        if constexpr (E == Epilogue::narrow) {
+            if (j * W % (LINE / static_cast<int>(sizeof(uint16_t))) == 0) __builtin_prefetch(out_bf16 + at);
+        } else {
+            if (j * W % (LINE / static_cast<int>(sizeof(float))) == 0) __builtin_prefetch(out + at);
+        }
     }
 
     // All vectors of R rows from `first` on, of `columns` columns: value(row of the tile, vector of the panel).
