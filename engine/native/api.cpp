@@ -108,6 +108,8 @@ int32_t embedrt_run_pictures(embedrt_encoder* encoder, const float* pixels, int3
                    [&] { encoder->encoder.run_pictures(pixels, num_pictures, static_cast<Want>(want), out); });
 }
 
+void embedrt_take_half(int32_t half) { takes_half = half != 0; }
+
 const char* embedrt_isa_of(const embedrt_encoder* encoder) { return encoder->encoder.kernels().name; }
 
 int32_t embedrt_profile(embedrt_encoder* encoder, const char** names, double* seconds, int32_t size) {

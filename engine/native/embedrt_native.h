@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define EMBEDRT_ABI 14
+#define EMBEDRT_ABI 15
 
 enum { EMBEDRT_OK = 0, EMBEDRT_UNSUPPORTED = 1, EMBEDRT_FAILED = 2 };
 enum { EMBEDRT_FLOAT32 = 0, EMBEDRT_INT8 = 1, EMBEDRT_INT32 = 2 };
@@ -125,6 +125,10 @@ int32_t embedrt_run(embedrt_encoder* encoder, const int32_t* ids, const int32_t*
  * states (num_pictures * rows, H), or (num_pictures, H). */
 int32_t embedrt_run_pictures(embedrt_encoder* encoder, const float* pixels, int32_t num_pictures, int32_t want, float* out,
                              char* error, size_t error_size);
+
+/* From now on, calls of the calling thread take half of an encoder's threads (`half` = 1), so that two run side by side, or
+ * all of them (0), as they do at first. A row's bits do not depend on it. */
+void embedrt_take_half(int32_t half);
 
 const char* embedrt_isa_of(const embedrt_encoder* encoder);
 

@@ -40,7 +40,7 @@ class Encoder {
     void run_pictures(const float* pixels, int num_pictures, Want want, float* out);
 
     const Kernels& kernels() const { return kernels_; }
-    Profile profile() { return lanes_.get().profile(); }
+    Profile profile() { return lanes_.profile(); }
     PackedBefore packed() const { return {model_.packed_data, model_.packed_size}; }
 
    private:
@@ -49,7 +49,7 @@ class Encoder {
     void run_checked(const Batch& batch, float* out);
 
     const Kernels& kernels_;
-    LanesOfProcess lanes_;
+    LanesOfCalls lanes_;
     Model model_;
     std::vector<Steps> lists_;
     Widths widths_;

@@ -15,6 +15,8 @@ constexpr int MAX_THREADS = 1024;
 
 }  // namespace
 
+thread_local bool takes_half = false;
+
 Lanes::Lanes(int threads, int available)
     : threads_(threads), owner_(getpid()), most_(static_cast<size_t>(std::max(1, available / threads))) {
     lanes_.reserve(most_);
@@ -85,6 +87,12 @@ Lanes& LanesOfProcess::get() {
         if (lanes_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
     }
     return *current;
+}
+
+Profile LanesOfCalls::profile() {
+    Profile found = whole_.get().profile();
+    found.add(half_.get().profile());
+    return found;
 }
 
 }  // namespace embedrt

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <memory>
@@ -62,6 +63,9 @@ class Lanes {
     Profile profile_;
 };
 
+// Whether calls of this thread take half of an encoder's threads, so that two run side by side, instead of all.
+extern thread_local bool takes_half;
+
 // The lanes of whichever process asks. In a forked child the threads are gone and the locks may be held for ever: it
 // gets lanes of its own, and those that it inherited are left as they are.
 class LanesOfProcess {
@@ -76,6 +80,19 @@ class LanesOfProcess {
    private:
     const int threads_, available_;
     std::atomic<Lanes*> lanes_;  // owned
+};
+
+// The lanes of calls with all threads, and of those that take half of them: the caller decides how many run at once.
+class LanesOfCalls {
+   public:
+    LanesOfCalls(int threads, int available)
+        : whole_(threads, available), half_(std::max(1, threads / 2), std::max(threads, available)) {}
+
+    Lanes& get() { return takes_half ? half_.get() : whole_.get(); }
+    Profile profile();
+
+   private:
+    LanesOfProcess whole_, half_;
 };
 
 }  // namespace embedrt

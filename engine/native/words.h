@@ -32,7 +32,7 @@ class Words {
     void pool_panel(const Call& call, int panel, float* buffer) const;
 
     const Kernels& kernels_;
-    LanesOfProcess lanes_;
+    LanesOfCalls lanes_;
     Matrix transform_, decoder_;
     Norm norm_;
     Activation activation_ = Activation::gelu_erf;

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from embedrt import Embedder
 from embedrt.errors import ExecutorError
 from embedrt.executors import TokenBatch
+from embedrt.executors.library import take_half
 from embedrt.executors.native import NativeExecutor, encoder_of
 from embedrt.opening import open_bundle
 from embedrt.pooling import pool
@@ -115,6 +116,22 @@ def test_bits_depend_on_nothing_but_the_text(
         assert means.tobytes() == pool(np.concatenate(alone), batch.offsets, ("mean",)).tobytes()
         one.close()
         several.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_call_that_takes_half_of_the_threads_gives_the_same_bits(
+    native_isas: dict[str, bool], deep: Path, threads: int
+) -> None:
+    executor = NativeExecutor(open_bundle(deep), "int8", num_threads=threads)
+    batches = [made.random_batch([n, 3, 2 * n], 80, seed=n) for n in (1, 9, 33)]
+    wanted = [executor.run(batch) for batch in batches]
+    take_half(True)
+    try:
+        for batch, right in zip(batches, wanted, strict=True):
+            np.testing.assert_array_equal(executor.run(batch), right)
+    finally:
+        take_half(False)
+    executor.close()
 
 
 def test_calls_from_several_threads_give_the_same_bits(native_isas: dict[str, bool], deep: Path) -> None:

@@ -20,7 +20,7 @@ from embedrt.executors.structs import Running, as_config, as_tensors, patch_widt
 _PLACE = "embedrt/executors/_native.so"
 LIBRARY = Path(__file__).with_name("_native.so")
 
-_ABI = 14
+_ABI = 15
 _OK, _UNSUPPORTED = 0, 1
 ERROR_BYTES = 512
 WANTS_OF_MODULE: dict[Want, int] = {"all": 0, "first": 1, "last": 2, "mean": 3}
@@ -64,6 +64,14 @@ def _load(path: Path) -> ctypes.CDLL:
     library.embedrt_embed_text.restype = number
     library.embedrt_normalize.restype = None
     return library
+
+
+def take_half(half: bool) -> None:
+    """Have native calls of this thread take half of an encoder's threads from now on, or all of them again.
+
+    So two run side by side. A row's bits do not depend on it. Other executors know nothing of it.
+    """
+    load_library().embedrt_take_half(int(half))
 
 
 def _find_library() -> Path:

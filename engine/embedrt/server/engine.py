@@ -11,7 +11,8 @@ import asyncio
 import itertools
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,12 +22,14 @@ from numpy.typing import NDArray
 
 from embedrt.embedder import Embedder
 from embedrt.errors import EmbedrtError, NonFiniteError
+from embedrt.executors.library import take_half
 from embedrt.manifest import outputs_of
 from embedrt.model import Model
 from embedrt.outputs import OUTPUT_NAMES
 from embedrt.results import Truncation
 from embedrt.server.background import Background
 from embedrt.server.cache import RowCache
+from embedrt.server.crew import Crew
 from embedrt.server.errors import ServeError, overloaded, translate
 from embedrt.server.inference import Choose, Inference
 from embedrt.server.pending import Pending, Phases, as_served, phases_of, settle_in_loop
@@ -82,6 +85,7 @@ class ModelEngine:
         limits: of batches and queue.
         pool: where texts are tokenized.
         turn: held while a batch runs; models that share threads share it.
+        divides: whether two batches may run at once, with half of the threads each (`Crew`).
         listener: told of batches.
         background: keeps the thread that runs batches alive.
         proof: whether the model still is what it was; looked at before each batch, and where nothing waits.
@@ -98,6 +102,7 @@ class ModelEngine:
         pool: Pool,
         outputs: Model | None = None,
         turn: AbstractContextManager[object] | None = None,
+        divides: bool = False,
         listener: BatchListener | None = None,
         background: Background | None = None,
         proof: Proof | None = None,
@@ -116,14 +121,19 @@ class ModelEngine:
         self._numbers = itertools.count(1)
         self._wake = threading.Condition()
         self._stopping = False
-        self._running_since: float | None = None
+        self._crew = Crew(divides=divides)
+        self._settling = threading.Lock()  # a request may have texts in two batches at once
+        self._looking = threading.Lock()
+        self._running: dict[int, float] = {}  # since when, by thread
         self._seconds_per_token = 0.0005  # replaced by what is measured
         self.what_is_wrong: str | None = None  # why nothing is computed anymore
         self._proof = proof
         self.cache = cache
         self._looked = 0.0
         self._background = background if background is not None else Background()
-        self._worker = self._background.thread(f"batches of {name}", self._work, self._start_over)
+        self._workers = [
+            self._background.thread(f"batches of {name}", self._work, self._start_over) for _ in range(self._crew.most)
+        ]
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -147,7 +157,7 @@ class ModelEngine:
 
     def running_for(self) -> float:
         """Seconds since the executor was called and has not returned; 0 when it is idle."""
-        since = self._running_since
+        since = min(tuple(self._running.values()), default=None)
         return 0.0 if since is None else time.monotonic() - since
 
     def stop(self) -> None:
@@ -155,8 +165,12 @@ class ModelEngine:
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-        self._worker.join(timeout=10)
-        if not self._worker.is_alive():  # else the executor is stuck, and freeing what it uses would crash
+        deadline = time.monotonic() + 10
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        if not any(
+            worker.is_alive() for worker in self._workers
+        ):  # else freeing what a stuck executor uses would crash
             self.embedder.close()
             if self._proof is not None:
                 self._proof.weights.close()
@@ -232,7 +246,8 @@ class ModelEngine:
             except QueueFullError as exc:
                 raise overloaded(str(exc), exc.waiting_tokens * self._seconds_per_token) from exc
             self._pending[number] = pending
-            self._wake.notify()
+            if self._crew.is_free:  # else the thread that ends a batch takes the next one
+                self._wake.notify()
         try:
             await pending.done
         finally:  # also when the client is gone or late
@@ -242,6 +257,9 @@ class ModelEngine:
         return pending
 
     def _work(self) -> None:
+        halved = False
+        if self._crew.most > 1:
+            take_half(halved)
         while True:
             with self._wake:
                 batch = self._next_batch()
@@ -251,32 +269,61 @@ class ModelEngine:
                 if self._stopping:
                     return
                 owners = [self._pending[item.request] for item in batch]
-            self._look(idle=not batch)
-            if batch:
-                self._settle(batch, owners, self._execute(batch, owners))
+                half = self._begin() if batch else halved
+            if half is not halved:
+                take_half(half)
+                halved = half
+            try:
+                self._look(idle=not batch)
+                rows = self._execute(batch, owners) if batch else []
+            finally:
+                if batch:
+                    with self._wake:
+                        self._crew.end()
+            self._settle(batch, owners, rows)
+
+    def _begin(self) -> bool:
+        """A batch begins, and another one where there is more; whether it takes half of the threads."""
+        more = self._queue.waiting_requests > 0
+        half = self._crew.begin(more=more)
+        if more and self._crew.is_free:
+            self._wake.notify()
+        return half
+
+    @contextmanager
+    def _runs(self) -> Iterator[None]:
+        """Remember since when the executor runs for this thread."""
+        self._running[threading.get_ident()] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._running[threading.get_ident()]
 
     def _look(self, *, idle: bool) -> None:
-        """See whether the model is what it was."""
-        now = time.monotonic()
-        if self._proof is None or (not idle and now - self._looked < _LOOK_BEFORE_BATCH_S):
+        """See whether the model is what it was, unless another thread does so."""
+        if self._proof is None or (not idle and time.monotonic() - self._looked < _LOOK_BEFORE_BATCH_S):
             return
-        self._looked = now
-        if self._proof.is_due(idle=idle) and self._proof.weights.what_changed() is None:
-            with self._turn:
-                self._running_since = time.monotonic()
-                same = self._proof.prove()
-                self._running_since = None
-            self._proof.weights.say_replaced(self.name)
+        if self._looking.acquire(blocking=False):
+            try:
+                self._look_at(self._proof, idle=idle)
+            finally:
+                self._looking.release()
+
+    def _look_at(self, proof: Proof, *, idle: bool) -> None:
+        self._looked = time.monotonic()
+        if proof.is_due(idle=idle) and proof.weights.what_changed() is None:
+            with self._turn, self._runs():
+                same = proof.prove()
+            proof.weights.say_replaced(self.name)
             if self._listener is not None:
                 self._listener.on_proof(self.name, same=same)
-        self.what_is_wrong = self._proof.what_is_wrong()
+        self.what_is_wrong = proof.what_is_wrong()
 
     def _start_over(self, exc: BaseException) -> None:
         """Answer everything that waits with an error, and begin with an empty queue: what it held may be broken."""
         with self._wake:
             pending, self._pending = self._pending, {}
             self._queue = BatchQueue(self.limits)
-            self._running_since = None
         error = ServeError("failed", "internal error; the server's log has it")
         error.__cause__ = exc
         for owner in pending.values():
@@ -285,28 +332,28 @@ class ModelEngine:
     def _next_batch(self) -> list[Item]:
         for number in self._queue.expire(time.monotonic()):
             self._fail(self._pending.pop(number), ServeError("timeout", "the request's time ran out while it waited"))
-        return self._queue.next_batch()
+        return self._queue.next_batch() if self._crew.is_free else []
 
     def _execute(self, batch: list[Item], owners: list[Pending]) -> list[Any] | Exception:
         if self.what_is_wrong is not None:
             return ServeError("not_ready", f"{self.name} cannot be used: {self.what_is_wrong}")
         token_ids = [owner.token_ids[item.index] for item, owner in zip(batch, owners, strict=True)]
-        with self._turn:
-            started = self._running_since = time.monotonic()
+        with self._turn, self._runs():
+            started = time.monotonic()
             for owner in owners:
                 owner.first_run = owner.first_run or started
             try:
                 rows: list[Any] | Exception = owners[0].inference.embed(token_ids, owners[0].options)
             except Exception as exc:  # whatever it was, the server goes on
                 rows = exc
-            self._running_since = None
         self._count(batch, time.monotonic() - started)
         return rows
 
     def _count(self, batch: list[Item], seconds: float) -> None:
         """Measure a batch that has run; whatever goes wrong here costs no answer."""
         num_tokens = sum(item.num_tokens for item in batch)
-        self._seconds_per_token += 0.1 * (seconds / max(1, num_tokens) - self._seconds_per_token)
+        each = seconds / max(1, num_tokens) / max(1, self._crew.running)
+        self._seconds_per_token += 0.1 * (each - self._seconds_per_token)
         if self._listener is None:
             return
         padded = num_tokens
@@ -318,27 +365,32 @@ class ModelEngine:
             self._background.crashed(f"metrics of {self.name}", exc)
 
     def _settle(self, batch: list[Item], owners: list[Pending], rows: list[Any] | Exception) -> None:
-        now = time.monotonic()
         if isinstance(rows, Exception):
             error = as_served(rows)
             for item, owner in {id(o): (i, o) for i, o in zip(batch, owners, strict=True)}.values():
                 self._give_up(item, owner, error)
             return
+        now = time.monotonic()
         done: list[Pending] = []
-        for item, owner, row in zip(batch, owners, rows, strict=True):
-            if not owner.inference.is_finite(row):
-                self._give_up(item, owner, translate(NonFiniteError(self._not_finite(item))))
-                continue
-            owner.room -= owner.inference.written(row)
-            if owner.room < 0:
-                self._give_up(item, owner, ServeError("too_large", TOO_MANY_NUMBERS))
-                continue
-            owner.rows[item.index] = row
-            owner.left -= 1
-            if owner.left == 0:
-                owner.last_run = now
-                done.append(owner)
+        with self._settling:
+            for item, owner, row in zip(batch, owners, rows, strict=True):
+                if (fault := self._keep(item, owner, row)) is not None:
+                    self._give_up(item, owner, fault)
+                elif owner.left == 0:
+                    owner.last_run = now
+                    done.append(owner)
         settle_in_loop(done, lambda future: future.set_result(None))
+
+    def _keep(self, item: Item, owner: Pending, row: Any) -> ServeError | None:
+        """Note the row of a text; the error instead, where it is none or more than the answer may hold."""
+        if not owner.inference.is_finite(row):
+            return translate(NonFiniteError(self._not_finite(item)))
+        owner.room -= owner.inference.written(row)
+        if owner.room < 0:
+            return ServeError("too_large", TOO_MANY_NUMBERS)
+        owner.rows[item.index] = row
+        owner.left -= 1
+        return None
 
     def _not_finite(self, item: Item) -> str:
         return (

@@ -15,6 +15,7 @@ from embedrt.batching import BatchLimits
 from embedrt.bundle import Bundle
 from embedrt.embedder import Embedder
 from embedrt.errors import ExecutorError, OptionError
+from embedrt.facts import ModelFacts
 from embedrt.heads import OUTPUTS
 from embedrt.machine import available_threads
 from embedrt.manifest import Manifest, pipeline_of
@@ -255,6 +256,7 @@ def _load_embedder(
         embedder,
         of_embedder(embedder),
         _queue_limits(settings, embedder.batch_limits),
+        divides=_divides(embedder, shared["turn"]),
         proof=Proof(embedder, settings.proof_every_s, texts_of),
         cache=RowCache(cache_bytes) if cache_bytes else None,
         **shared,
@@ -276,6 +278,7 @@ def _load_outputs(named: NamedBundle, settings: Settings, threads: int, cache_by
         embedder if is_dense else outputs,  # type: ignore[arg-type]  # an embedder to its engine
         of_outputs(outputs, of_embedder(embedder) if is_dense else None),
         _queue_limits(settings, outputs.batch_limits),
+        divides=_divides(outputs, shared["turn"]),
         outputs=outputs,
         proof=Proof(outputs, settings.proof_every_s, outputs_told),
         cache=RowCache(cache_bytes) if cache_bytes and is_dense else None,
@@ -293,6 +296,7 @@ def _load_pairs(named: NamedBundle, settings: Settings, threads: int, **shared: 
         model,  # type: ignore[arg-type]  # an embedder to its engine
         lambda _: scores,
         _queue_limits(settings, model.batch_limits),
+        divides=_divides(model.reranker, shared["turn"]),
         proof=Proof(model.reranker, settings.proof_every_s, pairs_of),
         **shared,
     )
@@ -309,6 +313,11 @@ def _how_to_load(settings: Settings, threads: int) -> dict[str, Any]:
         "packed_cache": (settings.packed_cache and settings.packed_dir) or settings.packed_cache,
         "verify_hashes": settings.verify_hashes,
     }
+
+
+def _divides(model: ModelFacts, turn: object | None) -> bool:
+    """Whether two batches of the model may run side by side: models that take turns have all threads in each."""
+    return turn is None and model.executor == "native" and model.num_threads > 1
 
 
 def _queue_limits(settings: Settings, batches: BatchLimits) -> QueueLimits:

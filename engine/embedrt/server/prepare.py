@@ -199,6 +199,8 @@ def _tokenize(
     tokenizer: TextTokenizer, work: Work, indices: Sequence[int]
 ) -> tuple[list[NDArray[np.int32]], list[int]]:
     """Ids of the inputs at `indices`, cut, and their lengths before that."""
+    if (short := _tokenize_short(tokenizer, work)) is not None:
+        return [short[0]], [short[1]]
     rows: list[NDArray[np.int32]] = [_NO_IDS] * len(indices)
     counts = [0] * len(indices)
     places = [k for k, i in enumerate(indices) if isinstance(work.inputs[i], str)]
@@ -222,6 +224,16 @@ def _tokenize(
             raise TokenLimitError(f"has {many} tokens, the model takes {tokenizer.max_tokens}", index=i)
         tokenizer.check(rows[k], i)  # here, so that no other request shares a batch with what cannot be run
     return rows, counts
+
+
+def _tokenize_short(tokenizer: TextTokenizer, work: Work) -> tuple[NDArray[np.int32], int] | None:
+    """The same of one short text, in a third of the time; None where it is another work, or something is wrong."""
+    if len(work.inputs) > 1 or not isinstance(given := work.inputs[0], str):
+        return None
+    ids = tokenizer.short_ids(work.options.prompt + check_text(given, 0))
+    if ids is None or (len(ids) > tokenizer.max_tokens and not work.truncate):
+        return None
+    return tokenizer.cut(ids, keep_end=work.keep_end), len(ids)
 
 
 def _tokenize_windows(tokenizer: TextTokenizer, work: Work, indices: Sequence[int]) -> tuple[list[Parts], list[int]]:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 
 from embedrt.errors import EmbedrtError
+from embedrt.server.accepting import Accounts, accept_in_turns
 from embedrt.server.app import make_app, make_service
 from embedrt.server.files import allow_files, room_for_connections
 from embedrt.server.hosting import QuietServer, http_config, make_wire, on_signal, protocol_on, reread_certificate
@@ -39,6 +40,7 @@ def serve_here(
     bundles: list[NamedBundle],
     beat: Callable[[], None] | None = None,
     notifier: Notifier | None = None,
+    accounts: Accounts | None = None,
 ) -> int:
     """Serve until told to stop; the exit code: 0, or 1 when a model could not be loaded.
 
@@ -48,6 +50,7 @@ def serve_here(
         settings, listener, bundles: what to serve, and where.
         beat: called every second, as long as the event loop turns.
         notifier: told what the server does; nobody is if there is a supervisor, who tells for all.
+        accounts: of the connections of this worker and of the others, where there are any.
     """
     allow_files(settings.connections)
     service = make_service(settings)
@@ -107,6 +110,9 @@ def serve_here(
             service.health.beats.append(notifier.alive)
         if settings.ssl_certfile:
             bound_handshakes(loop, settings.header_timeout_s)
+        if accounts is not None and service.wire is not None:
+            service.wire.told = accounts.tell
+            accept_in_turns(loop, listener, accounts)
         await server.serve(sockets=sockets)
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

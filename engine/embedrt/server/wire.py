@@ -97,6 +97,7 @@ class Wire:
         self._make_door = door
         self._door: Door | None = None
         self.open: dict[int, BoundedProtocol] = {}
+        self.told: Callable[[int], None] = lambda _: None  # of the number of these, when it changes
         self.buffer = memoryview(bytearray(PIECE_BYTES))
         self.turns = Turns()
         self.draining: set[int] = set()  # connections of which bodies are read that nobody wants anymore
@@ -166,6 +167,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(503, "too many connections are open", b"retry-after: 1\r\n")
             return
         self._wire.open[self._number] = self
+        self._wire.told(len(self._wire.open))
         self._after("head", self._wire.limits.head_s, self._late_head)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -176,7 +178,8 @@ class BoundedProtocol(HttpToolsProtocol):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._wire.open.pop(self._number, None)
+        if self._wire.open.pop(self._number, None) is not None:
+            self._wire.told(len(self._wire.open))
         self._wire.draining.discard(self._number)
         self._wire.door.leave(self._number)
         super().connection_lost(exc)

@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from embedrt.server.accepting import SERVES_NOT, Accounts
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.metrics import FOLDER_VARIABLE
 from embedrt.server.notify import Notifier
@@ -39,7 +40,7 @@ class _Worker:
     restart_at: float | None = None  # set when it has died
 
 
-def run_worker(settings: Settings, listener: socket.socket, beat: Any) -> None:
+def run_worker(settings: Settings, listener: socket.socket, beat: Any, held: Any, number: int) -> None:
     """A worker's whole life; exits with its code."""
     from embedrt.server.models import open_bundles
     from embedrt.server.run import serve_here
@@ -50,7 +51,8 @@ def run_worker(settings: Settings, listener: socket.socket, beat: Any) -> None:
     def turned() -> None:
         beat.value = time.monotonic()
 
-    raise SystemExit(serve_here(settings, listener, open_bundles(settings.bundles), turned))
+    accounts = Accounts(held, number)
+    raise SystemExit(serve_here(settings, listener, open_bundles(settings.bundles), turned, accounts=accounts))
 
 
 def _end_with_parent() -> None:
@@ -64,7 +66,8 @@ def _end_with_parent() -> None:
 class Supervisor:
     """Keeps `settings.workers` processes serving one listening socket.
 
-    All of them accept from the same socket, so a connection that waits when a worker dies goes to another one.
+    All of them accept from the same socket, so a connection that waits when a worker dies goes to another one. Each
+    leaves a new one to those that have fewer (`accepting`).
     """
 
     def __init__(self, settings: Settings, listener: socket.socket, notifier: Notifier | None = None) -> None:
@@ -73,6 +76,7 @@ class Supervisor:
         self._listener = listener
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
+        self._held = self._context.RawArray("i", [SERVES_NOT] * settings.workers)  # connections of each worker
         self._stopping = False
         self._told = 0.0
         self._next_pause_s = _RESTART_PAUSE_S
@@ -87,7 +91,7 @@ class Supervisor:
             for name in _SIGNALS_PASSED_ON:
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), self._pass_on)
-            self._workers = [self._start() for _ in range(self._settings.workers)]
+            self._workers = [self._start(number) for number in range(self._settings.workers)]
             while not self._stopping:
                 if all(worker.process.exitcode == _CANNOT_SERVE for worker in self._workers):
                     return _CANNOT_SERVE  # they said why; starting them again would not help
@@ -126,9 +130,9 @@ class Supervisor:
                 worker.process.kill()
                 worker.process.join()
 
-    def _start(self) -> _Worker:
+    def _start(self, number: int) -> _Worker:
         beat = self._context.Value("d", 0.0, lock=False)
-        arguments = (self._settings, self._listener, beat)
+        arguments = (self._settings, self._listener, beat, self._held, number)
         process = self._context.Process(target=run_worker, args=arguments, name="embedrt-worker")
         process.start()
         log("worker started", pid=process.pid)
@@ -139,10 +143,11 @@ class Supervisor:
         for k, worker in enumerate(self._workers):
             if worker.process.is_alive() or self._stopping:
                 continue
+            self._held[k] = SERVES_NOT
             if worker.restart_at is None:
                 worker.restart_at = now + self._pause_after(worker, now - worker.started)
             if worker.restart_at <= now:
-                self._workers[k] = self._start()
+                self._workers[k] = self._start(k)
 
     def _pause_after(self, worker: _Worker, lived_s: float) -> float:
         """Seconds until a worker that died is replaced: none after a good life, else more each time."""
