@@ -168,9 +168,7 @@ class ModelEngine:
         deadline = time.monotonic() + 10
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
-        if not any(
-            worker.is_alive() for worker in self._workers
-        ):  # else freeing what a stuck executor uses would crash
+        if not any(worker.is_alive() for worker in self._workers):  # freeing what a stuck executor uses would crash
             self.embedder.close()
             if self._proof is not None:
                 self._proof.weights.close()
