@@ -83,8 +83,9 @@ class EmbedBatch:
         keep: other columns that go along: "all", or their names.
         variable_lists: lists whose type does not say their length. Spark needs them.
         kind: whose prompt to use: "encode", "query" or "document".
-        variant, device, executor, isa, pooling, packed_cache, verify_hashes, max_tokens, truncate_dim, prompts,
-            default_prompt_name: as `Embedder` takes them; packed weights are kept unless it is said otherwise.
+        variant, device, executor, isa, pooling, packed_cache, verify_hashes: as `Embedder` takes them, but packed
+            weights are kept by default.
+        max_tokens, truncate_dim, prompts, default_prompt_name: as `Embedder` takes them.
         num_threads: per process; default what the engine gave it, see `threads_given`.
         options: prompt_name, prompt, task, normalize_embeddings, on_overflow, batch_size; as `Embedder.encode` takes
             them.
@@ -178,7 +179,7 @@ class EmbedBatch:
         """RecordBatches with vectors, in their order; a few are read ahead, so that no core waits for another.
 
         Raises:
-            As a call; `InputError.index` counts from the first row of the stream.
+            InputError: as a call; its `index` counts from the first row of the stream.
         """
         for batch, rows in self.rows(batches):
             yield self._joined(batch, rows)
