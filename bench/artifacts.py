@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bench.texts import calibration_texts
 CALIBRATION_SENTENCES = 300
 _MANY_TOKENS = 100_000  # no vocabulary of English alone has so many
 _failed: dict[Path, str] = {}  # not tried again in this run
+_EXPORTER = ("onnxruntime", "embedrt")
 _ST_FILES = ("*.json", "*.txt", "1_Pooling", "2_Normalize")
 
 
@@ -220,37 +222,19 @@ def _build_ctranslate2(model: Path, target: Path, _needs: dict[str, Path]) -> No
     TransformersConverter(str(model)).convert(str(target), quantization="int8", force=True)
 
 
-def _build_gguf(weights: str) -> Callable[[Path, Path, dict[str, Path]], None]:
-    def build(model: Path, target: Path, _needs: dict[str, Path]) -> None:
-        from bench.gguf_files import write
+def _build_gguf(model: Path, target: Path, _needs: dict[str, Path], *, weights: str) -> None:
+    """llama.cpp's file with matrices of a type of `bench.gguf_files`."""
+    from bench.gguf_files import write
 
-        write(model, target / "model.gguf", weights)
-
-    return build
+    write(model, target / "model.gguf", weights)
 
 
-def _build_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
-    """`embedrt export MODEL BUNDLE --variants fp32,int8`, parity gates and all; bf16 is made of fp32's weights."""
+def _build_bundle(model: Path, target: Path, _needs: dict[str, Path], **options: Any) -> None:
+    """What `embedrt export MODEL BUNDLE` makes with these options, parity gates and all."""
     from embedrt_export.export import export
 
     target.rmdir()  # export makes it
-    export(model, target, variants=("fp32", "int8"))
-
-
-def _build_fp16_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
-    """`embedrt export MODEL BUNDLE --variants fp16`."""
-    from embedrt_export.export import export
-
-    target.rmdir()
-    export(model, target, variants=("fp16",))
-
-
-def _build_accurate_bundle(model: Path, target: Path, _needs: dict[str, Path]) -> None:
-    """`embedrt export MODEL BUNDLE --variants int8 --int8-recipe accurate`."""
-    from embedrt_export.export import export
-
-    target.rmdir()
-    export(model, target, variants=("int8",), int8_recipe="accurate")
+    export(model, target, **options)
 
 
 def is_english(model: Path) -> bool:
@@ -268,11 +252,12 @@ RECIPES: dict[str, Recipe] = {
     "openvino-int8": Recipe(_build_openvino_int8, ("openvino",), ("openvino", "nncf")),
     "openvino-int8-weights": Recipe(_build_openvino_int8_weights, ("openvino",), ("openvino", "nncf")),
     "ctranslate2": Recipe(_build_ctranslate2, (), ("ctranslate2", "transformers")),
-    "gguf-q8": Recipe(_build_gguf("q8_0"), (), ("gguf", "transformers")),
-    "gguf-bf16": Recipe(_build_gguf("bf16"), (), ("gguf", "transformers")),
-    "bundle": Recipe(_build_bundle, (), ("onnxruntime", "embedrt")),
-    "bundle-fp16": Recipe(_build_fp16_bundle, (), ("onnxruntime", "embedrt")),
-    "bundle-accurate": Recipe(_build_accurate_bundle, (), ("onnxruntime", "embedrt")),
+    "gguf-q8": Recipe(partial(_build_gguf, weights="q8_0"), (), ("gguf", "transformers")),
+    "gguf-bf16": Recipe(partial(_build_gguf, weights="bf16"), (), ("gguf", "transformers")),
+    # bf16 is made of fp32's weights when it is loaded
+    "bundle": Recipe(partial(_build_bundle, variants=("fp32", "int8")), (), _EXPORTER),
+    "bundle-fp16": Recipe(partial(_build_bundle, variants=("fp16",)), (), _EXPORTER),
+    "bundle-accurate": Recipe(partial(_build_bundle, variants=("int8",), int8_recipe="accurate"), (), _EXPORTER),
 }
 
 

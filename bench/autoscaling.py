@@ -25,7 +25,7 @@ from bench.artifacts import ensure
 from bench.http_client import Shot, closed_loop
 from bench.machine import describe_machine
 from bench.models import minilm
-from bench.server import mixed_texts, ours, shots_of, verify
+from bench.server import mixed_texts, ours, shots_of, tokens_of, verify
 from embedrt import Embedder
 
 CLIENTS = (2, 8, 32, 96)
@@ -90,17 +90,14 @@ def main() -> None:
     texts = mixed_texts(512, 3)
     with contextlib.ExitStack() as stack:
         library = stack.enter_context(Embedder(bundle, variant=args.variant, num_threads=1))
-        counts = [min(count, library.max_tokens) for count in library.count_tokens(texts)]
+        counts = tokens_of(library, texts)
         server = stack.enter_context(ours(bundle, args.variant, args.threads, ""))
-        print(
-            f"{describe_machine(args.threads).cpu}\nverify  {verify(server, texts[:_TEXTS], library, ours=True)}",
-            flush=True,
-        )
+        print(describe_machine(args.threads).cpu)
+        print(f"verify  {verify(server, texts[:_TEXTS], library, ours=True)}", flush=True)
         shots = shots_of(texts, counts, _TEXTS)
         depths = []
-        print(
-            "| clients | tokens/s | tokens that wait | wait, mean | p95 | tokens/s x wait |\n|---|---|---|---|---|---|"
-        )
+        print("| clients | tokens/s | tokens that wait | wait, mean | p95 | tokens/s x wait |")
+        print("|---|---|---|---|---|---|")
         for clients in CLIENTS:
             depth = asyncio.run(measure(server.port, shots, clients, args.seconds))
             depths.append(depth)

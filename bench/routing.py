@@ -27,7 +27,7 @@ import numpy as np
 from bench.artifacts import ensure
 from bench.http_client import Connection, Shot, Tally, closed_loop, open_loop
 from bench.models import minilm
-from bench.server import Server, mixed_texts, ours, running, shots_of, time_library, verify
+from bench.server import Server, mixed_texts, ours, running, shots_of, time_library, tokens_of, verify
 from embedrt import Embedder, open_bundle
 from embedrt.routing.policy import POLICIES
 
@@ -94,7 +94,7 @@ def main() -> None:
     texts = mixed_texts(512, 3)
     with contextlib.ExitStack() as stack:
         library = stack.enter_context(Embedder(bundle, variant=args.variant, num_threads=1))
-        counts = [min(count, library.max_tokens) for count in library.count_tokens(texts)]
+        counts = tokens_of(library, texts)
         servers = [stack.enter_context(ours(bundle, args.variant, 1, "")) for _ in range(2)]
         urls = [f"http://127.0.0.1:{server.port}" for server in servers]
         fronts = {

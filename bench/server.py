@@ -90,6 +90,11 @@ def ours(bundle: Path, variant: str, threads: int, batch: str) -> contextlib.Abs
     )
 
 
+def tokens_of(library: Embedder, texts: list[str]) -> list[int]:
+    """The tokens of each text that the model sees: of a text over its limit, as many as that is."""
+    return [min(count, library.max_tokens) for count in library.count_tokens(texts)]
+
+
 def shots_of(texts: list[str], counts: list[int], size: int, kind: str = "mixed") -> list[Shot]:
     """Requests of `size` texts each."""
     made = []
@@ -164,7 +169,7 @@ def run_open(
     servers: list[Server], library: Embedder, texts: list[str], seconds: float, load: float
 ) -> list[dict[str, Any]]:
     """Latency of single queries and of requests with 16 texts, arriving at random at a share of the capacity."""
-    counts = [min(count, library.max_tokens) for count in library.count_tokens(texts)]
+    counts = tokens_of(library, texts)
     shots = shots_of(texts[:160], counts, 1, "query") + shots_of(texts[:480], counts, 16, "16 texts")
     mean = sum(shot.num_tokens for shot in shots) / len(shots)
     per_second = load * time_library(library, texts, counts, 1.0) / mean

@@ -217,8 +217,8 @@ class _Run:
                 yield entry.text
 
         keywords: dict[str, Any] = {"on_overflow": self._options.on_overflow, **keywords_of(recipe)}
-        blocks = self._embedder.encode_stream(texts(), block_size=_BLOCK_TEXTS, **keywords)
-        for block in _told_with_places(blocks, pending):
+        encoded = self._embedder.encode_stream(texts(), block_size=_BLOCK_TEXTS, **keywords)
+        for block in _told_with_places(encoded, pending):
             taken = [pending.popleft() for _ in range(block.num_texts)]
             buffer.add(
                 self._row(ids[row], entry, vector, recipe)
@@ -249,12 +249,12 @@ def _rows_at(chosen: NDArray[np.bool_], entries: Iterable[Entry]) -> Iterator[tu
     return compress(enumerate(entries), chosen.tobytes())
 
 
-def _told_with_places(blocks: Iterator[EncodedBlock], pending: deque[tuple[int, Entry]]) -> Iterator[EncodedBlock]:
+def _told_with_places(encoded: Iterator[EncodedBlock], pending: deque[tuple[int, Entry]]) -> Iterator[EncodedBlock]:
     """The blocks; an error about a text is told with the place it came from."""
     start = 0
     while True:
         try:
-            block = next(blocks, None)
+            block = next(encoded, None)
         except (InputError, NonFiniteError) as exc:
             at = -1 if exc.index is None else exc.index - start
             if not 0 <= at < len(pending):
