@@ -1,5 +1,7 @@
-// The intrinsics of AVX512, or their emulation: to be included outside of every namespace.
+// What avx512.h and overlapped.h need, to be included outside of every namespace: the intrinsics of AVX512, or their emulation.
 #pragma once
+
+#include <optional>
 
 #if defined(EMBEDRT_SIMDE)
 // Tests of this file on machines without the instructions: https://github.com/simd-everywhere/simde

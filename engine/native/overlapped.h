@@ -40,6 +40,7 @@ class Overlapped {
                 next = ++vector < Int8::ROWS * VECTORS ? next + every : -1;
             });
         panel_ = at.panel, row_ = at.row, left_ = R * VECTORS;
+        to_.emplace(to);
     }
 
     inline void finish() {
@@ -53,28 +54,22 @@ class Overlapped {
 
     // A vector of columns of the tile that lies in the sums, of row vector / VECTORS.
     inline void leave(int vector) const {
-        const int row = vector / VECTORS, j = vector % VECTORS, n = (panel_ * VECTORS + j) * W;
-        if (n >= w_.n) return;
+        const int row = vector / VECTORS, j = vector % VECTORS;
+        if ((panel_ * VECTORS + j) * W >= w_.n) return;
         const auto value = [&](int of_panel) {
-            const int column = panel_ * COLUMNS + of_panel * W;
-            const F v = T::scaled(w_, p_, row_ + row, column, _mm512_load_si512(sums_ + row * PANEL_VECTORS + of_panel));
-            return E == Epilogue::accumulate ? v : V::add(v, V::load(w_.bias + column));
+            return T::scaled(w_, p_, row_ + row, panel_ * COLUMNS + of_panel * W,
+                             _mm512_load_si512(sums_ + row * PANEL_VECTORS + of_panel));
         };
-        const size_t at = static_cast<size_t>(row_ + row) * p_.out_stride + static_cast<size_t>(n);
-        F v = value(j);
-        if constexpr (E == Epilogue::residual) v = V::fma(V::load(p_.out + at), V::load(p_.restore + n), v);
-        if constexpr (E == Epilogue::accumulate) v = V::add(v, V::load(p_.out + at));
-        if constexpr (Finish<E>::ACTIVATES) v = activate<A>(v);
-        if constexpr (E == Epilogue::gate) v = V::mul(v, value(VECTORS + j));
-        if constexpr (E == Epilogue::narrow) return V::store_bf16(p_.out_bf16 + at, v);
-        if (Finish<E>::ACTIVATES && n >= p_.main)
-            return V::store(p_.few + static_cast<size_t>(row_ + row) * p_.few_stride + (n - p_.main), v);
-        V::store(p_.out + at, v);
+        if constexpr (Finish<E>::ACTIVATES)
+            to_->template activated<A>(row_ + row, j, value);
+        else
+            (*to_)(row_ + row, j, value(j));
     }
 
     const typename T::Weight& w_;
     const Product& p_;
     int panel_ = 0, row_ = 0, left_ = 0;  // of the tile that lies in the sums
+    std::optional<Finish<E>> to_;         // where it goes
     alignas(64) __m512i sums_[Int8::ROWS * PANEL_VECTORS];
 };
 

@@ -49,14 +49,8 @@ struct Finish {
             with_activation(p.activation, [&](auto kind) {
                 constexpr auto A = static_cast<Activation>(kind.value);
                 for (int r = 0; r < R; r++)
-                    for (int j = 0; j < VECTORS && j * W < columns; j++) {
-                        F v = activate<A>(V::add(value(r, j), V::load(bias + j * W)));
-                        if constexpr (PAIRED) {
-                            const int up = VECTORS + j;
-                            v = V::mul(v, V::add(value(r, up), V::load(bias + up * W)));
-                        }
-                        put_activated(first + r, j, v);
-                    }
+                    for (int j = 0; j < VECTORS && j * W < columns; j++)
+                        activated<A>(first + r, j, [&](int vector) { return value(r, vector); });
             });
         } else {
             for (int r = 0; r < R; r++)
@@ -64,7 +58,11 @@ struct Finish {
         }
     }
 
-    inline void put_activated(int row, int j, F v) const {
+    // One vector through the activation: value(vector of the panel), of a gate both halves'.
+    template <Activation A, class Value>
+    inline void activated(int row, int j, Value value) const {
+        F v = activate<A>(V::add(value(j), V::load(bias + j * W)));
+        if constexpr (PAIRED) v = V::mul(v, V::add(value(VECTORS + j), V::load(bias + (VECTORS + j) * W)));
         if (n + j * W >= p.main) return V::store(few + static_cast<size_t>(row) * p.few_stride + j * W, v);
         V::store(out + static_cast<size_t>(row) * p.out_stride + static_cast<size_t>(j * W), v);
     }
