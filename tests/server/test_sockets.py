@@ -91,12 +91,13 @@ def test_a_client_at_the_socket_gets_the_librarys_vectors(
         httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://anything.example") as client,
     ):
 
-        def there() -> bool:
+        def accepts() -> bool:  # the file is there before the server listens at it
             assert server.poll() is None
-            return path.exists()
+            with socket.socket(socket.AF_UNIX) as probe:
+                return probe.connect_ex(str(path)) == 0
 
         try:
-            wait_until(there, 60)
+            wait_until(accepts, 60)
             wait_until(lambda: client.get("/health/ready").status_code == 200, 60)
             answer = client.post("/embed", json={"inputs": ["stone water"]})
             assert answer.status_code == 200  # whatever the Host: no page of a browser gets here
