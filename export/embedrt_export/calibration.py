@@ -7,6 +7,7 @@ from pathlib import Path
 from embedrt.commands.reading.formats import is_known
 from embedrt.commands.source import open_source
 from embedrt.errors import EmbedrtError, OptionError
+from embedrt.tokenization import TextTokenizer
 from embedrt_export.texts import calibration_texts
 
 _FEWEST = 32
@@ -27,6 +28,16 @@ def read_calibration(file: Path | None) -> list[str]:
             f"calibration file {file} holds {len(texts)} texts, at least {_FEWEST} are needed, 200 are good"
         )
     return texts
+
+
+def calibration_ids(file: Path | None, tokenizer: TextTokenizer, prompt: str) -> list[list[int]]:
+    """Token ids of the calibration texts as the model will see texts: behind its default prompt.
+
+    Raises:
+        OptionError: the file cannot be read, or holds too few texts.
+    """
+    texts = [prompt + text for text in read_calibration(file)]
+    return [tokenizer.shaped(ids).tolist() for ids in tokenizer(texts).token_ids]
 
 
 def read_texts(file: Path, what: str) -> list[str]:

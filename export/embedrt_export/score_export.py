@@ -20,21 +20,21 @@ from embedrt.progress import Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
 from embedrt_export.calibration import read_calibration
-from embedrt_export.export import (
+from embedrt_export.encoder_graph import build_graph
+from embedrt_export.int8 import RECIPES
+from embedrt_export.int8.calibration import POOLED_TOKENS
+from embedrt_export.pipeline import describe_architecture, write_tokenizer
+from embedrt_export.prompts import choose_prompts
+from embedrt_export.request import ExportRequest
+from embedrt_export.rerankers import load_scores, write_head
+from embedrt_export.source import ModelSource
+from embedrt_export.staged_manifest import (
     TOKENIZER,
-    ExportRequest,
-    build_graph,
     describe_model,
     shared_files,
     unreachable_tokens,
     write_manifest,
 )
-from embedrt_export.int8 import RECIPES
-from embedrt_export.int8.calibration import POOLED_TOKENS
-from embedrt_export.pipeline import describe_architecture, write_tokenizer
-from embedrt_export.prompts import choose_prompts
-from embedrt_export.rerankers import load_scores, write_head
-from embedrt_export.source import ModelSource
 from embedrt_export.variants import Job, make_variants
 
 # ONNX is the definition, and gives the same figures on machines with and without the native executor: the manifest's.

@@ -15,23 +15,18 @@ from embedrt.precision import CODE_WIDTH
 from embedrt.progress import Progress
 from embedrt.prompting import choose_prompt
 from embedrt.text_rules import TableRules
+from embedrt.tokenization import TextTokenizer
+from embedrt_export.calibration import calibration_ids
 from embedrt_export.emit import emit
-from embedrt_export.export import (
-    TOKENIZER,
-    ExportRequest,
-    calibration_ids,
-    describe_model,
-    prove,
-    shared_files,
-    tool_versions,
-    write_manifest,
-)
 from embedrt_export.graph import EncoderGraph, count_operators
 from embedrt_export.int8 import RECIPES, Int8Recipe
 from embedrt_export.output_heads import name_of
 from embedrt_export.pipeline import write_stages
 from embedrt_export.prompts import choose_prompts
+from embedrt_export.proving import prove
+from embedrt_export.request import ExportRequest
 from embedrt_export.source import ModelSource
+from embedrt_export.staged_manifest import TOKENIZER, describe_model, shared_files, tool_versions, write_manifest
 from embedrt_export.static_reference import StaticReference, load_static
 from embedrt_export.variants import Job, make_variants
 
@@ -75,10 +70,11 @@ def export_static(root: Path, source: ModelSource, request: ExportRequest, progr
         write_parity_files(root, texts, reference.encode(texts, prompt, advance))
     with progress.step("make the graph"):
         graph = emit(table.spec(), {"embeddings.word": table.folded()})
+    tokenizer = TextTokenizer(root / TOKENIZER, manifest.max_tokens, rules=manifest.table)
     job = Job(
         root=root,
         graph=EncoderGraph(graph, None, count_operators(graph), (), table.spec()),
-        calibration=calibration_ids(root, manifest, prompt, request, manifest.table),
+        calibration=calibration_ids(request.calibration, tokenizer, prompt),
         token=None,
         int8=_recipe(request.int8_recipe),
     )

@@ -8,7 +8,7 @@ from embedrt.parity.gates import find_failures, gate_set
 from embedrt.parity.invariance import Invariance
 from embedrt.parity.metrics import Deviation, Spread
 from embedrt.parity.report import VariantReport
-from embedrt_export.export import advice_on
+from embedrt_export.proving import advice_on
 
 STEADY = Invariance("alone", 200, 1.0, 0, 0.0, 0)
 MOVED = Invariance("in a batch", 200, 0.9999983, 17, 0.001, 17)

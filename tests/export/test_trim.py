@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from embedrt import Embedder, OptionError
 from embedrt_export.trim import Kept, trimmed
+from embedrt_export.trim import bundle as trim_bundle
 from embedrt_export.trim.scripts import COMMON, script_of, scripts_of
 from embedrt_export.trim.tokenizer import read_vocabulary, trim, with_parts
 from tests import tiny
@@ -152,7 +152,7 @@ def test_vectors_of_what_survives_have_the_same_bits(name: str, tmp_path: Path) 
 
 
 def test_too_few_texts_to_prove_it_on_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["embedrt_export.export"], "_FEWEST_TEXTS", 10_000)
+    monkeypatch.setattr(trim_bundle, "_FEWEST_TEXTS", 10_000)
     model = tiny.save_pipeline(tmp_path / "model")
     file = tmp_path / "t.txt"
     file.write_text("서울은 대한민국의 수도이다.\n")
