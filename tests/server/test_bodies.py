@@ -125,6 +125,30 @@ def test_messages_name_the_field_and_what_it_may_be(shape: Any, body: Any, param
     assert (caught.value.kind, caught.value.param) == ("invalid", param)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": "a", "k" * 2_000_000: 1},
+        {"input": "a", " - at `$" * 250_000 + "\n": 1},  # the search for the field's path took hours, on the event loop
+        {"input": "a", "encoding_format": "f" * 2_000_000},
+        {"input": "a", "model": "m" * 2_000_000},
+        {"input": "a", "input_type": "query", "task": "t" * 2_000_000},  # would stand before each text
+        {"input": ["a"], "dimensions": 10**4000},
+    ],
+)
+def test_errors_do_not_repeat_all_that_is_wrong(served: Served, body: dict[str, Any]):
+    answer = served.post("/v1/embeddings", body)
+    assert answer.status_code == 400
+    assert len(answer.content) < 1500
+
+
+def test_a_long_name_keeps_its_beginning_and_what_it_is():
+    with pytest.raises(ServeError, match=r"^there is no field 'k{150,}\.\.\.k+'; the fields are: input, model"):
+        parse(json.dumps({"input": "a", "k" * 5000: 1}).encode(), EmbeddingsRequest)
+    with pytest.raises(ServeError, match=r"^model: expected `str` of length <= 1024$"):
+        parse(json.dumps({"input": "a", "model": "m" * 1025}).encode(), EmbeddingsRequest)
+
+
 def test_null_in_fields_that_nobody_knows_is_passed_over():
     read = parse(b'{"service_tier": null, "input": ["a"], "model": null, "extra": null}', EmbeddingsRequest)
     assert read == EmbeddingsRequest(input=["a"])

@@ -16,7 +16,8 @@ from embedrt.server.errors import ServeError
 S = TypeVar("S", bound=msgspec.Struct)
 
 _AT = re.compile(r" - at `\$\.?(.*)`$")
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_SAID = 200  # characters of a message that are kept of its beginning, and of its end, where _AT is
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _ENUM = "Invalid enum value "
 _HALF_A_PAIR = re.compile(
@@ -42,9 +43,10 @@ def parse(body: bytes | bytearray | memoryview, shape: type[S]) -> S:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as exc:
-        cleaned = _without_null_extras(body, shape) if _UNKNOWN.match(str(exc)) else None
+        message = _shortened(str(exc))
+        cleaned = _without_null_extras(body, shape) if _UNKNOWN.match(message) else None
         if cleaned is None:
-            raise _invalid(str(exc), shape) from exc
+            raise _invalid(message, shape) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         if not body or (len(body) <= _SEARCHED_BYTES and bytes(body).isspace()):
             empty = f"the body is empty; send JSON with the fields: {_names(shape)}"
@@ -53,7 +55,12 @@ def parse(body: bytes | bytearray | memoryview, shape: type[S]) -> S:
     try:
         return msgspec.json.decode(cleaned, type=shape)
     except msgspec.ValidationError as exc:
-        raise _invalid(str(exc), shape) from exc
+        raise _invalid(_shortened(str(exc)), shape) from exc
+
+
+def _shortened(message: str) -> str:
+    """msgspec's message without the middle of a field's name, or value, that is as long as the body may be."""
+    return message if len(message) <= 2 * _SAID else f"{message[:_SAID]}...{message[-_SAID:]}"
 
 
 def _without_null_extras(body: bytes | bytearray | memoryview, shape: type[msgspec.Struct]) -> bytes | None:

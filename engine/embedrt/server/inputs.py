@@ -14,6 +14,7 @@ from embedrt.server.logs import log
 from embedrt.server.tiktoken import ENCODING, TiktokenDecoder, load_decoder
 
 PICTURE_URI = "data:image/"
+Name = Annotated[str, msgspec.Meta(max_length=1024)]  # of a model or prompt: an error repeats it
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Inputs = str | list[str | TokenId | list[TokenId]]  # a text, texts, token ids, or several of those
 

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from embedrt.server.answers import Rows, respond_rows, to_base64, to_json, truncation_field
 from embedrt.server.call import call_of
 from embedrt.server.errors import ServeError
-from embedrt.server.inputs import Inputs, pictures_of
+from embedrt.server.inputs import Inputs, Name, pictures_of
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response, resolve
 from embedrt.server.settings import Overflow
@@ -33,12 +33,12 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     `modality`, infinity's, are additions to OpenAI's fields."""
 
     input: Inputs
-    model: str | None = None
+    model: Name | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     user: str | None = None  # accepted and ignored, as OpenAI's is for its own ends
     input_type: Literal["query", "document", "passage"] | None = None
-    task: str | None = None  # fills the query prompt's {task}
+    task: Annotated[str, msgspec.Meta(max_length=4096)] | None = None  # fills the query prompt's {task}, of each text
     truncate: bool | None = None
     on_overflow: Overflow | None = None
     modality: Literal["text", "image"] | None = None  # without it, data URIs of pictures are pictures

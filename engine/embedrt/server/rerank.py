@@ -22,6 +22,7 @@ from embedrt.pairs import PairOrText
 from embedrt.server.call import call_of
 from embedrt.server.engine import Answer
 from embedrt.server.errors import ServeError, translate
+from embedrt.server.inputs import Name
 from embedrt.server.models import Ranker
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response
@@ -51,7 +52,7 @@ class RerankRequest(msgspec.Struct, forbid_unknown_fields=True):
     max_tokens_per_doc: Count | None = None
     max_chunks_per_doc: Count | None = None
     priority: int | None = None
-    model: str | None = None
+    model: Name | None = None
 
 
 class DocumentsRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,7 +67,7 @@ class DocumentsRequest(msgspec.Struct, forbid_unknown_fields=True):
     priority: int | None = None
     truncate: bool | None = None
     truncation_direction: Direction | None = None
-    model: str | None = None
+    model: Name | None = None
 
 
 class PredictParameters(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,7 +85,7 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     truncate: bool | None = None
     truncation_direction: Direction | None = None
     parameters: PredictParameters | None = None
-    model: str | None = None
+    model: Name | None = None
 
 
 _OF_TEXTS = ("raw_scores", "return_text")

@@ -18,7 +18,7 @@ from embedrt.server.answers import Rows, as_matrix, between, respond, respond_ro
 from embedrt.server.call import call_of
 from embedrt.server.engine import Answer, ModelEngine
 from embedrt.server.errors import ServeError
-from embedrt.server.inputs import Inputs
+from embedrt.server.inputs import Inputs, Name
 from embedrt.server.prepare import Work
 from embedrt.server.service import Service, json_response, resolve, resolve_outputs
 from embedrt.server.settings import Overflow
@@ -37,9 +37,9 @@ class EmbedRequest(msgspec.Struct, forbid_unknown_fields=True):
     truncate: bool | None = None
     on_overflow: Overflow | None = None
     truncation_direction: Direction | None = None
-    prompt_name: str | None = None
+    prompt_name: Name | None = None
     dimensions: Count | None = None
-    model: str | None = None
+    model: Name | None = None
 
 
 class EmbedAllRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,8 +48,8 @@ class EmbedAllRequest(msgspec.Struct, forbid_unknown_fields=True):
     inputs: Inputs
     truncate: bool | None = None
     truncation_direction: Direction | None = None
-    prompt_name: str | None = None
-    model: str | None = None
+    prompt_name: Name | None = None
+    model: Name | None = None
 
 
 class EmbedSparseRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,9 +58,9 @@ class EmbedSparseRequest(msgspec.Struct, forbid_unknown_fields=True):
     inputs: Inputs
     truncate: bool | None = None
     truncation_direction: Direction | None = None
-    prompt_name: str | None = None
+    prompt_name: Name | None = None
     max_active_dims: Count | None = None
-    model: str | None = None
+    model: Name | None = None
 
 
 class SimilarityInput(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,7 +76,7 @@ class SimilarityParameters(msgspec.Struct, forbid_unknown_fields=True):
     truncate: bool | None = None
     on_overflow: Overflow | None = None
     truncation_direction: Direction | None = None
-    prompt_name: str | None = None
+    prompt_name: Name | None = None
 
 
 class SimilarityRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,7 +84,7 @@ class SimilarityRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     inputs: SimilarityInput
     parameters: SimilarityParameters | None = None
-    model: str | None = None
+    model: Name | None = None
 
 
 def _vector(_: int, row: NDArray[Any]) -> bytes:

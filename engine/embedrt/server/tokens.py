@@ -17,7 +17,7 @@ from embedrt.server.answers import between, respond, to_json
 from embedrt.server.call import call_of, while_wanted
 from embedrt.server.engine import ModelEngine
 from embedrt.server.errors import ServeError, translate
-from embedrt.server.inputs import TokenId, check_ids, split
+from embedrt.server.inputs import Name, TokenId, check_ids, split
 from embedrt.server.service import Service, resolve
 from embedrt.server.sizes import Size
 from embedrt.tokenization import TextTokenizer, TokenPiece, check_text
@@ -33,8 +33,8 @@ class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     inputs: str | list[str]
     add_special_tokens: bool = True
-    prompt_name: str | None = None
-    model: str | None = None
+    prompt_name: Name | None = None
+    model: Name | None = None
 
 
 class DecodeRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ class DecodeRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     ids: list[TokenId | list[TokenId]]
     skip_special_tokens: bool = True
-    model: str | None = None
+    model: Name | None = None
 
 
 @dataclass(frozen=True)
