@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import datetime
 import math
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ _GROWTH = 1.25  # of a worker's memory between loading and its largest batch
 class Settings:
     """The options of a run."""
 
+    command: str
     model: str
     systems: tuple[str, ...]
     shapes: tuple[tuple[int, int], ...]
@@ -230,7 +233,7 @@ class Runner:
     def _report(self, groups: list[tuple[str, ...]], sets: list[RaggedSet], peaks: object) -> Report:
         return Report(
             date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            command=_command(self.settings),
+            command=self.settings.command,
             machine=describe_machine(self.settings.threads),
             peaks=peaks,  # type: ignore[arg-type]
             facts=self.facts,
@@ -253,13 +256,13 @@ def _read_all(path: Path) -> None:
                     pass
 
 
-def _command(settings: Settings) -> str:
-    if settings.quick:
-        return "python -m bench --quick"
-    options = f"--model {settings.model} --threads {settings.threads} --rounds {settings.rounds}"
-    if settings.ragged:
-        options += f" --ragged-rounds {settings.ragged_rounds} --ragged-share {settings.ragged_share:g}"
-    return f"python -m bench {options}"
+def _command(arguments: Sequence[str]) -> str:
+    """The command as it can be given again; where the results went does not matter."""
+    given = list(arguments)
+    if "--out" in given:
+        place = given.index("--out")
+        del given[place : place + 2]
+    return shlex.join(["python", "-m", "bench", *given])
 
 
 def _parse(arguments: Sequence[str] | None) -> Settings:
@@ -296,6 +299,7 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
         shapes = tuple((int(b), int(t)) for b, _, t in (s.partition("x") for s in given.shapes.split(",")))
     quick = given.quick
     return Settings(
+        command=_command(sys.argv[1:] if arguments is None else arguments),
         model=model,
         systems=systems,
         shapes=shapes,
