@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embedrt import Embedder, InputError, NonFiniteError, OptionError, TruncationWarning
-from embedrt.tokenization import spread
+from embedrt.overflow import spread
 
 ENGLISH = "The quick brown fox jumps over the lazy dog. How much protein should a female eat every day? " * 6
 KOREAN = "서울은 대한민국의 수도이다. 오늘 날씨가 좋다. " * 8

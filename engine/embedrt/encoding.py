@@ -34,7 +34,7 @@ from embedrt.settings import Settings
 from embedrt.shaping import Shaper
 from embedrt.streaming import read_blocks, stream_blocks
 from embedrt.text_calls import find_text_call
-from embedrt.tokenization import check_text
+from embedrt.text_checks import check_text
 from embedrt.windows import WindowRunner
 
 # Texts are sorted by length a window at a time, and the next window is tokenized while this one runs.

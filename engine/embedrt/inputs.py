@@ -11,7 +11,7 @@ import numpy as np
 from embedrt.errors import InputTypeError
 from embedrt.pictures.reading import Picture, is_address, is_picture, names_picture
 from embedrt.pictures.runner import Item
-from embedrt.tokenization import check_text
+from embedrt.text_checks import check_text
 from embedrt.windows import Window
 
 Texts: TypeAlias = str | Iterable[str]

@@ -23,7 +23,8 @@ from embedrt.pieces import (
 )
 from embedrt.results import TextPiece
 from embedrt.sentences import Splitter
-from embedrt.tokenization import TextTokenizer, WholeText, check_text
+from embedrt.text_checks import check_text
+from embedrt.tokenization import TextTokenizer, WholeText
 
 _LEAST_ROOM = 8  # tokens of a text in a piece; less is no text to compare
 

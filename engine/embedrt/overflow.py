@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from embedrt.errors import OptionError
 from embedrt.pooling import l2_normalize
-from embedrt.tokenization import TextTokenizer, spread
+from embedrt.tokenization import TextTokenizer
+
+_WINDOW_OVERLAP = 8  # windows share a part of this many with the next
 
 
 class Parts(NamedTuple):
@@ -40,6 +43,20 @@ def parts_of(tokenizer: TextTokenizer, ids: NDArray[np.int32], text: str = "", p
         raise OptionError(f"the prompt and special tokens fill the {limit} tokens that a window may have ({fills})")
     spans = spread(len(whole.ids), room)
     return Parts([whole.part(a, b) for a, b in spans], [b - a for a, b in spans])
+
+
+def spread(num_tokens: int, room: int) -> list[tuple[int, int]]:
+    """Windows over a long text's tokens: as few as can be, of one length, an eighth of `room` shared with the next.
+
+    Of one length, because a short last window would be a vector of a few words without their context.
+    """
+    if num_tokens <= room:
+        return [(0, num_tokens)]
+    overlap = room // _WINDOW_OVERLAP
+    count = math.ceil((num_tokens - overlap) / (room - overlap))
+    size = math.ceil((num_tokens + (count - 1) * overlap) / count)
+    starts = [k * (num_tokens - size) // (count - 1) for k in range(count)]
+    return [(start, start + size) for start in starts]
 
 
 def joined(rows: Sequence[NDArray[Any]], weights: Sequence[int], *, normalize: bool) -> NDArray[Any]:

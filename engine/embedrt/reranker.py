@@ -24,7 +24,7 @@ from embedrt.results import TruncationWarning
 from embedrt.scoring import Floats, ScoreKwargs, ScoreOptions, Scoring, make_scoring, read_head
 from embedrt.settings import change, own_settings
 from embedrt.tensors import as_tensor
-from embedrt.tokenization import check_text
+from embedrt.text_checks import check_text
 
 
 @dataclass(frozen=True)

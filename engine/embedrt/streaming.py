@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedrt.errors import InputError
 from embedrt.pictures.runner import Item
 from embedrt.results import EncodedBlock, SkippedText, truncations
-from embedrt.tokenization import check_text
+from embedrt.text_checks import check_text
 from embedrt.windows import Embedded, Window
 
 

@@ -1,9 +1,8 @@
-"""Texts to token ids, exactly as the model's own tokenizer.json says; checks and truncation explicit."""
+"""Texts to token ids, exactly as the model's own tokenizer.json says; truncation explicit."""
 
 from __future__ import annotations
 
 import copy
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,21 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedrt.cutting import Cuts, prove
-from embedrt.errors import InputError, InputTypeError, NoTokensError, TokenIdError
+from embedrt.errors import NoTokensError, TokenIdError
 from embedrt.executors.tokenizer import NativeTokenizer
-from embedrt.pictures.reading import is_picture
 from embedrt.text_rules import TableRules, TextRules
 from embedrt.token_ids import Ids, TokenIds
 from embedrt.tokenizer_json import PairParts
 
-_WINDOW_OVERLAP = 8  # windows share a part of this many with the next
-_MISSING = ("NAType", "NaTType")  # pandas.NA and pandas.NaT
 _CALL_CHARACTERS = 65_536  # tokenized by one call: its outcome becomes Python's in a millisecond or two, under the GIL
 _PART_CHARACTERS = 8_192  # of a long text at least, or as many as `_CHARACTERS_PER_TOKEN` says
 _CHARACTERS_PER_TOKEN = 32
 _SHORT_CHARACTERS = 256  # of a text, up to which the places of its tokens cost less than a call for several texts
 _SPARE_TOKENS = 64  # beyond the limit, before what is left of a text is passed over
-_CHECKED_CHARACTERS = 1 << 20  # encoded at once to find surrogates: a millisecond
 
 
 @dataclass(frozen=True)
@@ -82,63 +77,6 @@ class WholeText:
     def part(self, start: int, end: int) -> NDArray[np.int32]:
         """Some of its tokens between head and tail."""
         return np.concatenate([self.head, self.ids[start:end], self.tail])
-
-
-def spread(num_tokens: int, room: int) -> list[tuple[int, int]]:
-    """Windows over a long text's tokens: as few as can be, of one length, an eighth of `room` shared with the next.
-
-    Of one length, because a short last window would be a vector of a few words without their context.
-    """
-    if num_tokens <= room:
-        return [(0, num_tokens)]
-    overlap = room // _WINDOW_OVERLAP
-    count = math.ceil((num_tokens - overlap) / (room - overlap))
-    size = math.ceil((num_tokens + (count - 1) * overlap) / count)
-    starts = [k * (num_tokens - size) // (count - 1) for k in range(count)]
-    return [(start, start + size) for start in starts]
-
-
-def check_text(text: object, index: int | None) -> str:
-    """`text` as a plain string, if it can be tokenized. Values of Arrow arrays are strings as well.
-
-    Raises:
-        InputTypeError: not a string.
-        InputError: lone surrogates, which no encoding of Unicode can carry.
-    """
-    if type(text) is not str:
-        text = _plain_string(text, index)
-    if not text.isascii():
-        try:
-            begin = 0
-            for begin in range(0, len(text), _CHECKED_CHARACTERS):
-                text[begin : begin + _CHECKED_CHARACTERS].encode()
-        except UnicodeEncodeError as exc:
-            raise InputError(
-                f"has a lone surrogate at character {begin + exc.start} and is no valid Unicode; "
-                "repair it with text.encode('utf-8', 'replace').decode()",
-                index=index,
-            ) from exc
-    return text
-
-
-def _plain_string(value: object, index: int | None) -> str:
-    """What is not quite a `str`: numpy's, other subclasses (which may add and compare in their own way), Arrow's."""
-    as_py = getattr(value, "as_py", None)  # of pyarrow's scalars
-    value = as_py() if callable(as_py) else value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if is_picture(value):
-        decode = "decode it; " if isinstance(value, (bytes, bytearray, memoryview)) else ""
-        raise InputTypeError(
-            f"must be a string, not {type(value).__name__}: {decode}this model embeds texts only; pictures need a "
-            "bundle of CLIP or its kin",
-            index=index,
-        )
-    missing = value is None or type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))
-    hint = '; a missing value has no vector: fill it with "", or leave it out' if missing else ""
-    if isinstance(value, (list, tuple)):
-        hint = "; texts go into one list, side by side, and pairs of them into embedrt.Reranker"
-    raise InputTypeError(f"must be a string, not {type(value).__name__}{hint}", index=index)
 
 
 class TextTokenizer:

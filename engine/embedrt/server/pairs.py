@@ -22,7 +22,8 @@ from embedrt.server.inference import Inference
 from embedrt.server.pool import Pool
 from embedrt.server.prepare import Prepared, Work
 from embedrt.server.sizes import Size, size_of_rows
-from embedrt.tokenization import TextTokenizer, check_text
+from embedrt.text_checks import check_text
+from embedrt.tokenization import TextTokenizer
 
 _SLICE_PAIRS = 64  # tokenized at once: a few milliseconds
 _SCORE_BYTES = 40.0  # of an answer, per score, its label or index beside it

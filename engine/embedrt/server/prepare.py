@@ -20,7 +20,8 @@ from embedrt.overflow import Parts, parts_of
 from embedrt.server.errors import ServeError
 from embedrt.server.pool import Pool
 from embedrt.server.sizes import too_many_tokens
-from embedrt.tokenization import TextTokenizer, UnbrokenTextError, check_text
+from embedrt.text_checks import check_text
+from embedrt.tokenization import TextTokenizer, UnbrokenTextError
 
 _SLICE_TEXTS = 256  # texts tokenized at once: a few milliseconds
 _SLICE_CHARACTERS = 65_536  # the same of longer texts

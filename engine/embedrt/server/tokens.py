@@ -20,7 +20,8 @@ from embedrt.server.errors import ServeError, translate
 from embedrt.server.inputs import Name, TokenId, check_ids, split
 from embedrt.server.service import Service, resolve
 from embedrt.server.sizes import Size
-from embedrt.tokenization import TextTokenizer, TokenPiece, check_text
+from embedrt.text_checks import check_text
+from embedrt.tokenization import TextTokenizer, TokenPiece
 
 _TOKENIZED_CHARACTERS = 262_144
 _SLICE_CHARACTERS = 8192  # a character may be a token, of which each takes about 400 bytes until it is written
