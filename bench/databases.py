@@ -90,7 +90,7 @@ def filled(url: str, vectors: Floats, kind: str) -> tuple[Database, float, float
     database.create(Recipe("0" * 16, "", "drawn", "none", "cosine", vectors.shape[1], ids="number"))
     for first in range(0, len(vectors), _ROWS_PER_CALL):
         some = enumerate(vectors[first : first + _ROWS_PER_CALL], start=first)
-        database.upsert([Row(str(row), "", Hashes("", ""), {}, vector) for row, vector in some])
+        database.add([Row(str(row), "", Hashes("", ""), {}, vector) for row, vector in some])
     inserted = time.perf_counter()
     database.finish(kind, None)
     return database, inserted - start, time.perf_counter() - inserted

@@ -71,6 +71,18 @@ def test_only_what_changed_is_embedded(model, reopened, embedded):
     assert hit.id == "2"
 
 
+def test_only_rows_that_are_there_are_looked_for(model, reopened, monkeypatch):
+    """What is new is added without a look at the table, which would grow dearer with every block of a large corpus."""
+    database, replaced = reopened(), []
+    upsert = database.upsert
+    monkeypatch.setattr(database, "upsert", lambda rows: replaced.extend(row.id for row in rows) or upsert(rows))
+    monkeypatch.setattr(database, "add", lambda rows: upsert(rows))
+    index(model, database, ENTRIES, BY_ID)
+    assert replaced == []
+    index(model, database, [replace(ENTRIES[0], text="light"), *ENTRIES[1:], Entry("bread", "8")], BY_ID)
+    assert replaced == [ENTRIES[0].id]
+
+
 def test_rows_that_are_gone_can_stay(model, reopened):
     index(model, reopened(), ENTRIES, BY_ID)
     done = index(model, reopened(), ENTRIES[:1], replace(BY_ID, delete=False))

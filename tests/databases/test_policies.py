@@ -56,6 +56,7 @@ def test_a_plan_embeds_each_new_text_once():
     assert plan.copy.tolist() == [-1, 1, -1, 0, -1], "columns that changed, and a text that is there already"
     assert plan.copy_later.tolist() == [-1, -1, -1, -1, 2]
     assert plan.gone.tolist() == [2]
+    assert plan.added.tolist() == [False, False, True, True, True]
     assert (plan.num_added, plan.num_changed, plan.num_same) == (3, 1, 1)
 
 

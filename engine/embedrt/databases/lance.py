@@ -108,6 +108,11 @@ class LanceDatabase:
         place = {row_id: row for row, row_id in enumerate(found[ID].to_pylist())}
         return _matrix(found["vector"])[[place[row_id] for row_id in ids]]
 
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add rows of new ids; unlike `upsert` it reads no id of the table, of which there may be many millions."""
+        with self._said():
+            self._table.add(_arrow(rows, self._table.schema))
+
     def upsert(self, rows: Sequence[Row]) -> None:
         """Add rows, or replace those of the same ids."""
         with self._said():

@@ -127,8 +127,11 @@ class Database(Protocol):
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (n, D) of rows that are there."""
 
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add rows of ids that are not in the table; once it returns, no kill and no crash loses them."""
+
     def upsert(self, rows: Sequence[Row]) -> None:
-        """Add rows, or replace those of the same ids; once it returns, no kill and no crash loses them."""
+        """Add rows, or replace those of the same ids; as safe, and dearer where a table must be looked through."""
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove rows; ids that are not there are passed over."""

@@ -33,9 +33,14 @@ class Plan:
     copy: Rows  # (N,) for a row whose vector is in the table, the table's row that has it; else -1
     copy_later: Rows  # (N,) for a row whose text is embedded in this run, the row that it is embedded for; else -1
     gone: Rows  # the table's rows that the corpus no longer has
-    num_added: int
+    added: NDArray[np.bool_]  # (N,) rows with an id that is not in the table
     num_changed: int
     num_same: int
+
+    @property
+    def num_added(self) -> int:
+        """Rows with a new id."""
+        return int(self.added.sum())
 
 
 def planned(now: Hashed, stored: Hashed) -> Plan:
@@ -46,11 +51,11 @@ def planned(now: Hashed, stored: Hashed) -> Plan:
     """
     count = len(now.texts)
     copy, same, gone = np.full(count, -1, np.int64), np.zeros(count, bool), np.zeros(0, np.int64)
-    num_added = count
+    added = np.ones(count, bool)
     if len(stored.ids):
         at = places_in(stored.ids, now.ids)
         there = np.flatnonzero(at >= 0)
-        num_added = count - len(there)
+        added[there] = False
         keeps_text = (now.texts[there] == stored.texts[at[there]]).all(axis=1)
         same[there] = keeps_text & (now.columns[there] == stored.columns[at[there]]).all(axis=1)
         source, left = np.ones(len(stored.ids), bool), np.ones(len(stored.ids), bool)
@@ -65,7 +70,7 @@ def planned(now: Hashed, stored: Hashed) -> Plan:
     again = first != rest
     copy_later[rest[again]] = first[again]
     num_same = int(same.sum())
-    return Plan(embed, copy, copy_later, gone, num_added, count - num_added - num_same, num_same)
+    return Plan(embed, copy, copy_later, gone, added, int((~added).sum()) - num_same, num_same)
 
 
 def _taken(rows: Rows, places: Rows, where: NDArray[np.bool_]) -> Rows:

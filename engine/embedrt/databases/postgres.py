@@ -102,6 +102,10 @@ class PostgresDatabase:
         found = dict(self._all(f"SELECT {ID}, vector::real[] FROM {self._quoted} WHERE {ID} = ANY(%s)", [list(ids)]))
         return np.array([found[row_id] for row_id in ids], np.float32)
 
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add rows of new ids, which the table's own index finds out for less than anybody else would."""
+        self.upsert(rows)
+
     def upsert(self, rows: Sequence[Row]) -> None:
         """Add rows, or replace those of the same ids."""
         names = [*OWN, *(rows[0].columns if rows else ())]

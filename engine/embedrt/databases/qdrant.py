@@ -95,6 +95,10 @@ class QdrantDatabase:
                     place[str(point.id)] = point.vector
         return np.array([place[_point_id(row_id)] for row_id in ids], np.float32)
 
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add rows of new ids."""
+        self.upsert(rows)
+
     def upsert(self, rows: Sequence[Row]) -> None:
         """Add rows, or replace those of the same ids."""
         points = [self._models.PointStruct(**_point(row)) for row in rows]

@@ -117,18 +117,24 @@ class _Buffer:
     """Rows that wait to be written together, a second's work."""
 
     database: Database
-    rows: list[Row] = field(default_factory=list)
+    added: NDArray[np.bool_]  # of the plan
+    new: list[Row] = field(default_factory=list)
+    changed: list[Row] = field(default_factory=list)
     next_save: float = 0.0
 
-    def add(self, rows: Iterable[Row]) -> None:
-        self.rows.extend(rows)
-        if time.monotonic() >= self.next_save or len(self.rows) >= _BLOCK_ROWS:
+    def take(self, rows: Iterable[tuple[int, Row]]) -> None:
+        """Rows with their places in the corpus."""
+        for place, row in rows:
+            (self.new if self.added[place] else self.changed).append(row)
+        if time.monotonic() >= self.next_save or len(self.new) + len(self.changed) >= _BLOCK_ROWS:
             self.flush()
 
     def flush(self) -> None:
-        if self.rows:
-            self.database.upsert(self.rows)
-        self.rows = []
+        if self.new:
+            self.database.add(self.new)
+        if self.changed:
+            self.database.upsert(self.changed)
+        self.new, self.changed = [], []
         self.next_save = time.monotonic() + _SAVE_SECONDS
 
 
@@ -190,7 +196,7 @@ class _Run:
             raise OptionError(f"{at}{exc}; --keep chooses columns, --rebuild makes the table anew") from exc
 
     def _apply(self, plan: Plan, ids: Ids, stored: Names, recipe: Recipe) -> None:
-        buffer = _Buffer(self._database, next_save=time.monotonic() + _SAVE_SECONDS)
+        buffer = _Buffer(self._database, plan.added, next_save=time.monotonic() + _SAVE_SECONDS)
         self._copy(plan.copy, stored, ids, recipe, buffer)
         if plan.embed.any():
             with self._progress.step("embedding", int(plan.embed.sum())) as advance:
@@ -203,8 +209,9 @@ class _Run:
         rows = _rows_at(chosen, self._entries if chosen.any() else ())
         while block := list(islice(rows, _BLOCK_ROWS)):
             vectors = self._database.vectors([named[sources[row]] for row, _ in block])
-            buffer.add(
-                self._row(ids[row], entry, vector, recipe) for (row, entry), vector in zip(block, vectors, strict=True)
+            buffer.take(
+                (row, self._row(ids[row], entry, vector, recipe))
+                for (row, entry), vector in zip(block, vectors, strict=True)
             )
         buffer.flush()
 
@@ -220,8 +227,8 @@ class _Run:
         encoded = self._embedder.encode_stream(texts(), block_size=_BLOCK_TEXTS, **keywords)
         for block in _told_with_places(encoded, pending):
             taken = [pending.popleft() for _ in range(block.num_texts)]
-            buffer.add(
-                self._row(ids[row], entry, vector, recipe)
+            buffer.take(
+                (row, self._row(ids[row], entry, vector, recipe))
                 for (row, entry), vector in zip(taken, block.embeddings, strict=True)
             )
             self._done.num_embedded += len(taken)
