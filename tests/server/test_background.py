@@ -127,7 +127,7 @@ def test_whatever_the_batch_worker_raises_is_answered_and_the_next_request_works
 def test_a_worker_that_crashes_at_every_request_is_not_ready(lookup_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_PAUSE_S", 0.0)
     with serving(lookup_bundle, variant="fp32") as served:
-        monkeypatch.setattr(served.engine, "_settle", lambda *_: 1 // 0)
+        monkeypatch.setattr(served.engine.batches, "_settle", lambda *_: 1 // 0)
         assert [served.post("/embed", {"inputs": "stone"}).status_code for _ in range(3)] == [500] * 3
         refused = served.get("/health/ready")
         assert refused.status_code == 503

@@ -167,8 +167,8 @@ def test_vectors_of_tokens_are_not_kept(lookup_bundle: Path):
 def test_a_model_that_is_not_what_it_was_answers_nothing_from_before(lookup_bundle: Path):
     with serving(lookup_bundle, variant="fp32", cache_mb=1.0, proof_every_s=0.0) as server:
         assert server.post("/embed", {"inputs": "water"}).status_code == 200
-        server.engine._proof = None  # it would find nothing wrong
-        server.engine.what_is_wrong = "weights are damaged"
+        server.engine.watch.proof = None  # it would find nothing wrong
+        server.engine.watch.what_is_wrong = "weights are damaged"
         assert server.post("/embed", {"inputs": "water"}).status_code == 503
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embedrt import Embedder
-from embedrt.server import engine as engine_module
+from embedrt.server import batches
 from embedrt.server.crew import Crew
 from embedrt.server.engine import ModelEngine
 from embedrt.server.inference import of_embedder
@@ -50,7 +50,7 @@ def test_models_that_cannot_divide_their_threads_run_one_batch_at_a_time():
 def test_an_engine_runs_two_batches_where_three_wait(lookup_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     """The first one came alone; of the others two run at once, and each request gets its own rows."""
     halves: list[tuple[int, bool]] = []
-    monkeypatch.setattr(engine_module, "take_half", lambda half: halves.append((threading.get_ident(), half)))
+    monkeypatch.setattr(batches, "take_half", lambda half: halves.append((threading.get_ident(), half)))
     texts = [["stone water light"] * 2, ["a house of bread"], ["the river is light"]]
     with Embedder(lookup_bundle, variant="fp32", num_threads=1) as library:
         wanted = [library.encode(each) for each in texts]

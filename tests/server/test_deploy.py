@@ -85,7 +85,7 @@ def test_the_health_check_of_the_image_starts_no_python(served: Served, monkeypa
     assert check() == 0
     # the proof tells the engine each second: what only the engine had would be gone by then
     with monkeypatch.context() as broken:
-        broken.setattr(served.engine._proof, "what_is_wrong", lambda: "a test says so")
+        broken.setattr(served.engine.watch.proof, "what_is_wrong", lambda: "a test says so")
         wait_until(lambda: served.engine.what_is_wrong is not None)
         assert check() != 0
     wait_until(lambda: served.engine.what_is_wrong is None)

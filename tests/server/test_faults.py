@@ -119,7 +119,7 @@ def run_mixed(served: Served, library: Embedder, total: int, seed: int = 0) -> T
 def settled(served: Served) -> None:
     """Nothing is left of anybody's request."""
     engine = served.engine
-    wait_until(lambda: not engine.waiting_requests and not engine._pending and not served.service.budget.held)
+    wait_until(lambda: not engine.waiting_requests and not engine.batches._pending and not served.service.budget.held)
     assert engine.waiting_tokens == 0
 
 

@@ -29,8 +29,8 @@ def bundle(lookup_bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr("embedrt.server.engine._LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr("embedrt.server.engine._LOOK_BEFORE_BATCH_S", 0.0)
+    monkeypatch.setattr("embedrt.server.watch._LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("embedrt.server.watch._LOOK_BEFORE_BATCH_S", 0.0)
     with serving(f"m={bundle}", variant="fp32", proof_every_s=0.02) as made:
         yield made
 
@@ -47,7 +47,7 @@ def metric(server: Served, name: str) -> float:
 
 def change(server: Served, row: np.ndarray) -> None:
     """From now on the model gives this for whatever it is proven by."""
-    found = server.engine._proof
+    found = server.engine.watch.proof
     found._told = replace(found._told, run=lambda _: row)
 
 
@@ -118,7 +118,7 @@ def test_a_vector_that_is_another_one_stops_the_model(server: Served):
 
 
 def test_a_reranker_is_proven_too(rerankers: Rerankers, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("embedrt.server.engine._LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("embedrt.server.watch._LOOK_EVERY_S", 0.02)
     body = {"query": "fox", "texts": ["dog"]}
     with serving(f"m={rerankers.bundle('bert')}", proof_every_s=0.02) as server:
         wait_until(lambda: metric(server, 'proofs_total{model="m",same="yes"}') >= 5)

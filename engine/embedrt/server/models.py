@@ -24,8 +24,9 @@ from embedrt.options import Kind
 from embedrt.parity.files import read_parity_files
 from embedrt.reranker import Reranker
 from embedrt.server.background import Background
+from embedrt.server.batches import BatchListener
 from embedrt.server.cache import RowCache
-from embedrt.server.engine import BatchListener, ModelEngine
+from embedrt.server.engine import ModelEngine
 from embedrt.server.errors import ServeError
 from embedrt.server.fairlock import FairLock
 from embedrt.server.inference import of_embedder
