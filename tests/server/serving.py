@@ -117,10 +117,12 @@ class Gate:
 
     def __init__(self, engine: ModelEngine) -> None:
         self._embedder = engine.embedder
+        self._batches, self._may_run_here = engine.batches, engine.batches.may_run_here
         self._original = engine.embedder.embed_tokens
         self._open = threading.Semaphore(0)
         self.batches: list[list[int]] = []  # token counts of each batch that began
         engine.embedder.embed_tokens = self._run  # type: ignore[method-assign]
+        self._batches.may_run_here = False  # the event loop would be held with it
 
     def _run(self, token_ids: Any, options: Any) -> Any:
         self.batches.append([len(ids) for ids in token_ids])
@@ -134,4 +136,5 @@ class Gate:
     def remove(self) -> None:
         """Let everything through from now on."""
         self._embedder.embed_tokens = self._original  # type: ignore[method-assign]
+        self._batches.may_run_here = self._may_run_here
         self._open.release(1000)

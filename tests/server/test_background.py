@@ -81,10 +81,10 @@ def test_crashes_in_a_row_turn_readiness_off_until_it_has_worked_for_a_while():
 def _queue(monkeypatch: pytest.MonkeyPatch, served: Served) -> None:
     original, failures = BatchQueue.next_batch, [MemoryError()]
 
-    def next_batch(queue: BatchQueue) -> Any:
+    def next_batch(queue: BatchQueue, *given: int) -> Any:
         if queue.waiting_requests and failures:
             raise failures.pop()
-        return original(queue)
+        return original(queue, *given)
 
     monkeypatch.setattr(BatchQueue, "next_batch", next_batch)
 

@@ -41,8 +41,19 @@ def test_where_more_waits_two_run_with_half_of_the_threads_each():
     assert not crew.begin(more=False)
 
 
+def test_where_requests_came_side_by_side_the_next_one_is_not_expected_to_be_alone():
+    crew = Crew(divides=True)
+    crew.crowded = True
+    assert crew.parts == 2
+    assert crew.begin(more=False)
+    assert crew.parts == 1
+    crew.end()
+    assert not crew.begin(more=False)  # nobody came beside it
+
+
 def test_models_that_cannot_divide_their_threads_run_one_batch_at_a_time():
     crew = Crew(divides=False)
+    assert crew.parts == 1
     assert not crew.begin(more=True)
     assert not crew.is_free
 

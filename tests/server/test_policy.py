@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
+from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits, is_short
 
 LIMITS = QueueLimits(batch_tokens=64, batch_texts=8, overhead_tokens=8, queue_tokens=1000, bulk_every=4)
 
@@ -240,3 +241,28 @@ def test_a_request_larger_than_the_queue_is_taken_when_nothing_of_its_class_wait
 )
 def test_what_is_interactive(counts: list[int], interactive: bool):
     assert BatchQueue(LIMITS).is_interactive(counts) is interactive
+
+
+@pytest.mark.parametrize(
+    ("counts", "short"), [([16], True), ([20], True), ([21], False), ([10, 10], True), ([7] * 3, False)]
+)
+def test_what_is_short_takes_a_millisecond_at_most(counts: list[int], short: bool):
+    assert is_short(counts, 0.00005) is short
+
+
+@pytest.mark.parametrize(
+    ("requests", "lengths"),
+    [
+        ([[10]] * 4, [[10, 10], [10, 10]]),
+        ([[10] * 5], [[10, 10], [10, 10, 10]]),
+        ([[10], [9], [8]], [[8], [9, 10]]),
+        ([[30, 28, 25]], [[30], [28, 25]]),
+        ([[29, 10, 10, 10]], [[29], [10, 10, 10]]),
+        ([[30] * 10], [[30, 30], [30, 30]]),  # never more than a batch may have
+        ([[40, 10, 10]], [[40, 10, 10], []]),  # half of the threads for the long one would take longer
+    ],
+)
+def test_batches_that_begin_side_by_side_divide_what_waits(requests: list[list[int]], lengths: list[list[int]]):
+    queue = filled(*requests, limits=replace(LIMITS, overhead_tokens=None))
+    first, second = queue.next_batch(2), queue.next_batch(1)
+    assert [[item.num_tokens for item in batch] for batch in (first, second)] == lengths

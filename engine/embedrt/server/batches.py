@@ -1,12 +1,15 @@
 """One model's requests that wait, and the threads that run them.
 
 A request waits in the BatchQueue; a thread takes a batch whenever it is free, so nothing waits at an idle server, and
-the rows go back to the event loop when a request's last text is done.
+the rows go back to the event loop when a request's last text is done. A short request that is alone runs in the loop's
+own thread: to wake another one and to be woken by it takes a fifth of its time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ from embedrt.server.background import Background
 from embedrt.server.crew import Crew
 from embedrt.server.errors import ServeError, overloaded, translate
 from embedrt.server.pending import Pending, as_served, settle_in_loop
-from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits
+from embedrt.server.policy import BatchQueue, Item, QueueFullError, QueueLimits, is_short
 from embedrt.server.watch import Watch
 
 TOO_MANY_NUMBERS = (
@@ -27,10 +30,11 @@ TOO_MANY_NUMBERS = (
     "raise answer_mb"
 )
 _STOPPED_WITHIN_S = 10.0
+_WARM_S = 10.0  # since the last batch: later than that the weights may have left memory, and to read them takes long
 
 
 class BatchListener(Protocol):
-    """Told of every batch and every proof, in the worker's thread."""
+    """Told of every batch and every proof, in the thread that ran it."""
 
     def on_batch(self, model: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float) -> None:
         """A batch has run."""
@@ -70,9 +74,11 @@ class Batches:
     ) -> None:
         self.limits = limits
         self._name = name
+        self._work_name = f"batches of {name}"
         self._variant = variant
         self._watch = watch
         self._turn = turn if turn is not None else nullcontext()
+        self.may_run_here = turn is None  # in the loop's thread, which must not wait for a turn
         self._listener = listener
         self._background = background
         self._queue = BatchQueue(limits)
@@ -84,8 +90,9 @@ class Batches:
         self._settling = threading.Lock()  # a request may have texts in two batches at once
         self._running: dict[int, float] = {}  # since when, by thread
         self._seconds_per_token = 0.0005  # replaced by what is measured
+        self._ran = -math.inf  # when a batch last ended
         self._threads = [
-            background.thread(f"batches of {name}", self._work, self._start_over) for _ in range(self._crew.most)
+            background.thread(self._work_name, self._work, self._start_over) for _ in range(self._crew.most)
         ]
 
     @property
@@ -140,14 +147,44 @@ class Batches:
             except QueueFullError as exc:
                 raise overloaded(str(exc), exc.waiting_tokens * self._seconds_per_token) from exc
             self._pending[number] = pending
-            if self._crew.is_free:  # else the thread that ends a batch takes the next one
+            self._crew.crowded |= len(self._pending) > 1
+            here = self.may_run_here and not self._crew.crowded and self._is_short(lengths, pending.added)
+            if self._crew.is_free and not here:  # else the thread that ends a batch takes the next one
                 self._wake.notify()
         try:
+            if here:
+                await asyncio.sleep(0)  # what has come meanwhile is read, and shares a batch with this one
+                self._run_here()
             await pending.done
         finally:  # also when the client is gone or late
             with self._wake:
                 self._queue.drop(number)
                 self._pending.pop(number, None)
+
+    def _is_short(self, lengths: list[int], now: float) -> bool:
+        return now - self._ran < _WARM_S and is_short(lengths, self._seconds_per_token)
+
+    def _run_here(self) -> None:
+        """Run what waits in this thread, the loop's, if it is one request's and nothing is to be seen to before."""
+        try:
+            batch, owners = self._take_here()
+            if batch:
+                self._finish(batch, owners)
+        except (Exception, SystemExit) as exc:  # as of the other threads
+            self._background.crashed(self._work_name, exc)
+            self._start_over(exc)
+
+    def _take_here(self) -> tuple[list[Item], list[Pending]]:
+        """A batch that begins, and whose each of its texts is; nothing where another thread is to run it."""
+        with self._wake:
+            batch: list[Item] = []
+            if len(self._pending) == 1 and not self._crew.running and self._watch.sees_nothing_new():
+                batch = self._queue.next_batch()
+            if batch:
+                self._crew.begin(more=False)
+            if self._queue.waiting_requests:  # also what fits no batch with the rest of its own request
+                self._wake.notify()
+            return batch, [self._pending[item.request] for item in batch]
 
     def _work(self) -> None:
         halved = False
@@ -166,19 +203,25 @@ class Batches:
             if half is not halved:
                 take_half(half)
                 halved = half
-            try:
-                self._watch.look(self._runs, idle=not batch)
-                rows = self._execute(batch, owners) if batch else []
-            finally:
-                if batch:
-                    with self._wake:
-                        self._crew.end()
-            self._settle(batch, owners, rows)
+            if batch:
+                self._finish(batch, owners)
+            else:
+                self._watch.look(self._runs, idle=True)
+
+    def _finish(self, batch: list[Item], owners: list[Pending]) -> None:
+        """Run a batch that has begun, and hand out its rows."""
+        try:
+            self._watch.look(self._runs, idle=False)
+            rows = self._execute(batch, owners)
+        finally:
+            with self._wake:
+                self._crew.end()
+        self._settle(batch, owners, rows)
 
     def _next_batch(self) -> list[Item]:
         for number in self._queue.expire(time.monotonic()):
             self._fail(self._pending.pop(number), ServeError("timeout", "the request's time ran out while it waited"))
-        return self._queue.next_batch() if self._crew.is_free else []
+        return self._queue.next_batch(self._crew.parts) if self._crew.is_free else []
 
     def _begin(self) -> bool:
         """A batch begins, and another one where there is more; whether it takes half of the threads."""
@@ -218,6 +261,7 @@ class Batches:
         num_tokens = sum(item.num_tokens for item in batch)
         each = seconds / max(1, num_tokens) / max(1, self._crew.running)
         self._seconds_per_token += 0.1 * (each - self._seconds_per_token)
+        self._ran = time.monotonic()
         if self._listener is None:
             return
         padded = num_tokens

@@ -63,7 +63,7 @@ def as_served(exc: Exception) -> ServeError:
 def settle_in_loop(owners: Sequence[Pending], settle: Callable[[asyncio.Future[None]], None]) -> None:
     """Settle the futures of requests in their loop, but of those whose task was cancelled meanwhile.
 
-    Once for all of them, since each call wakes the loop.
+    Once for all of them, since each call wakes the loop; at once in the loop's own thread.
     """
 
     def apply() -> None:
@@ -71,6 +71,8 @@ def settle_in_loop(owners: Sequence[Pending], settle: Callable[[asyncio.Future[N
             if not owner.done.done():
                 settle(owner.done)
 
-    if owners:
+    if owners and asyncio._get_running_loop() is owners[0].loop:
+        apply()
+    elif owners:
         with suppress(RuntimeError):  # its loop is closed, and nobody waits there
             owners[0].loop.call_soon_threadsafe(apply)

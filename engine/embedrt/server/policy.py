@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 
 from embedrt.server.shares import Shares
 
+_SHORT_S = 0.001  # a hundredth of what /health/live may wait
+
 
 @dataclass(frozen=True)
 class QueueLimits:
@@ -40,6 +42,16 @@ class Item:
     request: int
     index: int  # among the request's texts
     num_tokens: int
+
+
+def is_short(num_tokens: Sequence[int], seconds_per_token: float) -> bool:
+    """Whether a request that is alone runs so shortly that nothing else need be heard meanwhile.
+
+    Args:
+        num_tokens: of each of its texts.
+        seconds_per_token: what a token costs about.
+    """
+    return sum(num_tokens) * seconds_per_token <= _SHORT_S
 
 
 class QueueFullError(Exception):
@@ -241,18 +253,25 @@ class BatchQueue:
             self.drop(number)
         return late
 
-    def next_batch(self) -> list[Item]:
-        """The items to run next, taken out of the queue; empty when nothing waits."""
+    def next_batch(self, parts: int = 1) -> list[Item]:
+        """The items to run next, taken out of the queue; empty when nothing waits.
+
+        Args:
+            parts: so many batches begin side by side, and each leaves the others their part of what waits. A text that
+                is longer than that goes with all there is: the others would be done long before it.
+        """
         interactive, bulk = self._interactive.next_request(), self._bulk.next_request()
         if interactive is not None and (bulk is None or self._since_bulk < self.limits.bulk_every - 1):
             self._since_bulk += bulk is not None
-            return self._fill(self._interactive, interactive)
+            return self._fill(self._interactive, interactive, parts)
         self._since_bulk = 0
-        return self._fill(self._bulk, bulk) if bulk is not None else []
+        return self._fill(self._bulk, bulk, parts) if bulk is not None else []
 
-    def _fill(self, chosen: _Class, first: _Request) -> list[Item]:
+    def _fill(self, chosen: _Class, first: _Request, parts: int) -> list[Item]:
         limits = self.limits
         seed, lane = first.longest(), first.lane
+        part = math.ceil(chosen.tokens / parts)
+        most_tokens = limits.batch_tokens if parts == 1 or seed.num_tokens > part else min(limits.batch_tokens, part)
         batch = [seed]
         chosen.take(seed)
         longest, total = seed.num_tokens, seed.num_tokens
@@ -265,7 +284,7 @@ class BatchQueue:
                 count = len(batch) + 1
                 cost = total + length if limits.overhead_tokens is None else widest * count
                 padding = 0 if limits.overhead_tokens is None else widest * count - total - length
-                if cost > limits.batch_tokens or count > limits.batch_texts or padding > (limits.overhead_tokens or 0):
+                if cost > most_tokens or count > limits.batch_texts or padding > (limits.overhead_tokens or 0):
                     break
                 chosen.take(item)
                 batch.append(item)

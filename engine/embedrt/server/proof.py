@@ -74,6 +74,10 @@ class Weights:
             number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
             self._files.append(_File(path, sha256, number, _mark(number)))
 
+    def are_untouched(self) -> bool:
+        """Whether their sizes and times are what they were; where not, `what_changed` says if that matters."""
+        return all(_mark(file.number) == file.mark for file in self._files)
+
     def what_changed(self) -> str | None:
         """What is wrong with them, None while all are as they were loaded.
 

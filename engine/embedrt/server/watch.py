@@ -50,6 +50,15 @@ class Watch:
             finally:
                 self._looking.release()
 
+    def sees_nothing_new(self) -> bool:
+        """Whether the model's files have the times that they were loaded with, so that a look may wait."""
+        if self.proof is None or time.monotonic() - self._looked < _LOOK_BEFORE_BATCH_S:
+            return True
+        if not self.proof.weights.are_untouched():
+            return False
+        self._looked = time.monotonic()
+        return True
+
     def _look_by(self, proof: Proof, runs: Callable[[], AbstractContextManager[None]], *, idle: bool) -> None:
         self._looked = time.monotonic()
         if proof.is_due(idle=idle) and proof.weights.what_changed() is None:
