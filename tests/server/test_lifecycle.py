@@ -53,9 +53,9 @@ class Process:
             assert self.process.poll() is None, self._log.read_text()
             return False
 
-    def events(self, name: str) -> list[dict[str, object]]:
-        """What it logged under that name."""
-        return [row for row in map(json.loads, self._log.read_text().splitlines()) if row["event"] == name]
+    def events(self, name: str | None = None) -> list[dict[str, object]]:
+        """What it logged under that name, or all."""
+        return [row for row in map(json.loads, self._log.read_text().splitlines()) if name in (None, row["event"])]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -207,3 +208,15 @@ def test_connections_at_work_keep_their_place(lookup_bundle: Path):
             sock.sendall(b'"a"}')
             assert sock.recv(1000).startswith(b"HTTP/1.1 200")
         assert server.get("/health/live").status_code == 200
+
+
+def test_clients_that_leave_while_their_requests_wait_are_no_errors(tmp_path: Path, lookup_bundle: Path):
+    """One after the other is answered to nobody."""
+    one = HEAD + b'Content-Length: 14\r\n\r\n{"inputs":"a"}'
+    with process(tmp_path, lookup_bundle, "--variant", "fp32") as server:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leave by a reset
+                sock.sendall(one * 16)
+        assert httpx.post(f"{server.url}/embed", json={"inputs": "a"}, timeout=10).status_code == 200
+        assert [row for row in server.events() if row["level"] == "error"] == []

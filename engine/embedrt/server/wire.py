@@ -55,11 +55,11 @@ class Corked:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send it, or hold it."""
-        if self._held is None:
-            self._transport.write(data)
-        else:
+        """Send it, or hold it; where the client has left, neither: uvloop takes it for a bug."""
+        if self._held is not None:
             self._held.append(data)
+        elif not self._transport.is_closing():
+            self._transport.write(data)
 
     def close(self) -> None:
         """Send what is held, and close."""
@@ -78,7 +78,7 @@ class Corked:
     def _send(self) -> None:
         held, self._held = self._held, None
         if held:
-            self._transport.write(b"".join(held))
+            self.write(b"".join(held))
 
 
 class TooMuchError(Exception):
