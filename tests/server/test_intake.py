@@ -26,6 +26,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.read: Counter[tuple[int, int]] = Counter()
+        self.pieces: list[int] = []  # sizes, in the order of reading
         self.loops: set[str] = set()
         self._turn = 0
         self._counting = False
@@ -33,6 +34,7 @@ class Turns:
     def note(self, connection: BoundedProtocol, size: int) -> None:
         """So many bytes in this turn."""
         self.read[self._turn, id(connection)] += size
+        self.pieces.append(size)
         if not self._counting:
             self._counting = True
             self.loops.add(type(connection.loop).__module__)
@@ -69,3 +71,13 @@ def test_a_turn_of_the_loop_reads_one_piece_of_each_body(lookup_bundle: Path, mo
     assert max(turns.read.values()) <= PIECE_BYTES
     uvloop = pytest.importorskip("uvloop")  # asyncio itself reads as it is told
     assert turns.loops == {uvloop.__name__}
+
+
+def test_less_is_read_at_once_of_what_may_be_many_chunks(lookup_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    """Which may be many and small: a piece of them takes 20 times as long as one of another body."""
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (BODY_BYTES, json.dumps({"inputs": "a" * (BODY_BYTES - 14)}).encode())
+    head = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    with counted(monkeypatch) as turns, serving(lookup_bundle, variant="fp32") as server:
+        status, _ = ask(int(server.url.rpartition(":")[2]), head + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+    assert status == 413
+    assert max(turns.pieces) <= PIECE_BYTES // 8

@@ -61,6 +61,25 @@ def test_what_is_too_large_is_refused_by_name(quick: Served, request_: bytes, st
     assert (found, said in answer) in ((status, True), (0, False))  # or reset, while the rest was still sent
 
 
+@pytest.mark.parametrize(("size", "total"), [(1, 6_000), (16, 150_000), (100, 900_000), (65536, 900_000)])
+def test_chunks_as_clients_make_them_are_taken(quick: Served, size: int, total: int):
+    body = b'{"inputs":"a"' + b" " * total + b"}"
+    parts = [body[k : k + size] for k in range(0, len(body), size)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+    head = HEAD.replace(b"Host", b"Connection: close\r\nHost")
+    assert ask(port_of(quick), head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")[0] == 200
+
+
+def test_small_chunks_of_many_clients_take_turns(quick: Served, monkeypatch: pytest.MonkeyPatch):
+    """64 clients that sent a million each held up everybody for seconds."""
+    asked: list[object] = []
+    turns = quick.service.wire.turns
+    monkeypatch.setattr(turns, "ask", lambda loop, go: (asked.append(go), go()))
+    body = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert ask(port_of(quick), body + b"1\r\n \r\n" * 300_000)[0] in (0, 400)
+    assert asked
+
+
 def test_a_head_without_end_is_not_kept(served: Served):
     """100 MB of one header took 5.4 s of everybody's time."""
     with connected(served) as sock:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-PIECE_BYTES = 64 * 1024  # read at once
+PIECE_BYTES = 64 * 1024  # read at once at most
 
 
 class Parsing(Protocol):
     """A protocol that keeps nothing of what it is given."""
+
+    @property
+    def piece_bytes(self) -> int:
+        """So much is read at once."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """As of asyncio.Protocol, like all the others."""
@@ -61,7 +65,7 @@ class Intake(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
         del sizehint
-        return self._buffer
+        return self._buffer[: self.protocol.piece_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """They are there."""

@@ -23,6 +23,8 @@ from embedrt.server.logs import log
 from embedrt.server.reading import FlowInTurns, Turns
 
 _LARGE_PIECE = 16 * 1024
+_SMALL_PIECE = 8 * 1024  # read at once of what may be a body in chunks, of which these may be 1,400: half a millisecond
+_MUCH_FRAMING = 4 * 1024  # in one piece: hundreds of small chunks
 _SAY_EVERY_S = 5.0
 _DRAIN_PAUSE_S = 0.02
 _DRAINED_AT_ONCE = 4
@@ -35,7 +37,7 @@ class WireLimits:
     head_bytes: int = 64 * 1024  # request line and headers
     url_bytes: int = 16 * 1024
     headers: int = 128
-    framing_bytes: int = 1024 * 1024  # of a body beside what is in it: sizes of chunks, trailers
+    framing_bytes: int = 32 * 1024  # of a body beside what is in it (sizes of chunks, trailers) and a quarter of that
     pipelined: int = 16  # requests that wait for the answer to one before them
     head_s: float = 10.0  # from its first byte, or from the connection's beginning
     stall_s: float = 10.0  # without taking any of an answer
@@ -142,6 +144,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._begun = False  # something of a head is there
         self._in_body = False
+        self._chunked = False
         self._messages = 0
         self._head_bytes = 0  # of the head that is being read
         self._framing_bytes = 0  # of the body that is being read
@@ -191,6 +194,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # Bytes that come
 
+    @property
+    def piece_bytes(self) -> int:
+        """So much is read at once; of a body's first piece in the same turn as of its head."""
+        return PIECE_BYTES - _SMALL_PIECE if self._in_body and not self._chunked else _SMALL_PIECE
+
     def data_received(self, data: bytes | memoryview) -> None:
         """Bytes from the client, of which nothing is kept."""
         self._unset_keepalive_if_required()
@@ -205,7 +213,7 @@ class BoundedProtocol(HttpToolsProtocol):
         limits = self._wire.limits
         if self._in_head and "head" not in self._timers:
             self._after("head", limits.head_s, self._late_head)
-        before = self._messages, self._in_head
+        before, framing = (self._messages, self._in_head), self._framing_bytes
         if self._in_body:
             self._framing_bytes += len(part)  # less what `on_body` finds in it
         self._parse(part)
@@ -214,7 +222,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head and self._head_bytes > limits.head_bytes:
             raise TooMuchError(431, f"the request's head has more than {limits.head_bytes} bytes")
         if self._in_body and self._framing_bytes > limits.framing_bytes:
-            raise TooMuchError(400, f"the body's chunks have more than {limits.framing_bytes} bytes around them")
+            most = f"{limits.framing_bytes} bytes, and a quarter of what is in them,"
+            raise TooMuchError(400, f"the body's chunks have more than {most} around them")
+        if self._in_body and self._framing_bytes - framing > _MUCH_FRAMING:  # others have their turn before the rest
+            self.flow.pause_reading()
+            self.flow.resume_reading()
 
     def _parse(self, part: bytes | memoryview) -> None:
         """Give the bytes to the parser, which calls back and keeps none of them."""
@@ -246,13 +258,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self._wire.limits.pipelined:
             raise TooMuchError(429, f"more than {self._wire.limits.pipelined} requests wait on this connection")
         self._in_head, self._in_body, self._begun = False, True, False
+        self._chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         self._cancel("head")
         self._wire.door.works(self._number)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
-        self._framing_bytes -= len(body)
+        self._framing_bytes -= len(body) + len(body) // 4
         if self.cycle.response_complete:
             self._drained_bytes += len(body)
             if self._drained_bytes > self._wire.limits.drain_bytes:
@@ -263,11 +276,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self.cycle.body:
             super().on_body(body)
-            return
-        self.cycle.body = body  # type: ignore[assignment]  # uvicorn would copy it twice: into an array, and out of it
-        if len(body) > _LARGE_PIECE:  # the next one waits until this one is taken, or both would be copied into one
+        else:
+            self.cycle.body = body  # type: ignore[assignment]  # uvicorn would copy it twice: into an array, and out of it
+            super().on_body(b"")
+        if len(self.cycle.body) > _LARGE_PIECE:  # the next one waits until this is taken, or both were copied into one
             self.flow.pause_reading()
-        super().on_body(b"")
 
     def on_message_complete(self) -> None:
         """The request is there."""
