@@ -66,6 +66,14 @@ def test_what_a_compressed_body_becomes_is_bounded(lookup_bundle: Path):
         assert server.post("/embed", {"inputs": "a"}).status_code == 200
 
 
+def test_a_gzip_body_may_be_several_files_but_not_a_million(served: Served):
+    several = b"".join(gzip.compress(part) for part in (b'{"inputs":', b"", b'"a"}'))
+    assert served.post("/embed", several, Content_Encoding="gzip").status_code == 200
+    answer = served.post("/embed", gzip.compress(b"") * 1_000_000, Content_Encoding="gzip")
+    assert answer.status_code == 400
+    assert "more than 1024 gzip files in a row" in answer.text
+
+
 def test_a_byte_order_mark_is_passed_over(served: Served):
     assert served.post("/v1/embeddings", b"\xef\xbb\xbf" + BODY).status_code == 200
 
