@@ -1,13 +1,7 @@
-"""Rerankers and classifiers of pairs: the PyTorch reference, and its head as pooling and stages.
-
-What `*ForSequenceClassification` puts behind its encoder is a few small layers over one row. Of a causal language model
-that answers yes or no (Qwen3-Reranker) it is one dense row: the difference of the two words' rows of its `lm_head`,
-since the softmax over their two logits is the sigmoid of the difference.
-"""
+"""The PyTorch reference of rerankers and classifiers of pairs, and its head in the bundle."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,42 +15,16 @@ from embedrt.errors import SourceError, UnsupportedModelError
 from embedrt.heads import PairTemplate, ScoreHead, Stage
 from embedrt.pairs import Pair
 from embedrt_export.checkpoint import modern_name, tensor_names
+from embedrt_export.pair_templates import template_of
 from embedrt_export.pipeline import save_arrays
 from embedrt_export.reference import float32_option, limit_of, load_error, quiet_libraries
-from embedrt_export.source import ModelSource, read_modules
+from embedrt_export.score_heads import Head, Layer, head_of, yes_or_no
+from embedrt_export.source import ModelSource, optional_json
 from embedrt_export.tokenizer_file import settle_tokenizer
 from embedrt_export.tracing import graph_inputs
 
 _BATCH_PAIRS = 8
 _ACTIVATIONS = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
-_STAGE_ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "relu": "relu", "silu": "silu", "tanh": "tanh"}
-
-QWEN3_TEMPLATE = PairTemplate(
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
-    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
-    "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}",
-    "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
-    "Given a web search query, retrieve relevant passages that answer the query",
-)
-"""Of Qwen3-Reranker, as its card has it: https://huggingface.co/Qwen/Qwen3-Reranker-0.6B."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer of a head: a linear one with what follows it, or a layer norm."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    activation: str = "identity"
-    epsilon: float | None = None  # of a norm
-
-
-@dataclass(frozen=True)
-class Head:
-    """What is behind the encoder."""
-
-    pooling: str
-    layers: tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
@@ -147,7 +115,7 @@ def load_scores(source: ModelSource, *, max_tokens: int | None = None) -> ScoreR
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(int(source.config.get("pad_token_id") or 0))
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    head = _yes_or_no(source, model, tokenizer) if causal else _head_of(source, model)
+    head = yes_or_no(source, model, tokenizer) if causal else head_of(source, model)
     own = _pipeline_config(source)
     prompts = {name: text for name, text in (own.get("prompts") or {}).items() if text}
     return ScoreReference(
@@ -157,7 +125,7 @@ def load_scores(source: ModelSource, *, max_tokens: int | None = None) -> ScoreR
         head=head,
         labels=_labels(model, 1 if causal else int(model.config.num_labels)),
         activation=_activation(source, 1 if causal else int(model.config.num_labels)),
-        template=_template(source, tokenizer) if causal else None,
+        template=template_of(source, tokenizer) if causal else None,
         prompts=prompts,
         default_prompt_name=own.get("default_prompt_name") if own.get("default_prompt_name") in prompts else None,
         max_tokens=limit_of(_Limit(tokenizer, source), source, max_tokens),
@@ -194,149 +162,8 @@ class _Limit:
     def __init__(self, tokenizer: Any, source: ModelSource) -> None:
         own = int(tokenizer.model_max_length)
         known = own if own < 1_000_000 else None  # transformers' way to say that there is none
-        transformer = _json(source.checkpoint[0].parent / "sentence_bert_config.json")
+        transformer = optional_json(source.checkpoint[0].parent / "sentence_bert_config.json")
         self.max_seq_length = transformer.get("max_seq_length") or known
-
-
-def _linear(module: Any, activation: str = "identity") -> Layer:
-    return Layer(module.weight.detach(), None if module.bias is None else module.bias.detach(), activation)
-
-
-def _of_pooler(model: Any) -> Head:
-    """BERT's, ALBERT's and GTE's: tanh of a dense layer over the first token, then the classifier."""
-    pooler = getattr(model, model.base_model_prefix).pooler
-    return Head("cls", (_linear(getattr(pooler, "dense", pooler), "tanh"), _linear(model.classifier)))
-
-
-def _of_classification_head(activation: str) -> Callable[[Any], Head]:
-    """RoBERTa's, MPNet's and ELECTRA's."""
-    return lambda model: Head("cls", (_linear(model.classifier.dense, activation), _linear(model.classifier.out_proj)))
-
-
-def _of_distilbert(model: Any) -> Head:
-    return Head("cls", (_linear(model.pre_classifier, "relu"), _linear(model.classifier)))
-
-
-def _of_modernbert(model: Any) -> Head:
-    activation = _stage_activation(model.config.classifier_activation)
-    norm = model.head.norm
-    middle = Layer(norm.weight.detach(), None if norm.bias is None else norm.bias.detach(), epsilon=float(norm.eps))
-    pooling = str(model.config.classifier_pooling)
-    return Head(pooling, (_linear(model.head.dense, activation), middle, _linear(model.classifier)))
-
-
-def _of_deberta(model: Any) -> Head:
-    activation = _stage_activation(model.config.pooler_hidden_act)
-    return Head("cls", (_linear(model.pooler.dense, activation), _linear(model.classifier)))
-
-
-def _of_decoder(model: Any) -> Head:
-    """The last token's row, which is that of the last that is not padding."""
-    return Head("lasttoken", (_linear(model.score),))
-
-
-_HEADS: dict[str, Callable[[Any], Head]] = {
-    "bert": _of_pooler,
-    "albert": _of_pooler,
-    "gte": _of_pooler,
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet"), _of_classification_head("tanh")),
-    "electra": _of_classification_head("gelu"),
-    "distilbert": _of_distilbert,
-    "modernbert": _of_modernbert,
-    "deberta-v2": _of_deberta,
-    **dict.fromkeys(("qwen2", "qwen3", "llama", "mistral"), _of_decoder),
-}
-"""model_type -> the head of its `*ForSequenceClassification`."""
-
-
-def _head_of(source: ModelSource, model: Any) -> Head:
-    kind = str(model.config.model_type)
-    if kind not in _HEADS:
-        raise UnsupportedModelError(
-            f"{source.name}: scores of the architecture {kind!r} are not supported yet; supported are "
-            + ", ".join(sorted(_HEADS))
-        )
-    if len(read_modules(source.path)) > 1 if source.is_pipeline else False:
-        raise UnsupportedModelError(f"{source.name}: modules behind its classifier cannot be said in a bundle")
-    return _HEADS[kind](model)
-
-
-def _stage_activation(name: str) -> str:
-    if name not in _STAGE_ACTIVATIONS:
-        raise UnsupportedModelError(f"a classifier with the activation {name!r} is not supported yet")
-    return _STAGE_ACTIVATIONS[name]
-
-
-def _yes_or_no(source: ModelSource, model: Any, tokenizer: Any) -> Head:
-    """One row of the language model's head less another."""
-    if getattr(model.config, "final_logit_softcapping", None):
-        raise UnsupportedModelError(f"{source.name}: logits that are capped cannot be said in a bundle")
-    if model.lm_head.bias is not None:
-        raise UnsupportedModelError(f"{source.name}: a language model's head with a bias is not supported yet")
-    own = _logit_score(source)
-    yes = own.get("true_token_id", tokenizer.convert_tokens_to_ids("yes"))
-    no = own["false_token_id"] if "false_token_id" in own else tokenizer.convert_tokens_to_ids("no")
-    weight = model.lm_head.weight.detach()
-    row = weight[yes] if no is None else weight[yes] - weight[no]
-    return Head("lasttoken", (Layer(row[None], None),))
-
-
-def _logit_score(source: ModelSource) -> dict[str, Any]:
-    """The settings of a LogitScore module, if the model has one."""
-    for module in read_modules(source.path) if source.is_pipeline else ():
-        if str(module["type"]).endswith(".LogitScore"):
-            return _json(source.path / str(module.get("path", "")) / "config.json")
-    return {}
-
-
-def _template(source: ModelSource, tokenizer: Any) -> PairTemplate:
-    """How the model's own chat template puts a pair, or Qwen3-Reranker's card.
-
-    Raises:
-        UnsupportedModelError: nobody says it.
-    """
-    found = _chat_template(tokenizer)
-    if found is not None:
-        return found
-    if "qwen3-reranker" in f"{source.name} {source.config.get('_name_or_path', '')}".casefold():
-        return QWEN3_TEMPLATE
-    raise UnsupportedModelError(
-        f"{source.name}: its files do not say how it reads a pair: its chat template takes no messages of the roles "
-        "query and document, as sentence-transformers writes them"
-    )
-
-
-def _chat_template(tokenizer: Any) -> PairTemplate | None:
-    """The template rendered with marks, and taken apart at them; None where it does not put a pair."""
-    if not getattr(tokenizer, "chat_template", None):
-        return None
-    marks = {"query": "\ue000query\ue001", "document": "\ue000document\ue001"}
-    messages = [{"role": role, "content": mark} for role, mark in marks.items()]
-    instruction = {"role": "system", "content": "\ue000instruction\ue001"}
-
-    def rendered(given: list[dict[str, str]]) -> str:
-        return str(tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True))
-
-    try:
-        plain, told = rendered(messages), rendered([instruction, *messages])
-    except Exception:  # whatever a template's own code raises for roles that it does not know
-        return None
-    if any(text.count(mark) != 1 for text in (plain, told) for mark in marks.values()):
-        return None
-    takes = told.count(instruction["content"]) == 1
-    text, _, after = (told if takes else plain).partition(marks["document"])
-    if takes:
-        # what stands at the instruction's place where there is none
-        before, _, behind = text.partition(instruction["content"])
-        bare = plain.partition(marks["document"])[0]
-        fits = bare.startswith(before) and bare.endswith(behind) and after == plain.partition(marks["document"])[2]
-        if not fits:
-            return None
-        default = bare[len(before) : len(bare) - len(behind)]
-        text = f"{before}{{instruction}}{behind}"
-    else:
-        default = ""
-    return PairTemplate(text.replace(marks["query"], "{query}") + "{document}", after, default)
 
 
 def _labels(model: Any, count: int) -> tuple[str, ...]:
@@ -370,15 +197,7 @@ def _activation(source: ModelSource, num_labels: int) -> str:
 
 
 def _pipeline_config(source: ModelSource) -> dict[str, Any]:
-    return _json(source.path / "config_sentence_transformers.json")
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file."""
-    data = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if not isinstance(data, dict):
-        raise SourceError(f"{file} is not a JSON object; download the model again")
-    return data
+    return optional_json(source.path / "config_sentence_transformers.json")
 
 
 def _is_causal(source: ModelSource) -> bool:

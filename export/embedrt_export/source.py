@@ -168,7 +168,7 @@ def _base_of(path: Path, files: SmallFiles, *, show_progress: bool, trusted: boo
 def _check_dense(name: str, path: Path, files: SmallFiles) -> None:
     for module in files.modules or ():
         if str(module["type"]).endswith(".Dense"):
-            check_dense(name, _optional_json(path / str(module.get("path", "")) / "config.json"))
+            check_dense(name, optional_json(path / str(module.get("path", "")) / "config.json"))
 
 
 def sha256_of_weights(source: ModelSource) -> str:
@@ -199,12 +199,12 @@ def router_folders(path: Path, modules: Sequence[Mapping[str, Any]] | None) -> d
     if not modules or not str(modules[0]["type"]).endswith(".Router"):
         return {}
     root = encoder_folder(path, modules)
-    return {str(name): root / str(name) for name in _optional_json(root / _ROUTER).get("types", {})}
+    return {str(name): root / str(name) for name in optional_json(root / _ROUTER).get("types", {})}
 
 
 def _root(path: Path, modules: Sequence[Mapping[str, Any]] | None) -> Path:
     """Where the encoder keeps its files: the first Transformer behind a router, if there is one."""
-    types = _optional_json(encoder_folder(path, modules) / _ROUTER).get("types", {})
+    types = optional_json(encoder_folder(path, modules) / _ROUTER).get("types", {})
     folders = router_folders(path, modules)
     transformers = [folder for name, folder in folders.items() if str(types[name]).endswith("Transformer")]
     return transformers[0] if transformers else encoder_folder(path, modules)
@@ -242,13 +242,13 @@ def _small_files(path: Path, name: str) -> SmallFiles:
     adapter = root / "adapter_config.json"
     return SmallFiles(
         modules=modules,
-        config=_optional_json(root / "config.json"),
-        pipeline=_optional_json(path / "config_sentence_transformers.json"),
-        transformer=_optional_json(root / "sentence_bert_config.json"),
-        tokenizer=_optional_json(root / "tokenizer_config.json"),
+        config=optional_json(root / "config.json"),
+        pipeline=optional_json(path / "config_sentence_transformers.json"),
+        transformer=optional_json(root / "sentence_bert_config.json"),
+        tokenizer=optional_json(root / "tokenizer_config.json"),
         adapter=_read_json(adapter) if adapter.is_file() else None,
         name=name,
-        router=_optional_json(encoder_folder(path, modules) / _ROUTER),
+        router=optional_json(encoder_folder(path, modules) / _ROUTER),
     )
 
 
@@ -297,7 +297,12 @@ def _sha256(path: Path, checkpoint: Sequence[Path], modules: Sequence[Mapping[st
     return digest.hexdigest()
 
 
-def _optional_json(file: Path) -> dict[str, Any]:
+def optional_json(file: Path) -> dict[str, Any]:
+    """A JSON object of the model's; empty where there is no such file.
+
+    Raises:
+        SourceError: it cannot be read, or is something else.
+    """
     data = _read_json(file) if file.is_file() else {}
     if not isinstance(data, dict):
         raise SourceError(f"{file} is not a JSON object; download the model again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from embedrt_export.families.towers import Towers, find_towers, tower_configs
 from embedrt_export.graph import EncoderGraph, count_operators
 from embedrt_export.picture_settings import find_settings, preprocessing_of
 from embedrt_export.reference import float32_option, quiet_libraries
-from embedrt_export.source import ModelSource, encoder_folder, read_modules
+from embedrt_export.source import ModelSource, encoder_folder, optional_json, read_modules
 from embedrt_export.tokenizer_file import settle_tokenizer
 
 _BATCH = 16
@@ -164,7 +163,7 @@ def load_towers(source: ModelSource, *, max_tokens: int | None = None) -> TowerM
         text=Tower(kind.text, text, _product(model, kind.text_projection)),
         vision=Tower(kind.vision, vision, _product(model, kind.vision_projection)),
         rules=rules,
-        settings=_optional_json(source.path / "config_sentence_transformers.json"),
+        settings=optional_json(source.path / "config_sentence_transformers.json"),
         normalizes=any(str(module["type"]).endswith(".Normalize") for module in modules or ()),
         max_tokens=max_tokens or most,
         notes=(*source.notes, *tokenizer_notes, *notes),
@@ -193,14 +192,6 @@ def _rules(kind: Towers, config: Mapping[str, Any], tokenizer: Any) -> tuple[Tex
                 "added behind the end of text; write the tokenizer's eos_token_id to text_config"
             )
     return TextRules(ends_at=end, padded_to=None, pads_with=None, pads_left=False), ()
-
-
-def _optional_json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (OSError, ValueError) as exc:
-        raise SourceError(f"{file} cannot be read: {exc}; download the model again") from exc
-    return found if isinstance(found, dict) else {}
 
 
 def _product(model: Any, name: str | None) -> dict[str, NDArray[np.float32]]:

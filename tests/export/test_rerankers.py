@@ -17,7 +17,8 @@ from sentence_transformers.cross_encoder.modules import LogitScore
 from embedrt import ParityError, Reranker, SourceError, UnsupportedModelError, open_bundle
 from embedrt.parity import scores as parity
 from embedrt_export import export, score_export
-from embedrt_export.rerankers import QWEN3_TEMPLATE, load_scores
+from embedrt_export.pair_templates import QWEN3_TEMPLATE
+from embedrt_export.rerankers import load_scores
 from embedrt_export.source import resolve
 from tests import tiny, tiny_rerankers
 
