@@ -94,7 +94,9 @@ def test_both_recipes_of_the_main_model_with_its_own_tokenizer(tmp_path: Path, s
     report = export(model, tmp_path / "bundle", **options)
     assert report.passed
     with Embedder(tmp_path / "bundle", variant="fp32") as embedder:
-        prompts_of = embedder.bundle.manifest.prompts
+        manifest = embedder.bundle.manifest
+        assert manifest.variants["int8"].recipe["kept_float32"] == []  # gates are kept with room, without help
+        prompts_of = manifest.prompts
         expected = {"card": {"query": "Instruct: {task}\nQuery: "}, "cls": {"all": CLS_PREFIX}}[recipe]
         assert prompts_of.texts == expected
         assert embedder.pooling == (("mean",) if recipe == "card" else ("cls",))
