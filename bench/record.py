@@ -30,6 +30,7 @@ RUNS = {  # arguments of `python -m bench`
     "modernbert": f"--model modernbert --rounds 3 --no-ragged {_FIVE}",
     "gte": f"--model gte --rounds 3 --no-ragged {_FIVE}",
     "nomic": f"--model nomic --rounds 3 --no-ragged {_FIVE}",
+    "qwen3": f"--model qwen3 --layers 6 --rounds 2 --no-ragged {_FIVE},llama-q8,llama-bf16",
     "xlmr-large": f"--model xlmr-large --rounds 2 --no-ragged --memory-gb 19 {_FIVE}",
 }
 _BLOCK = re.compile(r"(<!-- run (\S+) -->\n).*?(<!-- end of run -->)", re.DOTALL)
