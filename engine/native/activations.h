@@ -54,11 +54,8 @@ static inline F gelu_erf(F x) {
 // x / (1 + 2^(factor * u)), for a factor under zero.
 static inline F times_sigmoid(F x, F u, float factor) {
     const F magnitude = V::max(u, V::sub(V::set1(0.0f), u));
-    const F e = exp2_nonpositive(V::mul(magnitude, V::set1(factor)));
-    const F denominator = V::add(V::set1(1.0f), e);
-    const F positive = V::div(V::set1(1.0f), denominator);
-    const F negative = V::div(e, denominator);
-    return V::mul(x, V::select_negative(u, negative, positive));
+    const F one = V::set1(1.0f), e = exp2_nonpositive(V::mul(magnitude, V::set1(factor)));
+    return V::mul(x, V::div(V::select_negative(u, e, one), V::add(one, e)));
 }
 
 // 0.5 x (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
