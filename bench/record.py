@@ -74,27 +74,25 @@ def kept(result: Mapping[str, Any]) -> dict[str, Any]:
 def table_of(run: Mapping[str, Any]) -> str:
     """Command, machine and date of a kept run, and in Markdown its tokens/s at fixed shapes and its short query."""
     machine = run["machine"]
-    cases = list(dict.fromkeys(row["case"] for row in run["results"] if row["kind"] == "shape"))
+    shapes = dict.fromkeys(row["case"] for row in run["results"] if row["kind"] == "shape")
+    cases = [*(("shape", shape) for shape in shapes), ("latency", "short query")]
     lines = [
         f"`{run['command']}`",
         f"({machine['cpu']}, {machine['threads']} threads, {run['date'][:10]}, revision {machine['revision']}):",
         "",
-        f"| system | worst cosine | centered | {' | '.join(cases)} | query, ms |",
-        "|---" * (len(cases) + 4) + "|",
+        f"| system | worst cosine | centered | {' | '.join(shapes)} | query, ms |",
+        "|---" * (len(cases) + 3) + "|",
     ]
     for name, system in run["systems"].items():
-        cells = [_speed(run, name, case) for case in cases]
-        deviation = system["deviation"]
-        cosines = f"{deviation['cosine_min']:.5f} | {deviation['centered_min']:.5f}"
-        lines.append(f"| {system['title']} | {cosines} | {' | '.join(cells)} | {_query(run, name)} |")
+        cells = [f"{system['deviation'][of]:.5f}" for of in ("cosine_min", "centered_min")]
+        cells += [_figure(run, name, *case) for case in cases]
+        lines.append(f"| {system['title']} | {' | '.join(cells)} |")
     for name, title in _RATIOS.items():
         ratios = {
             (one["kind"], one["case"]): f"**{one['ratio']:.2f}**" for one in run["best_peers"] if one["of"] == name
         }
         if ratios:
-            cells = [ratios.get(("shape", case), "") for case in cases]
-            query = ratios.get(("latency", "short query"), "")
-            lines.append(f"| {title} | | | {' | '.join(cells)} | {query} |")
+            lines.append(f"| {title} | | | {' | '.join(ratios.get(case, '') for case in cases)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -128,17 +126,15 @@ def _of(run: Mapping[str, Any], kind: str, case: str, system: str) -> dict[str, 
     return min(rows, key=lambda row: row.get("group", 0)) if rows else None
 
 
-def _speed(run: Mapping[str, Any], system: str, case: str) -> str:
-    row = _of(run, "shape", case, system)
+def _figure(run: Mapping[str, Any], system: str, kind: str, case: str) -> str:
+    """Tokens/s with the share of the machine's limit, or of a query milliseconds."""
+    row = _of(run, kind, case, system)
     if row is None:
         return ""
+    if kind == "latency":
+        return f"{row['p50_s'] * 1e3:.1f}"
     share = row.get("share_of_limit")
     return f"{row['tokens_per_s']:,.0f}" + (f" ({share:.0%})" if share is not None else "")
-
-
-def _query(run: Mapping[str, Any], system: str) -> str:
-    row = _of(run, "latency", "short query", system)
-    return "" if row is None else f"{row['p50_s'] * 1e3:.1f}"
 
 
 def _rounded(value: Any) -> Any:

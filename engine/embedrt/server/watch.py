@@ -42,7 +42,7 @@ class Watch:
             runs: gives what the executor is called in.
             idle: nothing waits.
         """
-        if self.proof is None or (not idle and time.monotonic() - self._looked < _LOOK_BEFORE_BATCH_S):
+        if self.proof is None or (not idle and self._has_just_looked):
             return
         if self._looking.acquire(blocking=False):
             try:
@@ -52,12 +52,16 @@ class Watch:
 
     def sees_nothing_new(self) -> bool:
         """Whether the model's files have the times that they were loaded with, so that a look may wait."""
-        if self.proof is None or time.monotonic() - self._looked < _LOOK_BEFORE_BATCH_S:
+        if self.proof is None or self._has_just_looked:
             return True
         if not self.proof.weights.are_untouched():
             return False
         self._looked = time.monotonic()
         return True
+
+    @property
+    def _has_just_looked(self) -> bool:
+        return time.monotonic() - self._looked < _LOOK_BEFORE_BATCH_S
 
     def _look_by(self, proof: Proof, runs: Callable[[], AbstractContextManager[None]], *, idle: bool) -> None:
         self._looked = time.monotonic()

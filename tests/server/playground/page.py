@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -56,6 +60,11 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
+    def restore(self) -> None:
+        """The window as it was before `resize`."""
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
     def shoot(self, name: str) -> None:
         if SCREENSHOTS:
             self.driver.save_screenshot(str(Path(SCREENSHOTS) / f"{name}.png"))
@@ -63,6 +72,18 @@ class Page:
     def complaints(self) -> list[str]:
         """What the console says, but for answers that the test asked for."""
         return [e["message"] for e in self.driver.get_log("browser") if "status of 4" not in e["message"]]
+
+
+def run_code(page: Page, variable: str) -> tuple[Any, Any]:
+    """The last call as the page shows it, run: what curl gives in the shell, and `variable` of the Python beside it."""
+
+    def run(*command: str) -> Any:
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    answer = run("sh", "-c", page.one("#code pre").text)
+    page.one("#code button:nth-child(2)").click()
+    code = f"{page.one('#code pre').text}\nimport json; print(json.dumps({variable}))"
+    return answer, run(sys.executable, "-c", code)
 
 
 def choose(page: Page, css: str, value: str) -> None:

@@ -118,8 +118,7 @@ def test_widths(browser: webdriver.Chrome, served: Served, width: int, language:
         check_fits(page, width, dark, f"{width}-{language}")
         page.wait(lambda: page.driver.execute_script(MAP)["right"] <= width)
         assert page.driver.execute_script(MAP)["letters"] >= 11
-    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    page.restore()
 
 
 def test_prompts_change_what_is_embedded(browser: webdriver.Chrome, served: Served, library: Embedder):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from embedrt import Embedder
 from tests.browsers import NEEDS_CHROMIUM
-from tests.server.playground.page import Page
+from tests.server.playground.page import Page, run_code
 from tests.server.serving import Served, serving
 
 pytestmark = NEEDS_CHROMIUM
@@ -27,13 +25,9 @@ def test_the_last_call_as_code_that_runs(browser: webdriver.Chrome, served: Serv
     page.write("#texts", 'the water\'s "light" $HOME \\ `x`\nstone')
     page.press("#compare")
     wanted = library.encode(['the water\'s "light" $HOME \\ `x`', "stone"])
-    done = subprocess.run(["sh", "-c", page.one("#code pre").text], capture_output=True, text=True, check=True)
-    rows = [row["embedding"] for row in json.loads(done.stdout)["data"]]
-    assert np.array_equal(np.array(rows, np.float32), wanted)
-    page.one("#code button:nth-child(2)").click()
-    code = page.one("#code pre").text + "\nimport json; print(json.dumps(vectors))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert np.array_equal(np.array(json.loads(done.stdout), np.float32), wanted)
+    answer, vectors = run_code(page, "vectors")
+    for rows in ([row["embedding"] for row in answer["data"]], vectors):
+        assert np.array_equal(np.array(rows, np.float32), wanted)
     page.one("#code button:nth-child(3)").click()
     assert page.one("#code pre").text.startswith("const answer = await fetch(")
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from selenium import webdriver
 from embedrt import Reranker
 from tests.browsers import NEEDS_CHROMIUM
 from tests.conftest import Rerankers
-from tests.server.playground.page import Page, check_fits, choose
+from tests.server.playground.page import Page, check_fits, choose, run_code
 from tests.server.serving import Served, serving
 
 pytestmark = NEEDS_CHROMIUM
@@ -103,12 +100,8 @@ def test_the_last_labels_as_code_that_runs(browser: webdriver.Chrome, labelling:
     page.write("#texts", 'the fox\'s "dog" $HOME || `x`\nstone')
     page.press("#compare")
     shown = [[float(score) for _, score in rows] for _, rows in page.driver.execute_script(LABELLED)]
-    done = subprocess.run(["sh", "-c", page.one("#code pre").text], capture_output=True, text=True, check=True)
-    assert [[row["score"] for row in line] for line in json.loads(done.stdout)] == shown
-    page.one("#code button:nth-child(2)").click()
-    code = page.one("#code pre").text + "\nimport json; print(json.dumps(labels))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert [[row["score"] for row in line] for line in json.loads(done.stdout)] == shown
+    for labels in run_code(page, "labels"):
+        assert [[row["score"] for row in line] for line in labels] == shown
     page.one("#code button:nth-child(3)").click()
     assert "const labels = (await answer.json());" in page.one("#code pre").text
 
@@ -133,5 +126,4 @@ def test_widths_of_labels(browser: webdriver.Chrome, labelling: Served, width: i
     page = Page(browser, labelling.url, language)
     for dark in (False, True):
         check_fits(page, width, dark, f"labels-{width}-{language}")
-    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    page.restore()

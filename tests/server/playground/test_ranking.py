@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from embedrt import Reranker
 from tests import tiny
 from tests.browsers import NEEDS_CHROMIUM
 from tests.conftest import Rerankers
-from tests.server.playground.page import Page, choose
+from tests.server.playground.page import Page, check_fits, choose, run_code
 from tests.server.serving import Served, serving
 
 pytestmark = NEEDS_CHROMIUM
@@ -105,12 +102,8 @@ def test_the_last_ranking_as_code_that_runs(browser: webdriver.Chrome, ranking: 
     page.write("#query", "fox's `x`")
     page.press("#search button")
     shown = {int(place[1]) - 1: float(score) for _, score, place in page.driver.execute_script(RANKED)}
-    done = subprocess.run(["sh", "-c", page.one("#code pre").text], capture_output=True, text=True, check=True)
-    assert {row["index"]: row["score"] for row in json.loads(done.stdout)} == shown
-    page.one("#code button:nth-child(2)").click()
-    code = page.one("#code pre").text + "\nimport json; print(json.dumps(ranking))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {row["index"]: row["score"] for row in json.loads(done.stdout)} == shown
+    for ranked in run_code(page, "ranking"):
+        assert {row["index"]: row["score"] for row in ranked} == shown
     page.one("#code button:nth-child(3)").click()
     assert "const ranking = (await answer.json());" in page.one("#code pre").text
 
@@ -131,11 +124,5 @@ def test_a_ranking_says_what_it_lacks_and_what_was_cut(browser: webdriver.Chrome
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_widths_of_a_ranking(browser: webdriver.Chrome, ranking: Served, width: int, language: str):
     page = Page(browser, ranking.url, language)
-    page.resize(width)
-    page.settle()
-    page.shoot(f"ranking-{width}-{language}")
-    assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
-    for button in page.all("button"):
-        assert button.rect["x"] + button.rect["width"] <= width
-        assert button.rect["height"] < 50
-    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    check_fits(page, width, dark=False, name=f"ranking-{width}-{language}")
+    page.restore()
