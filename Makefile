@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 # For example: make test TORCH_FLAGS='--index-url URL-OF-PYTORCH-CPU-WHEELS'
 TORCH_FLAGS ?=
-# Two workers: the suite is made for two cores.
-PYTEST_FLAGS ?= -n 2
+# Two workers: the suite is made for two cores. A test that hangs is ended and named; by a thread, since native code that
+# hangs hears no signal.
+PYTEST_FLAGS ?= -n 2 --timeout 600 --timeout-method thread
 BENCH_FLAGS ?=
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)  # make -j alone has no bound
 DIST ?= dist

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,12 @@ class Recorded:
         self.engine.batches._seconds_per_token = 1e-6
         self.engine.batches._ran = time.monotonic()
         self.batches: list[tuple[list[int], bool]] = []
+        self.before_it_runs: Callable[[], None] = lambda: None
         self._original = self.embedder.embed_tokens
         self.embedder.embed_tokens = self._run  # type: ignore[method-assign]
 
     def _run(self, token_ids: Any, options: Any) -> Any:
+        self.before_it_runs()
         here = threading.current_thread() is threading.main_thread()
         self.batches.append(([len(ids) for ids in token_ids], here))
         return self._original(token_ids, options)
@@ -90,8 +92,10 @@ def test_models_that_take_turns_never_make_the_loop_wait_for_one(lookup_bundle: 
 
 
 def test_what_fits_no_batch_with_the_rest_of_its_request_is_left_to_another_thread(lookup_bundle: Path):
+    """Which is woken when the loop's batch has ended: before, it would find that it may not begin, and sleep on."""
     made = Recorded(lookup_bundle, limits=QueueLimits(batch_tokens=16, overhead_tokens=2))
-    rows = asyncio.run(made.ask("stone", "stone water " * 6))
+    made.before_it_runs = lambda: time.sleep(0.05)
+    rows = asyncio.run(asyncio.wait_for(made.ask("stone", "stone water " * 6), 30))
     made.engine.stop()
     assert len(rows) == 2
     assert made.batches == [([14], True), ([3], False)]

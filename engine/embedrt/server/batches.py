@@ -170,20 +170,24 @@ class Batches:
             batch, owners = self._take_here()
             if batch:
                 self._finish(batch, owners)
+            with self._wake:  # not before: while a batch runs here, nobody else may begin one
+                if self._queue.waiting_requests:
+                    self._wake.notify()
         except (Exception, SystemExit) as exc:  # as of the other threads
             self._background.crashed(self._work_name, exc)
             self._start_over(exc)
 
     def _take_here(self) -> tuple[list[Item], list[Pending]]:
-        """A batch that begins, and whose each of its texts is; nothing where another thread is to run it."""
+        """A batch that begins, and whose each of its texts is; nothing where another thread is to run it.
+
+        It may leave texts of its own request, which fit no batch with the others.
+        """
         with self._wake:
             batch: list[Item] = []
             if len(self._pending) == 1 and not self._crew.running and self._watch.sees_nothing_new():
                 batch = self._queue.next_batch()
             if batch:
                 self._crew.begin(more=False)
-            if self._queue.waiting_requests:  # also what fits no batch with the rest of its own request
-                self._wake.notify()
             return batch, [self._pending[item.request] for item in batch]
 
     def _work(self) -> None:
