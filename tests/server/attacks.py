@@ -12,6 +12,7 @@ import re
 import select
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -33,6 +35,11 @@ class Attack:
 
     path: str
     body: Callable[[], bytes]
+    chunk_bytes: int = 0  # of the body, each in a chunk of its own; 0: whole, with its length in the head
+
+    def request(self) -> bytes:
+        """It as bytes."""
+        return post(self.path, self.body(), chunk_bytes=self.chunk_bytes)
 
 
 def _field(name: str, value: str) -> bytes:
@@ -69,6 +76,8 @@ ATTACKS = {
     "similarity of 1 million": Attack("/similarity", _similar),
     "decode 8 million ids": Attack("/decode", lambda: _field("ids", "[" + ",".join(["101"] * 8_000_000) + "]")),
     "decode 1 million ids": Attack("/decode", lambda: _field("ids", "[" + ",".join(["101"] * 1_000_000) + "]")),
+    "1 million chunks": Attack("/embed", lambda: _field("inputs", json.dumps("a" * 1_000_000)), chunk_bytes=1),
+    "8 MB in small chunks": Attack("/embed", lambda: _field("inputs", json.dumps("a house " * 10**6)), chunk_bytes=64),
 }  # fmt: skip
 
 
@@ -81,6 +90,11 @@ class Suffered:
     slowest_live_s: float
     slowest_live_computed_s: float  # of a wait only what the server itself computed: other programs do not count
     seconds: float  # until the last answer
+
+    def __str__(self) -> str:
+        live = f"live {self.slowest_live_s * 1e3:6.0f} ms ({self.slowest_live_computed_s * 1e3:4.0f} computed)"
+        statuses = {status: self.statuses.count(status) for status in self.statuses}
+        return f"+{self.grown_mb:6.0f} MB  {live}  {self.seconds:6.2f} s  {statuses}"
 
 
 class Watch:
@@ -127,16 +141,14 @@ def watch(pid: int, port: int) -> None:
     print(json.dumps([waits, failures]))
 
 
-def post(path: str, body: bytes, *headers: str) -> bytes:
-    """A whole request as bytes."""
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: localhost",
-        "Content-Type: application/json",
-        "Connection: close",
-        *headers,
-    ]
-    return "\r\n".join([*lines, *headers, f"Content-Length: {len(body)}", "", ""]).encode() + body
+def post(path: str, body: bytes, *headers: str, chunk_bytes: int = 0) -> bytes:
+    """A whole request as bytes; its body in chunks, or with its length in the head."""
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Connection: close"]
+    framing = "Transfer-Encoding: chunked" if chunk_bytes else f"Content-Length: {len(body)}"
+    if chunk_bytes:
+        pieces = (body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes))
+        body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    return "\r\n".join([*lines, *headers, framing, "", ""]).encode() + body
 
 
 def ask(port: int, request: bytes, timeout_s: float = 120) -> tuple[int, bytes]:
@@ -154,13 +166,27 @@ def ask(port: int, request: bytes, timeout_s: float = 120) -> tuple[int, bytes]:
 
 def suffer(pid: int, port: int, requests: Sequence[bytes]) -> Suffered:
     """Send the requests at once, and watch the server until all are answered."""
+    return endure(pid, port, [partial(_status, port, one) for one in requests])
+
+
+def _status(port: int, request: bytes) -> int:
+    return ask(port, request)[0]
+
+
+def endure(pid: int, port: int, clients: Sequence[Callable[[], int]]) -> Suffered:
+    """Let the clients act at once, and watch the server until all are done.
+
+    Args:
+        pid, port: of the server.
+        clients: what each does; gives the status of its answer.
+    """
     process = psutil.Process(pid)
     before = process.memory_info().rss
     with highest(process) as peak, Watch(pid, port) as watching:
         time.sleep(3 * PACE_S)
         began = time.monotonic()
-        with ThreadPoolExecutor(len(requests)) as pool:
-            statuses = tuple(status for status, _ in pool.map(lambda one: ask(port, one), requests))
+        with ThreadPoolExecutor(len(clients)) as pool:
+            statuses = tuple(pool.map(lambda act: act(), clients))
         seconds = time.monotonic() - began
         time.sleep(3 * PACE_S)
     assert not watching.failures, watching.failures[:3]
@@ -257,6 +283,20 @@ def long_head(port: int) -> tuple[float, int]:
     return max(waits, default=0.0), sent
 
 
+def leave(pid: int, port: int, count: int = 64) -> Suffered:
+    """So many requests of 200 texts at once, whose clients reset the connection a moment later."""
+    request = post("/embed", _field("inputs", _texts(200, 60)))
+
+    def send_and_reset() -> int:
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(request)
+            time.sleep(0.2)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return 0
+
+    return endure(pid, port, [send_and_reset] * count)
+
+
 def others(bundle: str, folder: Path) -> None:
     """Print what attacks do that are no single request."""
     from tests.server.test_lifecycle import process
@@ -272,6 +312,10 @@ def others(bundle: str, folder: Path) -> None:
         print(f"100 MB of a header: live {wait * 1e3:.0f} ms, {sent / 1e6:.0f} MB were taken", flush=True)
         grown, left = mute(server.process.pid, server.port)
         print(f"20 clients that read nothing: +{grown:.0f} MB, {left:.0f} left after 25 s", flush=True)
+    with process(folder, bundle) as server:
+        ask(server.port, post("/embed", b'{"inputs":"a"}'))
+        for count in (64, 300):
+            print(f"{f'{count} clients that leave':33} {leave(server.process.pid, server.port, count)}", flush=True)
 
 
 def main(bundle: str, *names: str) -> None:
@@ -284,17 +328,12 @@ def main(bundle: str, *names: str) -> None:
         for name, attack in ATTACKS.items():
             if names and not any(part in name for part in names):
                 continue
-            request = post(attack.path, attack.body())
+            request = attack.request()
             for count in (1, 64):
                 with process(Path(folder), bundle) as server:
                     ask(server.port, post("/embed", b'{"inputs":"a"}'))
                     got = suffer(server.process.pid, server.port, [request] * count)
-                shown = {status: got.statuses.count(status) for status in got.statuses}
-                print(
-                    f"{name:28} x{count:<3} +{got.grown_mb:6.0f} MB  live {got.slowest_live_s * 1e3:6.0f} ms "
-                    f"({got.slowest_live_computed_s * 1e3:4.0f} computed)  "
-                    f"{got.seconds:6.2f} s  {shown}", flush=True
-                )  # fmt: skip
+                print(f"{name:28} x{count:<3} {got}", flush=True)
 
 
 if __name__ == "__main__":
