@@ -1,8 +1,8 @@
 """`python -m bench.scale.prices`: dollars per 10^9 tokens on processors, GPUs and hosted APIs.
 
 Prices are published ones with their source and date, for Linux in us-east-1 (or where it is said) without commitment.
-Rates are measured, but E5-small's with "about": it has MiniLM's layers twice, and on every processor is given the
-share of MiniLM's rate that it has on the first. Look all of it up again before you decide anything.
+Rates are measured, but those with "about": where a model that follows another was not measured, it is given the share
+of the other's rate that it has on the first processor. Look all of it up again before you decide anything.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Api:
 
 
 MODELS = ("MiniLM", "E5-small", "E5-large")
+FOLLOWS = {"E5-small": "MiniLM"}  # has its layers twice
 # A core is two vCPUs of m6a and m7i, and one of m7a, m8a and m7g.
 PROCESSORS = (
     Processor(
@@ -111,9 +112,10 @@ def main() -> int:
 def _dollars(one: Processor, model: str) -> str:
     """Of 10^9 tokens."""
     rate, about = one.tokens_per_s.get(model), ""
-    if rate is None and model == "E5-small" and "MiniLM" in one.tokens_per_s:
+    leader = one.tokens_per_s.get(FOLLOWS.get(model, ""))
+    if rate is None and leader is not None:
         measured = PROCESSORS[0].tokens_per_s
-        rate, about = one.tokens_per_s["MiniLM"] * measured[model] / measured["MiniLM"], "about "
+        rate, about = leader * measured[model] / measured[FOLLOWS[model]], "about "
     return f"{about}{dollars_per_billion_tokens(rate, one.price_per_core):.2f}" if rate else "not measured"
 
 
