@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from embedrt.arrow import PRECISIONS, Rows, VectorShape
 from embedrt.commands.reading.parquet import Unreadable, column_at, import_pyarrow, text_path, texts_of
-from embedrt.commands.reading.records import refuse_twins
+from embedrt.commands.reading.records import How, refuse_twins
 from embedrt.errors import IdentityError, InputError, InputTypeError, OptionError
 from embedrt.executors.choice import choose_variant
 from embedrt.executors.devices import choose_device
@@ -287,7 +287,7 @@ class EmbedBatch:
         )
 
     def _texts(self, batch: Any) -> list[Any]:
-        path = text_path(self.columns.text, batch.schema, "the batch")
+        path = text_path(How(self.columns.text), batch.schema, "the batch")
         refuse_twins("the batch with vectors", self.columns.added, self.schema(batch.schema).names)
         return texts_of(column_at(batch, path), "utf-8")
 

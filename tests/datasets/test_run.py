@@ -190,6 +190,40 @@ def test_what_is_wrong_is_said(job: Make, tmp_path: Path) -> None:
         embed_dataset(job(input=str(tmp_path / "empty")))
     with pytest.raises(FileFormatError, match="holds no planned run"):
         check_dataset(str(tmp_path / "empty"))
+    (tmp_path / "file").touch()
+    with pytest.raises(FileFormatError, match="is a file; the output is a folder"):
+        embed_dataset(job(output=str(tmp_path / "file")))
+
+
+def test_the_column_of_texts_is_looked_at_before_a_run_begins(job: Make, tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers.parquet"
+    pq.write_table(pa.table({"id": ["a"], "body": [1]}), numbers)
+    with pytest.raises(FileFormatError, match="column 'body' holds int64, not text"):
+        embed_dataset(job(input=str(numbers)))
+    with pytest.raises(FileFormatError, match="choose with --text: id, body"):
+        embed_dataset(job(input=str(numbers), text=None))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_the_next_run_would_read_is_refused(job: Make, corpus: Path, tmp_path: Path) -> None:
+    for output in (corpus, corpus / "out", corpus / "b" / ".." / "out", tmp_path / "corpus" / "b"):
+        with pytest.raises(FileFormatError, match="lies in the input"):
+            embed_dataset(job(output=str(output)))
+    with pytest.raises(FileFormatError, match="lies in the input"):
+        embed_dataset(job(input=str(corpus / "**" / "*.parquet"), output=str(corpus / "out")))
+    whole(job(input=str(corpus / "*.parquet"), output=str(corpus / "out")))
+    whole(job(input=str(corpus / "a.parquet"), output=str(corpus / "single")))
+    whole(job(input=str(corpus / "b"), output=str(corpus / "b" / "_vectors")))
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("spark", "pyspark")])
+def test_an_engine_that_is_missing_is_said_before_a_run_begins(
+    engine: str, package: str, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(DependencyError, match=f"pip install {package}"):
+        embed_dataset(job(engine=engine))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_file_is_named_and_the_others_are_done(job: Make, corpus: Path) -> None:

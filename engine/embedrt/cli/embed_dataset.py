@@ -140,9 +140,8 @@ def _report(outcome: Outcome, quiet: bool) -> None:
     if len(problems) > _SHOWN:
         click.echo(f"  and {len(problems) - _SHOWN:,} more", err=True)
     if outcome.aside:
-        click.echo(
-            f"warning: {counted(outcome.aside, 'row')} without a vector; see {outcome.output}/_embedrt/aside", err=True
-        )
+        listed = f"{outcome.output.rstrip('/')}/_embedrt/aside"
+        click.echo(f"warning: {counted(outcome.aside, 'row')} without a vector; see {listed}", err=True)
     if quiet:
         return
     told = f"{counted(outcome.written, 'vector')} in {outcome.seconds:,.1f} s, identity {outcome.identity}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from embedrt.commands.reading.parquet import import_pyarrow, text_encoding, text
 from embedrt.commands.reading.records import How, Record, kept_columns
 from embedrt.datasets.plan import Group, InputFile, Shard
 from embedrt.datasets.sources import BATCH_BYTES, BATCH_ROWS, LANCE, TEXT, Rows, Source, batch_rows, of_batch
-from embedrt.datasets.stores import reading
+from embedrt.datasets.stores import Store, is_url, reading
 from embedrt.errors import FileFormatError
 
 _BUFFER_BYTES = 1 << 20  # of a column chunk are read at once, not the whole of it
@@ -37,17 +38,24 @@ def input_files(source: Source) -> Iterator[InputFile]:
 
         yield from fragments(source)
         return
-    wanted = re.compile(_regex(source.pattern)) if source.pattern else None
     for stat in source.store.files():
-        if wanted is not None:
-            if not wanted.fullmatch(stat.path) and stat.path != source.pattern:
-                continue
-        elif any(part.startswith(("_", ".")) for part in PurePosixPath(stat.path).parts) or not (
-            source.input_format or is_known(Path(stat.path))
-        ):
-            continue
-        if stat.bytes:
+        if stat.bytes and _is_input(source, stat.path):
             yield InputFile(stat.path, stat.tag, stat.bytes)
+
+
+def reads_output(source: Source, output: Store) -> bool:
+    """Whether Parquet files that are written there would be among the source's files."""
+    place, out = (f"{root if is_url(root) else os.path.realpath(root)}/" for root in (source.store.root, output.root))
+    return out.startswith(place) and _is_input(source, f"{out.removeprefix(place)}part-0.parquet")
+
+
+def _is_input(source: Source, path: str) -> bool:
+    """Whether a file at this path below the source's place is one of its files."""
+    if source.pattern:
+        return path == source.pattern or re.fullmatch(_regex(source.pattern), path) is not None
+    if any(part.startswith(("_", ".")) for part in PurePosixPath(path).parts):
+        return False
+    return source.input_format is not None or is_known(Path(path))
 
 
 def groups_of(source: Source, file: InputFile) -> Iterator[Group]:
@@ -89,7 +97,8 @@ def sampled(source: Source, file: InputFile) -> Source:
                 schema = pq.read_schema(stream)
             except (pa.ArrowException, OSError) as exc:
                 raise FileFormatError(f"{file.path} cannot be read as parquet: {exc}") from exc
-            path = text_path(source.how.column, schema, file.path)
+            path = text_path(source.how, schema, file.path)
+            text_encoding(type_at(schema, path), source.how, file.path, ".".join(path), schema)
             names = kept_columns(source.how, path[0], schema.names, file.path)
             return replace(source, schema=pa.schema([schema.field(name).remove_metadata() for name in names]))
         first = list(islice(_records(stream, file.path, kind, source.how), _SAMPLE_ROWS))
@@ -134,7 +143,7 @@ def _parquet_rows(stream: BinaryIO, source: Source, shard: Shard) -> Iterator[Ro
         schema = file.schema_arrow
     except pa.ArrowException as exc:
         raise FileFormatError(f"{shard.path} cannot be read as parquet: {exc}") from exc
-    path = text_path(source.how.column, schema, shard.path)
+    path = text_path(source.how, schema, shard.path)
     encoding = text_encoding(type_at(schema, path), source.how, shard.path, ".".join(path), schema)
     kept_columns(source.how, path[0], schema.names, shard.path)
     groups, before = _overlapping(file.metadata, shard)
@@ -175,7 +184,7 @@ def _row_groups(stream: BinaryIO, name: str, how: How) -> Iterator[Group]:
     pa, pq = import_pyarrow()
     try:
         metadata = pq.read_metadata(stream)
-        path = text_path(how.column, metadata.schema.to_arrow_schema(), name)
+        path = text_path(how, metadata.schema.to_arrow_schema(), name)
     except (pa.ArrowException, OSError) as exc:
         raise FileFormatError(f"{name} cannot be read as parquet: {exc}") from exc
     for k in range(metadata.num_row_groups):

@@ -57,7 +57,7 @@ def fragment_group(source: Source, file: InputFile) -> Group:
 
     fragment = _fragment(source, file.path)
     rows = fragment.count_rows()
-    path = text_path(source.how.column, fragment.schema, file.path)
+    path = text_path(source.how, fragment.schema, file.path)
     places = sorted({k * rows // _SAMPLE_ROWS for k in range(_SAMPLE_ROWS)})
     some = fragment.take(places, columns=[path[0]]).combine_chunks()
     lengths = [pc.sum(pc.binary_length(column_at(batch, path))).as_py() or 0 for batch in some.to_batches()]
@@ -68,7 +68,7 @@ def lance_sampled(source: Source) -> Source:
     """The source with the types of the columns that go along."""
     pa, _ = import_pyarrow()
     schema = _dataset(source).schema
-    path = text_path(source.how.column, schema, source.place)
+    path = text_path(source.how, schema, source.place)
     text_encoding(type_at(schema, path), source.how, source.place, ".".join(path), schema)
     names = kept_columns(source.how, path[0], schema.names, source.place)
     return replace(source, schema=pa.schema([schema.field(name).remove_metadata() for name in names]))
@@ -84,7 +84,7 @@ def lance_rows(source: Source, shard: Shard) -> Iterator[Rows]:
     fragment = _fragment(source, shard.path)
     if _tag(fragment, _field_ids(source, data)) != shard.tag:
         raise FileFormatError(f"{shard.path} has changed since it was planned; run again with --resume")
-    path = text_path(source.how.column, data.schema, shard.path)
+    path = text_path(source.how, data.schema, shard.path)
     encoding = text_encoding(type_at(data.schema, path), source.how, shard.path, ".".join(path), data.schema)
     names = list(dict.fromkeys([path[0], *source.schema.names]))
     rows = batch_rows(_bytes(fragment), fragment.count_rows())
@@ -126,7 +126,7 @@ def _fragment(source: Source, path: str) -> Any:
 
 def _field_ids(source: Source, data: Any) -> set[int]:
     """Of the columns that are read, with what is inside them."""
-    path = text_path(source.how.column, data.schema, source.place)
+    path = text_path(source.how, data.schema, source.place)
     names = {path[0], *(source.how.keep if source.how.keep != "all" else data.schema.names)}
 
     def ids(field: Any) -> Iterator[int]:

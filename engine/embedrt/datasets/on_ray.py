@@ -17,6 +17,15 @@ _LOOK_SECONDS = 30.0  # how often the cluster is looked at: nodes come and go
 _MOST_WAIT_SECONDS = 600.0  # without a place for any actor: longer than a spot machine takes to come back
 
 
+def import_ray() -> Any:
+    """The package; DependencyError says how to install it."""
+    try:
+        import ray
+    except ImportError as exc:
+        raise DependencyError("--engine ray needs Ray: pip install ray") from exc
+    return ray
+
+
 def run_ray(
     job: Job, shards: Iterator[Shard], workers: int | None, threads: int | None, say: Callable[[str], None]
 ) -> Iterator[Report]:
@@ -28,10 +37,7 @@ def run_ray(
         DependencyError: ray is missing.
         ExecutorError: no actor fits into the cluster.
     """
-    try:
-        import ray
-    except ImportError as exc:
-        raise DependencyError("--engine ray needs Ray: pip install ray") from exc
+    ray = import_ray()
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
     sizing = _sizing(ray, workers, threads)

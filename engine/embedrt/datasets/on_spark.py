@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 from embedrt.datasets.plan import Shard
 from embedrt.datasets.work import Job, Report, do_shard
@@ -35,20 +35,28 @@ class Flight(Protocol):
         """End it, and wait until it has."""
 
 
+def import_spark() -> Any:
+    """The package; DependencyError says how to install it."""
+    try:
+        import pyspark
+    except ImportError as exc:
+        raise DependencyError("--engine spark needs Spark: pip install pyspark, and Java 17") from exc
+    return pyspark
+
+
 def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Callable[[str], None]) -> Iterator[Report]:
     """Reports of the shards, as they come, from the session that is active, else one made of Spark's own settings.
 
     A task that dies with its executor is Spark's to repeat (`spark.task.maxFailures`).
 
     Raises:
-        DependencyError: pyspark is missing.
+        DependencyError: pyspark is missing, or Java.
     """
-    try:
-        from pyspark import InheritableThread
-        from pyspark.accumulators import AccumulatorParam
-        from pyspark.sql import SparkSession
-    except ImportError as exc:
-        raise DependencyError("--engine spark needs Spark: pip install pyspark, and Java 17") from exc
+    import_spark()
+    from pyspark import InheritableThread
+    from pyspark.accumulators import AccumulatorParam
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
 
     class Reports(AccumulatorParam):  # type: ignore[misc]
         def zero(self, value: list[Report]) -> list[Report]:
@@ -59,7 +67,11 @@ def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Calla
             value1 += value2
             return value1
 
-    context = SparkSession.builder.getOrCreate().sparkContext
+    try:
+        context = SparkSession.builder.getOrCreate().sparkContext
+    except PySparkRuntimeError as exc:
+        told = str(exc).rstrip(".")
+        raise DependencyError(f"Spark does not start: {told}; it needs Java 17 (JAVA_HOME, or java in PATH)") from exc
     if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
         context.pythonExec = sys.executable  # this machine's workers; by default the first python3 of the PATH
     if threads is not None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from embedrt.batch import EmbedBatch
@@ -14,7 +15,7 @@ from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.reading.formats import SUFFIXES
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.reading.records import How
-from embedrt.datasets.inputs import input_files, sampled
+from embedrt.datasets.inputs import input_files, reads_output, sampled
 from embedrt.datasets.ledger import FOLDER, Ledger, Run, Totals, differences
 from embedrt.datasets.local import run_local
 from embedrt.datasets.parts import commit_lance, import_lance
@@ -22,7 +23,7 @@ from embedrt.datasets.plan import SHARD_TOKENS, Changes, Shard
 from embedrt.datasets.planning import Planner
 from embedrt.datasets.policy import Sizing, local_sizing
 from embedrt.datasets.sources import TEXT, Source, source_at
-from embedrt.datasets.stores import Store, store_at
+from embedrt.datasets.stores import Store, is_url, store_at
 from embedrt.datasets.work import Job, Report
 from embedrt.errors import FileFormatError, OptionError
 from embedrt.machine import available_threads
@@ -142,8 +143,12 @@ class _Driver:
     def _source(self, earlier: Run | None) -> Source:
         job = self._job
         keep = tuple(dict.fromkeys([*([job.id] if job.id else []), *job.keep]))
-        how = replace(job.how, column=job.text, keep=keep, keep_option="--id or --keep")
+        how = replace(job.how, column=job.text, keep=keep, keep_option="--id or --keep", column_option="--text")
         source = source_at(job.input, how, job.input_format)
+        if self._format == "parquet" and reads_output(source, self._store):
+            raise FileFormatError(
+                f"{job.output} lies in the input, and the next run would read it: choose a folder outside"
+            )
         if earlier is not None:
             pa, _ = import_pyarrow()
             return replace(source, schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(earlier.schema))))
@@ -280,6 +285,21 @@ def _check(job: DatasetJob) -> None:
         raise OptionError(f"output_format must be one of {', '.join(OUTPUTS)}, not {job.output_format!r}")
     if job.shard_tokens < 1:
         raise OptionError(f"shard_tokens must be at least 1, not {job.shard_tokens}")
+    if not is_url(job.output) and Path(job.output).is_file():
+        raise FileFormatError(f"{job.output} is a file; the output is a folder or a URL")
+    _import_engine(job.engine)
+
+
+def _import_engine(engine: str) -> None:
+    """Before anything is written: a run that has begun asks for --resume."""
+    if engine == "ray":
+        from embedrt.datasets.on_ray import import_ray
+
+        import_ray()
+    elif engine == "spark":
+        from embedrt.datasets.on_spark import import_spark
+
+        import_spark()
 
 
 def _sampled(source: Source) -> Source:

@@ -51,6 +51,7 @@ class _Values:
         self._column = how.column
         self._keep = how.keep
         self._keep_option = how.keep_option
+        self._column_option = how.column_option
 
     def record(self, row: int, line: int, value: object) -> Record:
         """The record of one value."""
@@ -68,7 +69,7 @@ class _Values:
 
     def _of_object(self, row: int, line: int, value: _Object) -> Record:
         if self._column is None:
-            self._column = default_column(list(value), self._name)
+            self._column = default_column(list(value), self._name, self._column_option)
         if row == 0:
             named = () if self._keep == "all" else self._keep
             for wanted, option in ((self._column, ""), *((name, self._keep_option) for name in named)):

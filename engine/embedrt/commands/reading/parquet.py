@@ -44,7 +44,7 @@ def read_parquet(stream: BinaryIO, name: str, how: How) -> Iterator[Record]:
     try:
         file = pq.ParquetFile(stream)
         schema = file.schema_arrow
-        path = text_path(how.column, schema, name)
+        path = text_path(how, schema, name)
         kept = kept_columns(how, path[0], schema.names, name)
         encoding = text_encoding(type_at(schema, path), how, name, ".".join(path), schema)
         row = 0
@@ -78,13 +78,14 @@ def _bad(row: int, problem: Unreadable) -> Record:
     return Record(row, row + 1, None, str(problem))
 
 
-def text_path(column: str | None, schema: Any, name: str) -> tuple[str, ...]:
+def text_path(how: How, schema: Any, name: str) -> tuple[str, ...]:
     """The column's name; or, where none is called that, the way to a field inside a struct."""
+    column = how.column
     if column is not None and column not in schema.names and "." in column:
         path = tuple(column.split("."))
         if type_at(schema, path) is not None:
             return path
-    return (chosen_column(column, schema.names, name),)
+    return (chosen_column(how, schema.names, name),)
 
 
 def type_at(schema: Any, path: tuple[str, ...]) -> Any:

@@ -22,6 +22,7 @@ class How:
     quoting: str | None = None  # "double": fields may stand in double quotes; "none": quotes are characters
     keep: KeptNames = ()  # columns that go along
     keep_option: str = "--keep"  # how messages call what names them
+    column_option: str = "--column"  # and what names the column of texts
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,24 @@ class Record:
     kept: Mapping[str, Any] = field(default_factory=dict)  # values of the columns that go along
 
 
-def chosen_column(column: str | None, names: Sequence[str], name: str) -> str:
+def chosen_column(how: How, names: Sequence[str], name: str) -> str:
     """The column with the texts; FileFormatError if there is none, or more than one, of that name."""
+    column = how.column
     if column is None:
-        column = default_column(names, name)
+        column = default_column(names, name, how.column_option)
     elif column not in names:
         raise no_column(name, column, names)
     refuse_twins(name, [column], names)
     return column
 
 
-def default_column(names: Sequence[str], name: str) -> str:
+def default_column(names: Sequence[str], name: str, option: str) -> str:
     """ "text", or the only one."""
     if DEFAULT_COLUMN in names:
         return DEFAULT_COLUMN
     if len(names) == 1:
         return names[0]
-    raise FileFormatError(f"{name} has no column {DEFAULT_COLUMN!r}; choose with --column: {listed(names)}")
+    raise FileFormatError(f"{name} has no column {DEFAULT_COLUMN!r}; choose with {option}: {listed(names)}")
 
 
 def kept_columns(how: How, column: str, names: Sequence[str], name: str) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def _read(stream: io.BufferedReader, name: str, how: How, dialect: Dialect) -> I
         raise FileFormatError(f"{name} is empty; a header line with the column names is expected")
     rows = _fields_of(_chained(first, lines), name, dialect)
     header = _header(next(rows)[1], first, name, how, dialect)
-    column = chosen_column(how.column, header, name)
+    column = chosen_column(how, header, name)
     kept = kept_columns(how, column, header, name)
     return _records(rows, dialect, _Columns(tuple(header), column, kept, how.encoding or "utf-8"))
 
