@@ -327,6 +327,11 @@ def test_a_store_of_vectors_serves_other_shards(job: Make, tmp_path: Path, corpu
     assert other.repeats < other.written
 
 
+def test_a_store_of_vectors_that_cannot_be_opened_is_named(job: Make, tmp_path: Path) -> None:
+    outcome = embed_dataset(job(dedup_store=str(tmp_path / "nowhere" / "vectors.db")))
+    assert "nowhere/vectors.db: unable to open" in str(outcome.stopped)
+
+
 def test_progress_is_told(job: Make) -> None:
     heard: list[Heard] = []
     outcome = embed_dataset(job(), heard.append)

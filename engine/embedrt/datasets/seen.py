@@ -17,6 +17,7 @@ from embedrt.arrow import Rows as Vectors
 from embedrt.arrow import VectorShape
 from embedrt.batch import EmbedBatch
 from embedrt.datasets.sources import TEXT, Rows
+from embedrt.errors import DatabaseError
 
 REMEMBERED_BYTES = 256 << 20  # of vectors within a shard; texts behind are embedded as often as they come
 _QUERY_TEXTS = 500  # values of one query; SQLite's oldest limit is 999
@@ -44,11 +45,17 @@ class VectorStore:
     """Vectors by text in one SQLite file, which several processes of a machine may use at once.
 
     It has a table per identity and precision, so that vectors of two models cannot meet.
+
+    Raises:
+        DatabaseError: it cannot be opened.
     """
 
     def __init__(self, path: str | Path, identity: str, shape: VectorShape) -> None:
         self._dtype = shape.dtype
-        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        try:
+            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        except sqlite3.OperationalError as exc:
+            raise DatabaseError(f"{path}: {exc}") from exc
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=OFF")  # what a crash loses is embedded again
         self._table = f"vectors_{identity}_{shape.precision}"
