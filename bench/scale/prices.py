@@ -1,6 +1,6 @@
 """`python -m bench.scale.prices`: dollars per 10^9 tokens on processors, GPUs and hosted APIs.
 
-Prices are published ones with their source and date, for Linux in us-east-1 (or where it is said) without commitment.
+Prices are published ones with their source and date, for Linux in us-east-1 without commitment.
 Rates are measured, but those with "about": where a model that follows another was not measured, it is given the share
 of the other's rate that it has on the first processor. Look all of it up again before you decide anything.
 """
@@ -48,8 +48,8 @@ FOLLOWS = {"E5-small": "MiniLM"}  # has its layers twice
 # A core is two vCPUs of m6a and m7i, and one of m7a, m8a and m7g.
 PROCESSORS = (
     Processor(
-        "AMD Zen 5", "m8a.large, us-east-2", 0.12172 / 2,
-        "github.com/skypilot-org/skypilot-catalog, catalogs/v8/aws/vms.csv at e385a0d, undated",
+        "AMD Zen 5", "m8a.large", 0.12172 / 2,
+        "github.com/vitko-inc/runner-benchmark, selfhosted/aws/cost_ec2.py at 652b2da, 2026-10-01",
         {
             "MiniLM": rate_of_a_core("zen5/minilm", "32x128"),
             "E5-small": rate_of_a_core("zen5/me5-small", "8x128"),
@@ -64,7 +64,7 @@ PROCESSORS = (
     ),
     Processor(
         "AMD Zen 4", "m7a.large", 0.11592 / 2,
-        "github.com/skypilot-org/skypilot-catalog, catalogs/v8/aws/vms.csv at 00148f2, undated",
+        'github.com/spore-host/truffle-ts, src/data/pricing.ts at 7177bb9, January 2026, "approximate"',
         {"MiniLM": 30_872 / 2, "E5-large": 1_231 / 2}, "docs/speed.md, 32x128 and 8x128",
     ),
     Processor(
