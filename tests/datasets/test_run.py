@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -70,16 +71,25 @@ def test_every_row_once_with_the_librarys_bits(precision: str, job: Make, corpus
     assert same(found(outcome.output), expected(corpus, lookup_bundle, precision=precision))
 
 
+def set_aside(outcome: Outcome) -> list[dict[str, Any]]:
+    folder = Path(outcome.output) / "_embedrt/aside"
+    return [json.loads(line) for path in folder.iterdir() for line in path.read_text().splitlines()]
+
+
 def test_rows_set_aside_are_listed_with_their_reason(job: Make, corpus: Path) -> None:
     outcome = whole(job())
-    lines = [
-        json.loads(line)
-        for path in (Path(outcome.output) / "_embedrt/aside").iterdir()
-        for line in path.read_text().splitlines()
-    ]
+    lines = set_aside(outcome)
     nulls = {r["id"] for p in corpus.rglob("*.parquet") for r in pq.read_table(p).to_pylist() if r["body"] is None}
     assert {line["id"] for line in lines} == nulls
     assert all(line["reason"] == "null" for line in lines)
+
+
+def test_an_object_without_a_text_is_set_aside_under_its_id(job: Make, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "body": "water"}\n{"id": 2, "body": null}\n{"id": 3, "body": 7}\n')
+    lines = set_aside(whole(job(input=str(tmp_path / "in.jsonl"))))
+    assert [(line["id"], line["reason"]) for line in lines] == [
+        (2, "field 'body' is null, not a text"), (3, "field 'body' is a number, not a text"),
+    ]  # fmt: skip
 
 
 def test_without_an_id_file_and_row_say_where_from(job: Make, corpus: Path) -> None:

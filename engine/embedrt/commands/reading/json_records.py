@@ -81,10 +81,10 @@ class _Values:
         for name in (self._column, *names):
             if name in value.twice:
                 return Record(row, line, None, f"field {name!r} is there twice")
-        text = value[self._column]
+        text, kept = value[self._column], {name: value.get(name) for name in names}
         if not isinstance(text, str):
-            return Record(row, line, None, f"field {self._column!r} is {kind_of(text)}, not a text")
-        return Record(row, line, text, None, {name: value.get(name) for name in names})
+            return Record(row, line, None, f"field {self._column!r} is {kind_of(text)}, not a text", kept)
+        return Record(row, line, text, None, kept)
 
 
 def of_value(row: int, line: int, value: object) -> Record:
