@@ -23,7 +23,7 @@ from embedrt.server.logs import log
 from embedrt.server.reading import FlowInTurns, Turns
 
 _LARGE_PIECE = 16 * 1024
-_SMALL_PIECE = 8 * 1024  # read at once of what may be a body in chunks, of which these may be 1,400: half a millisecond
+_SMALL_PIECE = 4 * 1024  # read at once of what may be a body in chunks, of which these may be 700: half a millisecond
 _MANY_CHUNKS = 256  # in one piece: a tenth of a millisecond and more
 _SAY_EVERY_S = 5.0
 _DRAIN_PAUSE_S = 0.02
