@@ -8,9 +8,9 @@
 namespace embedrt {
 namespace {
 
-// Rows per thread under which threads share columns instead of rows. With two tiles to a thread, one hides the loading
-// of weights for the other; with many threads each would load all weights for few rows (chosen, not measured).
-constexpr int COLUMN_ROWS = 8, COLUMN_ROWS_OF_MANY = 24, MANY_THREADS = 5;
+// Rows per thread under which threads share columns instead of rows. Threads that share rows read all weights each, which is
+// what takes the time of few rows; threads that share columns wait for each other at each step.
+constexpr int COLUMN_ROWS = 24;
 
 // Rows [first, second) of run `index` of `runs`, as even as they come: a tile of five rows is as fast as one of six.
 std::pair<int, int> run_range(int rows, int index, int runs) {
@@ -23,7 +23,7 @@ int count_runs(int rows, int threads, int block_rows) {
 }
 
 bool few_rows(int rows, int threads) {
-    return threads > 1 && rows < threads * (threads < MANY_THREADS ? COLUMN_ROWS : COLUMN_ROWS_OF_MANY);
+    return threads > 1 && rows < threads * COLUMN_ROWS;
 }
 
 template <class T>
