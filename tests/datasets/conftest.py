@@ -10,10 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedrt.datasets.run import DatasetJob
+from embedrt.datasets.check import check_dataset
+from embedrt.datasets.run import DatasetJob, Outcome, embed_dataset
 from tests.cli.conftest import Cli, cli, lookup_bundle
 
 __all__ = ["Cli", "cli", "lookup_bundle"]
+
+Make = Callable[..., DatasetJob]
 
 WORDS = ["the", "water", "stone", "light", "river", "house", "of", "in", "bread", "paper"]
 
@@ -61,3 +64,13 @@ def job(corpus: Path, lookup_bundle: Path, tmp_path: Path) -> Callable[..., Data
         return DatasetJob(**{**known, **more})  # type: ignore[arg-type]
 
     return make
+
+
+def whole(job: DatasetJob) -> Outcome:
+    """Run to the end, with the proof."""
+    outcome = embed_dataset(job)
+    assert outcome.complete, outcome
+    proof = check_dataset(job.output)
+    assert proof.holds, proof.findings
+    assert proof.rows == outcome.totals.rows
+    return outcome

@@ -18,8 +18,7 @@ import pytest
 from embedrt.datasets.check import check_dataset
 from embedrt.datasets.run import DatasetJob, embed_dataset
 from tests.batch.engines import ENVIRONMENT
-
-Make = Callable[..., DatasetJob]
+from tests.datasets.conftest import Make
 
 # The driver ends itself without a word at the n-th of these steps, as kill -9 would.
 DIES = """

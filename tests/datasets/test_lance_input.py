@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,8 @@ from embedrt import DependencyError, Embedder, FileFormatError, OptionError
 from embedrt.commands.reading.records import How
 from embedrt.datasets.check import check_dataset
 from embedrt.datasets.run import DatasetJob, Heard, Outcome, embed_dataset
-from tests.datasets.conftest import texts_of
+from tests.datasets.conftest import Make, texts_of
 from tests.datasets.test_run import found, same, whole
-
-Make = Callable[..., DatasetJob]
 
 
 def table(first: int, count: int) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from embedrt.datasets import on_ray
 from embedrt.datasets.plan import Shard
 from embedrt.datasets.policy import MOST_DEATHS, MOST_LOSSES
 from embedrt.datasets.work import Job, Report
+from embedrt.errors import ExecutorError
 
 
 class RayError(Exception):
@@ -206,3 +208,26 @@ def test_a_shard_that_ends_its_actors_is_given_up(exc: Exception, tries: int) ->
     assert f"rows 10 to 20: {tries} workers have died over it ({type(exc).__name__}" in str(found[10])
     assert found[0] is None
     assert found[20] is None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "ray://[::1]:{}"])
+def test_a_cluster_that_does_not_answer_is_named_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:  # bound, and nobody listens
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", address.format(free.getsockname()[1]))
+        monkeypatch.setattr(on_ray, "require", lambda: SimpleNamespace(is_initialized=lambda: False))
+        with pytest.raises(ExecutorError, match=r"no Ray cluster answers at RAY_ADDRESS=\S+\d"):
+            on_ray.connect()
+
+
+@pytest.mark.parametrize("address", [None, "", "auto", "local"])
+def test_ray_itself_says_what_is_wrong_without_a_place(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_options: object) -> None:
+        raise ConnectionError("no running instance")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(on_ray, "require", lambda: SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(ExecutorError, match="no running instance"):
+        on_ray.connect()

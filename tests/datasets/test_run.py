@@ -18,26 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedrt import DependencyError, Embedder, FileFormatError, OptionError
+from embedrt import Embedder
 from embedrt.datasets import work
 from embedrt.datasets.check import check_dataset
 from embedrt.datasets.plan import Shard
-from embedrt.datasets.run import DatasetJob, Heard, Outcome, embed_dataset
+from embedrt.datasets.run import Heard, Outcome, embed_dataset
 from embedrt.datasets.work import Job, Report
 from tests.batch.engines import ENVIRONMENT
-from tests.datasets.conftest import write_parquet
-
-Make = Callable[..., DatasetJob]
-
-
-def whole(job: DatasetJob) -> Outcome:
-    """Run to the end, with the proof."""
-    outcome = embed_dataset(job)
-    assert outcome.complete, outcome
-    proof = check_dataset(job.output)
-    assert proof.holds, proof.findings
-    assert proof.rows == outcome.totals.rows
-    return outcome
+from tests.datasets.conftest import Make, whole, write_parquet
 
 
 def expected(corpus: Path, bundle: Path, **options: object) -> dict[str, np.ndarray]:
@@ -174,68 +162,6 @@ def test_only_what_changed_is_done_and_it_is_named(job: Make, corpus: Path, look
     assert same(found(outcome.output), expected(corpus, lookup_bundle))
 
 
-def test_a_run_is_not_begun_over_another(job: Make, tmp_path: Path) -> None:
-    whole(job())
-    with pytest.raises(FileFormatError, match="--resume"):
-        embed_dataset(job())
-    with pytest.raises(FileFormatError, match="--keep was"):
-        embed_dataset(job(resume=True, keep=("body",)))
-    with pytest.raises(FileFormatError, match="precision was 'float32', now 'int8'"):
-        embed_dataset(job(resume=True, precision="int8"))
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.parquet").touch()
-    with pytest.raises(FileFormatError, match="holds other files"):
-        embed_dataset(job(output=str(tmp_path / "full")))
-
-
-def test_what_is_wrong_is_said(job: Make, tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match="not there"):
-        embed_dataset(job(input=str(tmp_path / "nowhere")))
-    with pytest.raises(FileFormatError, match="no column 'url'"):
-        embed_dataset(job(keep=("url",)))
-    with pytest.raises(OptionError, match="engine must be"):
-        embed_dataset(job(engine="dask"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileFormatError, match="no files"):
-        embed_dataset(job(input=str(tmp_path / "empty")))
-    with pytest.raises(FileFormatError, match="holds no planned run"):
-        check_dataset(str(tmp_path / "empty"))
-    (tmp_path / "file").touch()
-    with pytest.raises(FileFormatError, match="is a file; the output is a folder"):
-        embed_dataset(job(output=str(tmp_path / "file")))
-
-
-def test_the_column_of_texts_is_looked_at_before_a_run_begins(job: Make, tmp_path: Path) -> None:
-    numbers = tmp_path / "numbers.parquet"
-    pq.write_table(pa.table({"id": ["a"], "body": [1]}), numbers)
-    with pytest.raises(FileFormatError, match="column 'body' holds int64, not text"):
-        embed_dataset(job(input=str(numbers)))
-    with pytest.raises(FileFormatError, match="choose with --text: id, body"):
-        embed_dataset(job(input=str(numbers), text=None))
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_output_that_the_next_run_would_read_is_refused(job: Make, corpus: Path, tmp_path: Path) -> None:
-    for output in (corpus, corpus / "out", corpus / "b" / ".." / "out", tmp_path / "corpus" / "b"):
-        with pytest.raises(FileFormatError, match="lies in the input"):
-            embed_dataset(job(output=str(output)))
-    with pytest.raises(FileFormatError, match="lies in the input"):
-        embed_dataset(job(input=str(corpus / "**" / "*.parquet"), output=str(corpus / "out")))
-    whole(job(input=str(corpus / "*.parquet"), output=str(corpus / "out")))
-    whole(job(input=str(corpus / "a.parquet"), output=str(corpus / "single")))
-    whole(job(input=str(corpus / "b"), output=str(corpus / "b" / "_vectors")))
-
-
-@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("spark", "pyspark")])
-def test_an_engine_that_is_missing_is_said_before_a_run_begins(
-    engine: str, package: str, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(DependencyError, match=f"pip install {package}"):
-        embed_dataset(job(engine=engine))
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_damaged_file_is_named_and_the_others_are_done(job: Make, corpus: Path) -> None:
     data = (corpus / "a.parquet").read_bytes()
     (corpus / "a.parquet").write_bytes(data[: len(data) // 2])
@@ -337,11 +263,6 @@ def test_a_store_of_vectors_serves_other_shards(job: Make, tmp_path: Path, corpu
     assert other.repeats < other.written
 
 
-def test_a_store_of_vectors_that_cannot_be_opened_is_named(job: Make, tmp_path: Path) -> None:
-    outcome = embed_dataset(job(dedup_store=str(tmp_path / "nowhere" / "vectors.db")))
-    assert "nowhere/vectors.db: unable to open" in str(outcome.stopped)
-
-
 def test_progress_is_told(job: Make) -> None:
     heard: list[Heard] = []
     outcome = embed_dataset(job(), heard.append)
@@ -440,12 +361,6 @@ def test_lance_appears_whole_at_the_end(corpus: Path, lookup_bundle: Path, tmp_p
     command = [sys.executable, "-W", "ignore", "-c", LANCE, str(corpus), str(tmp_path / "v.lance"), str(lookup_bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_lance_without_its_package_is_said(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lance", None)
-    with pytest.raises(DependencyError, match="pip install pylance"):
-        embed_dataset(job(output_format="lance"))
 
 
 def test_a_report_never_raises_for_a_shard(job: Make, lookup_bundle: Path, tmp_path: Path) -> None:

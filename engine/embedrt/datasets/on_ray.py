@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,16 +17,49 @@ from embedrt.datasets.work import Job, Report, do_shard
 from embedrt.errors import DependencyError, ExecutorError
 
 _LOOK_SECONDS = 30.0  # how often the cluster is looked at: nodes come and go
+_ANSWER_SECONDS = 10.0  # Ray itself tries for minutes to reach a cluster that is not there
 _MOST_WAIT_SECONDS = 600.0  # without a place for any actor: longer than a spot machine takes to come back
 
 
-def import_ray() -> Any:
+def require() -> Any:
     """The package; DependencyError says how to install it."""
     try:
         import ray
     except ImportError as exc:
         raise DependencyError("--engine ray needs Ray: pip install ray") from exc
     return ray
+
+
+def connect() -> Any:
+    """Ray with the cluster that RAY_ADDRESS or an earlier `ray.init` names, else with one made here.
+
+    Raises:
+        DependencyError: ray is missing.
+        ExecutorError: RAY_ADDRESS names a cluster that does not answer.
+    """
+    ray = require()
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS", "")
+        _check_that_it_answers(address)
+        try:
+            ray.init(log_to_driver=False, include_dashboard=False)
+        except ConnectionError as exc:
+            raise ExecutorError(f"no Ray cluster at RAY_ADDRESS={address}: {exc}") from exc
+    return ray
+
+
+def _check_that_it_answers(address: str) -> None:
+    """`address` as RAY_ADDRESS has it; what names no host and port ("auto", "local", nothing) passes."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^\s/\]]+)\]?:(\d{1,5})", address)
+    if place is None:
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), _ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as exc:
+        raise ExecutorError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({exc}): start it, correct the address, or unset it for "
+            "a cluster on this machine"
+        ) from exc
 
 
 def run_ray(
@@ -35,11 +71,9 @@ def run_ray(
 
     Raises:
         DependencyError: ray is missing.
-        ExecutorError: no actor fits into the cluster.
+        ExecutorError: no cluster answers, or no actor fits into it.
     """
-    ray = import_ray()
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+    ray = connect()
     sizing = _sizing(ray, workers, threads)
     if not sizing.workers:
         raise ExecutorError(f"nothing can run: {sizing.why}")

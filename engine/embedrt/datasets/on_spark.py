@@ -35,7 +35,7 @@ class Flight(Protocol):
         """End it, and wait until it has."""
 
 
-def import_spark() -> Any:
+def require() -> Any:
     """The package; DependencyError says how to install it."""
     try:
         import pyspark
@@ -44,19 +44,34 @@ def import_spark() -> Any:
     return pyspark
 
 
+def connect() -> Any:
+    """The context of the session that is active, else of one made of Spark's own settings.
+
+    Raises:
+        DependencyError: pyspark is missing, or Java.
+    """
+    require()
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    try:
+        return SparkSession.builder.getOrCreate().sparkContext
+    except PySparkRuntimeError as exc:
+        told = str(exc).rstrip(".")
+        raise DependencyError(f"Spark does not start: {told}; it needs Java 17 (JAVA_HOME, or java in PATH)") from exc
+
+
 def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Callable[[str], None]) -> Iterator[Report]:
-    """Reports of the shards, as they come, from the session that is active, else one made of Spark's own settings.
+    """Reports of the shards, as they come, from the session that `connect` gives.
 
     A task that dies with its executor is Spark's to repeat (`spark.task.maxFailures`).
 
     Raises:
         DependencyError: pyspark is missing, or Java.
     """
-    import_spark()
+    context = connect()
     from pyspark import InheritableThread
     from pyspark.accumulators import AccumulatorParam
-    from pyspark.errors import PySparkRuntimeError
-    from pyspark.sql import SparkSession
 
     class Reports(AccumulatorParam):  # type: ignore[misc]
         def zero(self, value: list[Report]) -> list[Report]:
@@ -67,11 +82,6 @@ def run_spark(job: Job, shards: Iterator[Shard], threads: int | None, say: Calla
             value1 += value2
             return value1
 
-    try:
-        context = SparkSession.builder.getOrCreate().sparkContext
-    except PySparkRuntimeError as exc:
-        told = str(exc).rstrip(".")
-        raise DependencyError(f"Spark does not start: {told}; it needs Java 17 (JAVA_HOME, or java in PATH)") from exc
     if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
         context.pythonExec = sys.executable  # this machine's workers; by default the first python3 of the PATH
     if threads is not None:

@@ -15,6 +15,7 @@ from embedrt.commands.encoding import EncodeRequest
 from embedrt.commands.reading.formats import SUFFIXES
 from embedrt.commands.reading.parquet import import_pyarrow
 from embedrt.commands.reading.records import How
+from embedrt.datasets import on_ray, on_spark
 from embedrt.datasets.inputs import input_files, reads_output, sampled
 from embedrt.datasets.ledger import FOLDER, Ledger, Run, Totals, differences
 from embedrt.datasets.local import run_local
@@ -30,6 +31,7 @@ from embedrt.machine import available_threads
 
 ENGINES = ("local", "ray", "spark")
 OUTPUTS = ("parquet", "lance")
+_CLUSTERS = {"ray": on_ray, "spark": on_spark}  # none: processes of this machine
 _MOST_IN_A_ROW = 20  # shards that fail one after the other: then something is wrong with all of them
 
 
@@ -134,6 +136,10 @@ class _Driver:
                 raise FileFormatError(f"--resume refused: {'; '.join(told)}. Choose another folder for the output")
         else:
             self._refuse_foreign_files()
+            if self._job.engine in _CLUSTERS:
+                _CLUSTERS[
+                    self._job.engine
+                ].connect()  # before anything is written: a run that has begun asks for --resume
             self._ledger.save_run(run)
         planner = Planner(self._ledger, source, self._embed.max_tokens, self._job.shard_tokens, self._say)
         totals, changed = planner.plan()
@@ -213,13 +219,9 @@ class _Driver:
     def _engine(self, job: Job, shards: Iterator[Shard]) -> Any:
         asked = self._job
         if asked.engine == "ray":
-            from embedrt.datasets.on_ray import run_ray
-
-            return run_ray(job, shards, asked.workers, asked.threads, self._say)
+            return on_ray.run_ray(job, shards, asked.workers, asked.threads, self._say)
         if asked.engine == "spark":
-            from embedrt.datasets.on_spark import run_spark
-
-            return run_spark(job, shards, asked.threads, self._say)
+            return on_spark.run_spark(job, shards, asked.threads, self._say)
         sizing: Sizing = local_sizing(available_threads(), asked.workers, asked.threads)
         self._say(sizing.why)
         return run_local(job, shards, sizing)
@@ -287,19 +289,8 @@ def _check(job: DatasetJob) -> None:
         raise OptionError(f"shard_tokens must be at least 1, not {job.shard_tokens}")
     if not is_url(job.output) and Path(job.output).is_file():
         raise FileFormatError(f"{job.output} is a file; the output is a folder or a URL")
-    _import_engine(job.engine)
-
-
-def _import_engine(engine: str) -> None:
-    """Before anything is written: a run that has begun asks for --resume."""
-    if engine == "ray":
-        from embedrt.datasets.on_ray import import_ray
-
-        import_ray()
-    elif engine == "spark":
-        from embedrt.datasets.on_spark import import_spark
-
-        import_spark()
+    if job.engine in _CLUSTERS:
+        _CLUSTERS[job.engine].require()
 
 
 def _sampled(source: Source) -> Source:
