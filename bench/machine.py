@@ -112,11 +112,11 @@ def _version(package: str) -> str:
 
 
 def _revision() -> str:
-    """The commit, with "+changes" when the tree differs from it, but for the runs that `bench.record` keeps."""
+    """The commit, with "+changes" when the tree differs from it, but for what `bench.record` writes."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=REPO, capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     head = git("rev-parse", "--short=12", "HEAD") or "no commit"
-    return head + ("+changes" if git("status", "--porcelain", "--", ".", ":!bench/results") else "")
+    return head + ("+changes" if git("status", "--porcelain", "--", ".", ":!bench/results", ":!docs") else "")
