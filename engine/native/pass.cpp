@@ -8,8 +8,8 @@
 namespace embedrt {
 namespace {
 
-// Rows per thread under which threads share columns instead of rows. Threads that share rows read all weights each, which is
-// what takes the time of few rows; threads that share columns wait for each other at each step.
+// Rows per thread under which threads share columns instead of rows. Threads that share rows read all weights each,
+// which is what takes the time of few rows; threads that share columns wait for each other at each step.
 constexpr int COLUMN_ROWS = 24;
 
 // Rows [first, second) of run `index` of `runs`, as even as they come: a tile of five rows is as fast as one of six.

@@ -68,8 +68,8 @@ void Pool::barrier() {
     const uint32_t phase = phase_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
         arrived_.store(0, std::memory_order_relaxed);
-        // Not only released: libstdc++ then reads whether anybody sleeps, and wakes nobody if it reads that before the others
-        // see the new phase. Whoever went to sleep meanwhile would sleep for ever.
+        // Not only released: libstdc++ then reads whether anybody sleeps, and wakes nobody if it reads that before the
+        // others see the new phase. Whoever went to sleep meanwhile would sleep for ever.
         phase_.store(phase + 1, std::memory_order_seq_cst);
         phase_.notify_all();
     } else {

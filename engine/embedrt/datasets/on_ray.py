@@ -39,12 +39,11 @@ def connect() -> Any:
     """
     ray = require()
     if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS", "")
-        _check_that_it_answers(address)
+        _check_that_it_answers(os.environ.get("RAY_ADDRESS", ""))
         try:
             ray.init(log_to_driver=False, include_dashboard=False)
         except ConnectionError as exc:
-            raise ExecutorError(f"no Ray cluster at RAY_ADDRESS={address}: {exc}") from exc
+            raise ExecutorError(f"no Ray cluster: {exc}") from exc
     return ray
 
 

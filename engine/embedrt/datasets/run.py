@@ -29,9 +29,9 @@ from embedrt.datasets.work import Job, Report
 from embedrt.errors import FileFormatError, OptionError
 from embedrt.machine import available_threads
 
-ENGINES = ("local", "ray", "spark")
+_CLUSTERS = {"ray": on_ray, "spark": on_spark}
+ENGINES = ("local", *_CLUSTERS)
 OUTPUTS = ("parquet", "lance")
-_CLUSTERS = {"ray": on_ray, "spark": on_spark}  # none: processes of this machine
 _MOST_IN_A_ROW = 20  # shards that fail one after the other: then something is wrong with all of them
 
 
@@ -109,6 +109,9 @@ class _Driver:
     def __init__(self, job: DatasetJob, listen: Callable[[Heard], None]) -> None:
         _check(job)
         self._job = job
+        self._cluster = _CLUSTERS.get(job.engine)
+        if self._cluster is not None:
+            self._cluster.require()
         self._listen = listen
         self._begin = time.monotonic()
         self._format = job.output_format or ("lance" if job.output.rstrip("/").endswith(".lance") else "parquet")
@@ -136,10 +139,8 @@ class _Driver:
                 raise FileFormatError(f"--resume refused: {'; '.join(told)}. Choose another folder for the output")
         else:
             self._refuse_foreign_files()
-            if self._job.engine in _CLUSTERS:
-                _CLUSTERS[
-                    self._job.engine
-                ].connect()  # before anything is written: a run that has begun asks for --resume
+            if self._cluster is not None:  # before anything is written: a run that has begun asks for --resume
+                self._cluster.connect()
             self._ledger.save_run(run)
         planner = Planner(self._ledger, source, self._embed.max_tokens, self._job.shard_tokens, self._say)
         totals, changed = planner.plan()
@@ -289,8 +290,6 @@ def _check(job: DatasetJob) -> None:
         raise OptionError(f"shard_tokens must be at least 1, not {job.shard_tokens}")
     if not is_url(job.output) and Path(job.output).is_file():
         raise FileFormatError(f"{job.output} is a file; the output is a folder or a URL")
-    if job.engine in _CLUSTERS:
-        _CLUSTERS[job.engine].require()
 
 
 def _sampled(source: Source) -> Source:
