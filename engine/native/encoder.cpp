@@ -91,6 +91,7 @@ Encoder::Encoder(const embedrt_config& config, const embedrt_tensor* tensors, si
     model_ = load_model(config, tensors, num_tensors, before, kernels_, Lanes::Turn(lanes_.get())->pool);
     lists_ = compile(model_, kernels_);
     widths_ = widths_of(model_, kernels_);
+    weight_bytes_ = weight_bytes(lists_);
 }
 
 void Encoder::run(const Batch& batch, float* out) {

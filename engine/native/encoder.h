@@ -53,6 +53,7 @@ class Encoder {
     Model model_;
     std::vector<Steps> lists_;
     Widths widths_;
+    size_t weight_bytes_ = 0;
 };
 
 }  // namespace embedrt

@@ -135,6 +135,7 @@ struct Kernels {
     int k_unit;         // consecutive k that lie together
     int depth_bytes;    // to a multiple of so many bytes of k reach the weights of int8 and bfloat16, and rows, with zeros
     int block_rows;     // rows that go through a list of steps together, half more or less
+    int far_rows;       // of a batch, under which threads share columns if no cache holds the weights
     Operands (*operands)(int zero);  // of products with rows of this zero point
     size_t (*row_bytes)(int width);  // of a quantized row
     AttentionKernel attention;

@@ -21,6 +21,8 @@ constexpr int QUERIES = Tiles::MOST_ROWS, PAIRS_UNIT = 16, VALUES_UNIT = 32;
 constexpr int N = Int8::COLUMNS;
 // The tiles are through a layer's weights so fast that the third cache could not bring them for fewer rows (30 GB/s).
 constexpr int BLOCK_ROWS = 128;
+// With so few rows two threads that read all weights each wait for memory longer than they multiply.
+constexpr int FAR_ROWS = 264;
 constexpr size_t STEP = static_cast<size_t>(N) * 4 * TILE_ROWS;  // bytes of a panel that meet 64 bytes of a row
 
 struct ProductI8 {
@@ -137,15 +139,23 @@ struct Leaving {
     }
 };
 
-// Lines of what is multiplied next into the second cache, every other one: the processor fetches their neighbours.
+// Lines of what is multiplied next into the second cache.
 struct Fetch {
     const char* next;
     size_t share;
     inline void step() {
-        for (size_t i = 0; i < share; i += 128) __builtin_prefetch(next + i, 0, 2);
+        for (size_t i = 0; i < share; i += 64) __builtin_prefetch(next + i, 0, 2);
         next += share;
     }
 };
+
+// What two panels are multiplied with two steps later, into the first cache: rows so few wait for memory and nothing else.
+inline void fetch_soon(const char* weights, size_t panel_bytes) {
+    for (size_t i = 0; i < STEP; i += 64) {
+        __builtin_prefetch(weights + 2 * STEP + i, 0, 3);
+        __builtin_prefetch(weights + panel_bytes + 2 * STEP + i, 0, 3);
+    }
+}
 
 // Strips of over 16 rows, panel by panel: a panel stays in a near cache while all rows pass it.
 template <class P, Epilogue E>
@@ -188,9 +198,8 @@ void sweep_pairs(const typename P::Weight& w, const Product& p) {
         count = min_int(2, p.last_panel - panel);
         const char* weights = reinterpret_cast<const char*>(w.data) + static_cast<size_t>(panel) * panel_bytes;
         const TileOperands operands{static_cast<const char*>(p.rows), p.row_stride, weights, N * 4, steps};
-        Fetch fetch{weights + 2 * panel_bytes, 2 * STEP};
-        const auto beside = [&](int) {
-            fetch.step();
+        const auto beside = [&](int step) {
+            fetch_soon(weights + static_cast<size_t>(step) * STEP, panel_bytes);
             one.advance(steps, p.num_rows);
             other.advance(steps, p.num_rows);
         };
@@ -328,6 +337,7 @@ constinit const Kernels amx_kernels = []() constexpr {
     Kernels kernels = make_kernels("amx", {attend, Packed::floats, true});
     kernels.depth_bytes = TILE_BYTES;
     kernels.block_rows = BLOCK_ROWS;
+    kernels.far_rows = FAR_ROWS;
     kernels.row_bytes = row_bytes;
     kernels.product_i8 = product_tiles<ProductI8>;
     kernels.product_bf16 = product_tiles<ProductBf16>;

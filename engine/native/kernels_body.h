@@ -134,7 +134,7 @@ static void embed(const Embedding& e, int width, float* out) {
 
 static constexpr Kernels make_kernels(const char* name, AttentionKernel attention) {
     static_assert(Int8::COLUMNS == V::F32_VECTORS * W, "int8 and float32 weights have panels of one width");
-    return {name, Int8::COLUMNS, Int8::K_UNIT, 1, 48, Int8::operands, Int8::Row::bytes, attention, product<TileI8>,
+    return {name, Int8::COLUMNS, Int8::K_UNIT, 1, 48, 0, Int8::operands, Int8::Row::bytes, attention, product<TileI8>,
             product<TileF32>, quantize, Int8::Row::read, remainder, layer_norm, rms_norm, rotate, add, embed, nullptr,
             nullptr, nullptr};
 }

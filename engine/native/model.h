@@ -32,6 +32,10 @@ struct Matrix {
         const int columns = paired ? kernels.panel_columns / 2 : kernels.panel_columns;
         return (n() + columns - 1) / columns;
     }
+    size_t bytes() const {
+        const size_t each = kind == Kind::int8 ? 1 : kind == Kind::bfloat16 ? 2 : 4;
+        return each * static_cast<size_t>(k()) * static_cast<size_t>(paired ? 2 * n() : n());
+    }
     // Bytes of a row as this product reads it.
     size_t row_bytes(const Kernels& kernels) const {
         if (kind == Kind::int8) return kernels.row_bytes(k());

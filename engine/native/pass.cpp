@@ -11,6 +11,8 @@ namespace {
 // Rows per thread under which threads share columns instead of rows. Threads that share rows read all weights each,
 // which is what takes the time of few rows; threads that share columns wait for each other at each step.
 constexpr int COLUMN_ROWS = 24;
+// More than the caches of a machine hold for a few of its cores, as measured with weights of 85 and 302 MB.
+constexpr size_t FAR_BYTES = size_t{128} << 20;
 
 // Rows [first, second) of run `index` of `runs`, as even as they come: a tile of five rows is as fast as one of six.
 std::pair<int, int> run_range(int rows, int index, int runs) {
@@ -22,10 +24,6 @@ int count_runs(int rows, int threads, int block_rows) {
     return std::max(1, (rows + round / 2) / round) * threads;
 }
 
-bool few_rows(int rows, int threads) {
-    return threads > 1 && rows < threads * COLUMN_ROWS;
-}
-
 template <class T>
 void grow(Array<T>& array, size_t count) {
     if (array.size() < count) array = Array<T>(count);
@@ -35,8 +33,8 @@ void grow(Array<T>& array, size_t count) {
 
 Pass::Pass(const Encoder& encoder, Workspace& workspace, Pool& pool, const Batch& batch, Profile* profile)
     : model_(encoder.model_), lists_(encoder.lists_), k_(encoder.kernels_), w_(workspace), pool_(pool), batch_(batch),
-      profile_(profile), widths_(encoder.widths_), num_rows_(batch.num_tokens()),
-      columns_(few_rows(num_rows_, pool.size())) {
+      profile_(profile), widths_(encoder.widths_), far_(encoder.weight_bytes_ > FAR_BYTES), num_rows_(batch.num_tokens()),
+      columns_(are_few(num_rows_)) {
     for (int i = 0; i < batch.num_texts; i++) {
         text_starts_.push_back(batch.offsets[i]);
         longest_ = std::max(longest_, length(i));
@@ -264,10 +262,12 @@ size_t Pass::most_row_bytes(int width) const {
     return std::max(k_.row_bytes(width), k_.bf16_bytes ? k_.bf16_bytes(width) : 0);
 }
 
-// Whether threads share the columns of so few rows.
-bool Pass::share_columns(int rows) const {
-    return few_rows(rows, pool_.size()) && rows <= block_rows_;
+bool Pass::are_few(int rows) const {
+    return pool_.size() > 1 && rows < std::max(pool_.size() * COLUMN_ROWS, far_ ? k_.far_rows : 0);
 }
+
+// Whether threads share the columns of so few rows.
+bool Pass::share_columns(int rows) const { return are_few(rows) && rows <= block_rows_; }
 
 void Pass::barrier(Stopwatch& watch) {
     pool_.barrier();

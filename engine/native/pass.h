@@ -79,6 +79,7 @@ class Pass {
     size_t most_row_bytes(int width) const;
     Run run_of(int first_row, int count, int slot, bool ones) const;
     std::span<const int> text_starts(int from, int to) const;
+    bool are_few(int rows) const;
     bool share_columns(int rows) const;
     int length(int text) const { return batch_.offsets[text + 1] - batch_.offsets[text]; }
     void barrier(Stopwatch& watch);
@@ -92,6 +93,7 @@ class Pass {
     const Batch batch_;
     Profile* profile_;
     const Widths widths_;
+    const bool far_;                 // whether no cache holds the weights
     int num_rows_;
     bool columns_;                   // few rows: threads share columns instead
     int block_rows_;                 // of the largest run

@@ -1,6 +1,7 @@
 #include "steps.h"
 
 #include <algorithm>
+#include <set>
 
 namespace embedrt {
 namespace {
@@ -176,5 +177,15 @@ Widths widths_of(const Model& model, const Kernels& kernels) {
 }
 
 std::vector<Steps> compile(const Model& model, const Kernels& kernels) { return Compiler(model, kernels).compile(); }
+
+size_t weight_bytes(const std::vector<Steps>& lists) {
+    std::set<const Matrix*> matrices;  // blocks may share theirs
+    for (const Steps& steps : lists)
+        for (const Step& step : steps)
+            if (step.op == Op::multiply) matrices.insert(step.matrix);
+    size_t bytes = 0;
+    for (const Matrix* matrix : matrices) bytes += matrix->bytes();
+    return bytes;
+}
 
 }  // namespace embedrt

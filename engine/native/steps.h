@@ -70,4 +70,7 @@ using Steps = std::vector<Step>;
 // stay where it is.
 std::vector<Steps> compile(const Model& model, const Kernels& kernels);
 
+// Of all that the steps multiply with.
+size_t weight_bytes(const std::vector<Steps>& lists);
+
 }  // namespace embedrt

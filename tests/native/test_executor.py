@@ -118,6 +118,19 @@ def test_bits_depend_on_nothing_but_the_text(
         several.close()
 
 
+def test_bits_do_not_depend_on_which_columns_a_thread_does_of_weights_that_no_cache_holds(
+    native_isas: dict[str, bool], tmp_path: Path
+) -> None:
+    shape = Shape(hidden=2048, layers=3, heads=32, ffn=8192, outliers=32, vocabulary=80)  # 151 MB
+    bundle, batch = made.write_bundle(tmp_path / "bundle", shape), made.random_batch([70, 64, 3, 66], 80)
+    one, several = (NativeExecutor(bundle, "int8", num_threads=threads) for threads in (1, 3))
+    wanted = one.run(batch)
+    np.testing.assert_array_equal(several.run(batch), wanted)
+    np.testing.assert_array_equal(several.run(batch, want="last"), wanted[batch.offsets[1:] - 1])
+    one.close()
+    several.close()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_a_call_that_takes_half_of_the_threads_gives_the_same_bits(
     native_isas: dict[str, bool], deep: Path, threads: int
