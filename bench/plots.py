@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.systems import SYSTEMS
 from bench.texts import VERIFY_TEXTS
 
 if TYPE_CHECKING:
@@ -17,6 +20,28 @@ if TYPE_CHECKING:
 _COLORS = {"fp32": "#7f8c9b", "bf16": "#3b7dd8", "int8": "#d9822b"}
 _OURS = "#b3261e"
 _FLOOR = 1e-7  # deviations below are drawn here
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A system's speed at a shape, and how far its worst text is off."""
+
+    title: str
+    ours: bool
+    compute: str
+    deviation: float
+    tokens_per_s: float
+
+    @classmethod
+    def of(cls, system: str, deviation: float, tokens_per_s: float) -> Dot:
+        """`system`: a key of `bench.systems.SYSTEMS`."""
+        spec = SYSTEMS[system]
+        return cls(spec.title, system.startswith("ours"), spec.compute, max(_FLOOR, deviation), tokens_per_s)
+
+    @property
+    def color(self) -> str:
+        """By its arithmetic; ours have one of their own."""
+        return _OURS if self.ours else _COLORS[self.compute]
 
 
 def write_plots(report: Report, out: Path, stem: str) -> list[Path]:
@@ -48,12 +73,30 @@ def write_plots(report: Report, out: Path, stem: str) -> list[Path]:
         figure.suptitle(f"{report.facts.name}: ragged sets, real tokens/s of the whole call, best batching of each")
         written += _save(figure, out, f"{stem}-ragged")
     if shapes:
-        figure, ax = plt.subplots(figsize=(9, 6))
         largest = max(shapes, key=lambda name: next(s.case.num_tokens for s in report.series if s.case.name == name))
-        _scatter(ax, report, largest)
-        ax.legend(handles=_handles(), frameon=False, fontsize=8, loc="upper left")
-        written += _save(figure, out, f"{stem}-speed-deviation")
+        written += write_scatter(
+            [
+                Dot.of(name, 1 - one.deviation.centered_min, series.tokens_per_s)
+                for name, one in report.systems.items()
+                if (series := report.best("shape", largest, name))
+            ],
+            report.facts.name, report.machine.threads, largest, out, stem,
+        )  # fmt: skip
     plt.close("all")
+    return written
+
+
+def write_scatter(dots: Sequence[Dot], model: str, threads: int, shape: str, out: Path, stem: str) -> list[Path]:
+    """PNG and SVG of speed against deviation at one shape."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(9, 6))
+    _scatter(ax, dots, f"{model}: speed against deviation of the worst text, {threads} threads", shape)
+    written = _save(figure, out, f"{stem}-speed-deviation")
+    plt.close(figure)
     return written
 
 
@@ -87,25 +130,20 @@ def _bars(ax: Axes, report: Report, kind: str, name: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _scatter(ax: Axes, report: Report, shape: str) -> None:
-    points = []
-    for name, one in report.systems.items():
-        series = report.best("shape", shape, name)
-        if series is not None:
-            points.append((max(_FLOOR, 1 - one.deviation.centered_min), series.tokens_per_s, one.spec))
-    for x, y, spec in points:
-        ours = spec.name.startswith("ours")
-        ax.scatter(x, y, s=90 if ours else 45, color=_OURS if ours else _COLORS[spec.compute], zorder=3)
+def _scatter(ax: Axes, dots: Sequence[Dot], title: str, shape: str) -> None:
+    for dot in dots:
+        ax.scatter(dot.deviation, dot.tokens_per_s, s=90 if dot.ours else 45, color=dot.color, zorder=3)
     taken: list[tuple[float, float]] = []
-    top = max(y for _, y, _ in points)
-    for x, y, spec in sorted(points, key=lambda p: -p[1]):
+    top = max(dot.tokens_per_s for dot in dots)
+    for dot in sorted(dots, key=lambda dot: -dot.tokens_per_s):
+        x, y = dot.deviation, dot.tokens_per_s
         at = y
-        dots = [(where, other) for where, other, _ in points if 1 < where / x < 12]  # that the label would cover
-        while any(abs(at - other) < 0.035 * top and 0.02 < x / where < 50 for where, other in [*taken, *dots]):
+        covered = [(one.deviation, one.tokens_per_s) for one in dots if 1 < one.deviation / x < 12]  # by the label
+        while any(abs(at - other) < 0.035 * top and 0.02 < x / where < 50 for where, other in [*taken, *covered]):
             at -= 0.012 * top
         taken.append((x, at))
         line = {"arrowstyle": "-", "color": "#9aa3ad", "lw": 0.6, "relpos": (0, 0.5)} if at != y else None
-        ax.annotate(spec.title, (x, y), (x * (1.25 if at == y else 1.8), at), fontsize=8, va="center", arrowprops=line)
+        ax.annotate(dot.title, (x, y), (x * (1.25 if at == y else 1.8), at), fontsize=8, va="center", arrowprops=line)
     ax.set_xscale("log")
     ax.set_xlim(_FLOOR / 2, 30)  # room for the labels
     ax.set_xticks([10.0**k for k in range(-7, 1)], ["<1e-7", *(f"1e{k}" for k in range(-6, 0)), "1"])
@@ -114,7 +152,8 @@ def _scatter(ax: Axes, report: Report, shape: str) -> None:
     worst = f"the worst of {len(VERIFY_TEXTS)} texts against PyTorch fp32"
     ax.set_xlabel(f"1 - centered cosine of {worst} (left is better)")
     ax.set_ylabel(f"tokens/s at {shape} (up is better)")
-    ax.set_title(f"{report.facts.name}: speed against deviation of the worst text, {report.machine.threads} threads")
+    ax.set_title(title)
+    ax.legend(handles=_handles(), frameon=False, fontsize=8, loc="upper left")
     ax.grid(True, which="major", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
 

@@ -3,6 +3,7 @@
     python -m bench.record                        writes the tables anew, out of bench/results/MACHINE/RUN.json
     python -m bench.record --measure RUN[,RUN]    runs the benchmark as `RUNS` says, and keeps what it finds, first
     python -m bench.record --keep RUN FILE.json   keeps what a run by hand has written
+    python -m bench.record --plots                draws the pictures in docs/images that are of such runs
 
 In a page, what stands between `<!-- run MACHINE/RUN -->` and `<!-- end of run -->` is written here.
 """
@@ -12,13 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.paths import REPO
+
+if TYPE_CHECKING:
+    from bench.plots import Dot
 
 PAGE = REPO / "docs" / "speed.md"
 RESULTS = REPO / "bench" / "results"
@@ -33,6 +38,7 @@ RUNS = {  # arguments of `python -m bench`
     "qwen3": f"--model qwen3 --layers 6 --rounds 2 --no-ragged {_FIVE},llama-q8,llama-bf16",
     "xlmr-large": f"--model xlmr-large --rounds 2 --no-ragged --memory-gb 19 {_FIVE}",
 }
+_PLOTS = {"minilm": ("zen5/minilm", "32x128")}  # docs/images/STEM-speed-deviation.png: its run and shape
 _BLOCK = re.compile(r"(<!-- run (\S+) -->\n).*?(<!-- end of run -->)", re.DOTALL)
 _DIGITS = 6
 _OF_A_RESULT = ("system", "kind", "case", "batching", "tokens_per_s", "share_of_limit", "p50_s", "p99_s", "group")
@@ -112,6 +118,17 @@ def with_tables(page: str, folder: Path) -> str:
     return _BLOCK.sub(block, page)
 
 
+def dots_of(run: Mapping[str, Any], shape: str) -> list[Dot]:
+    """Every system of a kept run that was timed at a shape."""
+    from bench.plots import Dot
+
+    return [
+        Dot.of(name, 1 - system["deviation"]["centered_min"], float(row["tokens_per_s"]))
+        for name, system in run["systems"].items()
+        if (row := _of(run, "shape", shape, name))
+    ]
+
+
 def rate_of_a_core(name: str, case: str) -> float:
     """Tokens/s of embedrt int8 in a kept run ("zen5/minilm") at a shape ("8x128"), by its threads."""
     run = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
@@ -153,6 +170,18 @@ def _keep(name: str, file: Path) -> None:
     print(f"kept: {place.relative_to(REPO)}", flush=True)
 
 
+def _plot() -> None:
+    from bench.plots import write_scatter
+
+    for stem, (name, shape) in _PLOTS.items():
+        run = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_scatter(
+                dots_of(run, shape), run["model"]["name"], run["machine"]["threads"], shape, Path(folder), stem
+            )
+            shutil.copy(files[0], PAGE.parent / "images")
+
+
 def _measure(name: str) -> None:
     from bench.run import main as run_bench
 
@@ -169,12 +198,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.record", description=__doc__.partition("\n")[0])
     parser.add_argument("--measure", metavar="RUN[,RUN]", help=f"of {', '.join(RUNS)}, or all")
     parser.add_argument("--keep", nargs=2, metavar=("RUN", "FILE"), help="a run by hand, and the .json that it wrote")
+    parser.add_argument("--plots", action="store_true", help="draw the pictures of kept runs anew")
     given = parser.parse_args(arguments)
     if given.keep:
         _keep(given.keep[0], Path(given.keep[1]))
     if given.measure:
         for name in RUNS if given.measure == "all" else given.measure.split(","):
             _measure(name)
+    if given.plots:
+        _plot()
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
     return 0
 

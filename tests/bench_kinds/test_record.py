@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.record import PAGE, RESULTS, RUNS, kept, machine_of, main, table_of, with_tables
+from bench.record import PAGE, RESULTS, RUNS, dots_of, kept, machine_of, main, table_of, with_tables
 from bench.run import SHAPES
 
 
@@ -48,6 +48,16 @@ def test_a_table_says_what_was_measured_where_and_when() -> None:
     assert "| embedrt int8 | 0.99000 | 0.98000 | 1,235 (50%) | 1.5 |" in found
     assert "| embedrt int8 to the fastest peer of any accuracy | | | **1.23** |  |" in found
     assert "`python -m bench`\n(AMD EPYC (family 26, model 2), 2 threads, 2026-11-27, revision abc):" in found
+
+
+def test_a_picture_has_every_system_that_was_timed_at_its_shape() -> None:
+    dots = dots_of(kept(result()), "1x16")
+    assert [(dot.title, dot.ours, dot.compute, dot.tokens_per_s) for dot in dots] == [
+        ("embedrt int8", True, "int8", 1234.57),
+        ("OpenVINO int8", False, "int8", 1000.0),
+    ]
+    assert all(dot.deviation == pytest.approx(0.02) for dot in dots)
+    assert dots_of(kept(result()), "8x128") == []
 
 
 def test_a_run_is_written_between_its_marks_and_nothing_else_changes(tmp_path: Path) -> None:
