@@ -38,7 +38,10 @@ def test_a_pin_decides() -> None:
     agreement = Agreement({"m": "new"})
     assert agreement.settle([OLD, NEW]) is None
     assert agreement.settled == NEW
-    assert agreement.against(OLD) == "m must be new (--identity), and is old"
+    assert agreement.against(OLD) == (
+        "m must be new (--identity), and is old; another model needs another name, or a place of its own"
+    )
+    assert agreement.against({"n": "new"}) == "m must be new (--identity), and no such name is served; there are: n"
     only_old = Agreement({"m": "new"})
     only_old.settle([OLD])
     assert only_old.settled is None

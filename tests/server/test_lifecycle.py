@@ -145,6 +145,28 @@ def test_a_wrong_bundle_ends_the_process_with_1_and_the_reason(tmp_path: Path, l
     assert "has cosine -1.0" in str(event["reason"])
 
 
+@pytest.mark.parametrize(
+    ("setting", "code", "message"),
+    [
+        ("--rates=alice", 2, "error: rates must be NAME=N requests/TIME"),
+        (
+            "--api-key-file=no-such-file",
+            1,
+            "error: api_key_file no-such-file cannot be read: No such file or directory",
+        ),
+        ("--token-ids=cl100k_base", 2, "error: token_ids=cl100k_base needs tiktoken's file, which is not in "),
+    ],
+)
+def test_what_a_setting_names_is_looked_at_before_anything_listens(
+    tmp_path: Path, lookup_bundle: Path, monkeypatch: pytest.MonkeyPatch, setting: str, code: int, message: str
+):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    server = Process(tmp_path / "log", lookup_bundle, setting, "--workers", "2")
+    assert server.process.wait(60) == code
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith(message)
+
+
 @pytest.mark.slow
 def test_workers_that_cannot_serve_end_the_process_too(tmp_path: Path, lookup_bundle: Path):
     server = Process(tmp_path / "log", broken_copy(lookup_bundle, tmp_path), "--variant", "fp32", "--workers", "2")

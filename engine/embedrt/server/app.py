@@ -37,7 +37,7 @@ from embedrt.server.settings import Settings
 from embedrt.server.shares import Shares
 from embedrt.server.tei import TeiApi
 from embedrt.server.tokens import TokensApi
-from embedrt.server.traces import Traces
+from embedrt.server.traces import Traces, require_opentelemetry
 
 _TOKENIZATION_WORKERS = 4  # a small request finds one free while a large one is tokenized
 _KEYS_EVERY_S = 2.0
@@ -70,6 +70,21 @@ def make_service(settings: Settings) -> Service:
         requests=Shares(settings.connections),
         traces=Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None,
     )
+
+
+def check_parts(settings: Settings) -> None:
+    """Say what is wrong with files and lists that the parts of a server are made of, before anything listens.
+
+    Raises:
+        FileFormatError: the file of API keys cannot be used.
+        OptionError: a rate is of another form, or a file that a setting needs is not there.
+        DependencyError: an extra is missing.
+    """
+    parse_rates(settings.rates)
+    ApiKeys(settings.api_keys, settings.api_key_file)
+    InputReader(settings.token_ids)
+    if settings.otlp_endpoint:
+        require_opentelemetry()
 
 
 def api_routes(service: Service) -> list[BaseRoute]:

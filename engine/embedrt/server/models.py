@@ -230,7 +230,7 @@ class Models:
                 self._engines[named.name] = _load_embedder(named, settings, threads, cache_bytes, **shared)
         self.identities = {name: self.identity(name, settings) for name in self.names}
         if (wrong := against_pins(parse_pins(settings.identity), self.identities)) is not None:
-            raise OptionError(f"{wrong}; another model needs another name, or a place of its own")
+            raise OptionError(wrong)
         self.loaded = True
 
     def stop(self) -> None:

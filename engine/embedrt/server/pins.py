@@ -26,6 +26,11 @@ def parse_pins(given: tuple[str, ...]) -> dict[str, str]:
 def against_pins(pins: Mapping[str, str], told: Mapping[str, str]) -> str | None:
     """Why what is served is not what must be; None where it is."""
     for name, identity in pins.items():
-        if told.get(name) != identity:
-            return f"{name} must be {identity} (--identity), and is {told.get(name, 'not served')}"
+        if name not in told:
+            return f"{name} must be {identity} (--identity), and no such name is served; there are: {', '.join(told)}"
+        if told[name] != identity:
+            return (
+                f"{name} must be {identity} (--identity), and is {told[name]}; another model needs another name, or a "
+                "place of its own"
+            )
     return None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from embedrt.errors import EmbedrtError
 from embedrt.server.accepting import Accounts, accept_in_turns
-from embedrt.server.app import make_app, make_service
+from embedrt.server.app import check_parts, make_app, make_service
 from embedrt.server.files import allow_files, room_for_connections
 from embedrt.server.hosting import QuietServer, http_config, make_wire, on_signal, protocol_on, reread_certificate
 from embedrt.server.logs import log, setup_logging
@@ -146,6 +146,7 @@ def serve(settings: Settings, notifier: Notifier | None = None) -> int:
     parse_aliases(settings.alias, bundles)  # what is wrong with them is said before anything is loaded
     parse_pins(settings.identity)
     check_certificate(settings)
+    check_parts(settings)
     with listening(settings) as listener:
         announce(settings, listener)
         if settings.workers > 1:

@@ -10,6 +10,19 @@ from embedrt.server.call import Call
 from embedrt.version import __version__
 
 
+def require_opentelemetry() -> None:
+    """Refuse to go on without it.
+
+    Raises:
+        DependencyError: the extra is missing.
+    """
+    try:
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter
+        import opentelemetry.sdk.trace  # noqa: F401
+    except ImportError as exc:
+        raise DependencyError("otlp_endpoint needs OpenTelemetry; pip install 'embedrt[otel]'") from exc
+
+
 class Traces:
     """Sends spans in the background by OTLP over HTTP.
 
@@ -18,15 +31,14 @@ class Traces:
     """
 
     def __init__(self, endpoint: str) -> None:
-        try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.propagate import extract
-            from opentelemetry.sdk.resources import Resource
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
-            from opentelemetry.trace import SpanKind, Status, StatusCode
-        except ImportError as exc:
-            raise DependencyError("otlp_endpoint needs OpenTelemetry; pip install 'embedrt[otel]'") from exc
+        require_opentelemetry()
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.propagate import extract
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace import SpanKind, Status, StatusCode
+
         self._extract: Any = extract
         self._kind = SpanKind.SERVER
         self._failed = Status(StatusCode.ERROR)

@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from embedrt.errors import EmbedrtError
 from embedrt.server.accepting import SERVES_NOT, Accounts
 from embedrt.server.logs import log, setup_logging
 from embedrt.server.metrics import FOLDER_VARIABLE
@@ -52,7 +53,12 @@ def run_worker(settings: Settings, listener: socket.socket, beat: Any, held: Any
         beat.value = time.monotonic()
 
     accounts = Accounts(held, number)
-    raise SystemExit(serve_here(settings, listener, open_bundles(settings.bundles), turned, accounts=accounts))
+    try:
+        code = serve_here(settings, listener, open_bundles(settings.bundles), turned, accounts=accounts)
+    except EmbedrtError as exc:  # what the supervisor found right has changed since
+        log("cannot serve", level=40, reason=str(exc))
+        code = _CANNOT_SERVE
+    raise SystemExit(code)
 
 
 def _end_with_parent() -> None:
