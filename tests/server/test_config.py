@@ -102,6 +102,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"long": "pieces"}, "long must be one of cut, windows, not 'pieces'"),
     ({"long": "windows", "truncate": False}, "truncate=false refuses long texts and long=windows reads them"),
     ({"uds": "/run/x", "port": "80"}, "uds and port exclude each other"),
+    ({"toml": 'cors_origins = ["example.com"]'}, "cors_origins must be like https://example.com:8443"),
+    ({"toml": 'cors_origins = ["https://example.com/"]'}, "not 'https://example.com/'"),
+    (
+        {"toml": 'otlp_endpoint = "localhost:4318"'},
+        "otlp_endpoint must be like http://HOST:4318/v1/traces",
+    ),
     ({"bundles": ()}, "embedrt serve BUNDLE"),
 ]
 

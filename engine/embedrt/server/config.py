@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -127,8 +128,14 @@ def _check_together(settings: Settings) -> None:
         raise OptionError(f"uds and port exclude each other: {settings.uds!r} and {settings.port}; leave one out")
     if settings.metrics_port and settings.metrics_port == settings.port and not settings.uds:
         raise OptionError("metrics_port must be another port than port")
+    for origin in settings.cors_origins:
+        if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+            raise OptionError(f"cors_origins must be like https://example.com:8443, or * for all, not {origin!r}")
+    if settings.otlp_endpoint and not settings.otlp_endpoint.startswith(("http://", "https://")):
+        raise OptionError(f"otlp_endpoint must be like http://HOST:4318/v1/traces, not {settings.otlp_endpoint!r}")
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")  # as browsers send it: no path, no slash at the end
 _BOOLS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
