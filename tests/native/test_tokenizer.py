@@ -26,7 +26,7 @@ from embedrt.executors import tokenizer as native
 from embedrt.executors.tokenizer import NativeTokenizer, read_tokenizer
 from embedrt.token_ids import TokenIds
 from embedrt.tokenizer_json import PairParts, pair_of
-from tests import tiny
+from tests import tiny_tokenizers as tiny
 from tests.native.chars_map import chars_map
 
 # Of SentencePiece's own kind: letters beside marks that join them, in keys of one character and of several.
