@@ -1,7 +1,7 @@
 // 2^x and the FFN's activations, over a vector type V. Included by kernels_body.h.
 
 // 2^x for -100 <= x <= 0: nearest integer and a polynomial of degree 5 on [-0.5, 0.5], relative error 2e-7. 2^-100 below,
-// so that its products with weights and values are normal numbers: others cost Intel's processors some 150 cycles each.
+// so that its products with weights and values are normal numbers: others are made in microcode by Intel's processors, slowly.
 static inline F exp2_nonpositive(F x) {
     x = V::max_nan(V::set1(-100.0f), x);
     const F whole = V::round(x);

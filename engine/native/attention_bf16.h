@@ -101,7 +101,7 @@ inline F adjust(const Packed& h, const Tile& tile, int r) {
 
 // 2^x for x <= 0 and -inf: a polynomial of degree 3 on [0, 1), relative error 1e-4, a twentieth of what rounding to
 // bfloat16 costs behind it. 0 under -126, where 2^x would be no normal number: the product behind it takes such a one for 0,
-// and making it costs Intel's processors some 150 cycles. NaN stays NaN.
+// and Intel's processors make it in microcode, slowly. NaN stays NaN.
 inline F exp2_bf16(F x) {
     const F f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     F p = V::set1(7.802451e-2f);

@@ -36,6 +36,7 @@ from embedrt.server.service import Service
 from embedrt.server.settings import Settings
 from embedrt.server.shares import Shares
 from embedrt.server.tei import TeiApi
+from embedrt.server.tiktoken import ENCODING, find_file
 from embedrt.server.tokens import TokensApi
 from embedrt.server.traces import Traces, require_opentelemetry
 
@@ -73,7 +74,7 @@ def make_service(settings: Settings) -> Service:
 
 
 def check_parts(settings: Settings) -> None:
-    """Say what is wrong with files and lists that the parts of a server are made of, before anything listens.
+    """Say what is wrong with files and lists that the parts of a server are made of, before any process makes them.
 
     Raises:
         FileFormatError: the file of API keys cannot be used.
@@ -82,7 +83,8 @@ def check_parts(settings: Settings) -> None:
     """
     parse_rates(settings.rates)
     ApiKeys(settings.api_keys, settings.api_key_file)
-    InputReader(settings.token_ids)
+    if settings.token_ids == ENCODING:
+        find_file()
     if settings.otlp_endpoint:
         require_opentelemetry()
 

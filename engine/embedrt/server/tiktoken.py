@@ -34,11 +34,11 @@ class TiktokenDecoder:
         return b"".join([self._pieces[i] for i in ids]).decode("utf-8", "replace")
 
 
-def load_decoder(folders: Sequence[Path] | None = None, *, sha256: str = _SHA256) -> TiktokenDecoder:
-    """Read the file from the first of the folders that has it; by default where tiktoken looks.
+def find_file(folders: Sequence[Path] | None = None) -> Path:
+    """The encoding's file in the first of the folders that has it; by default where tiktoken looks.
 
     Raises:
-        OptionError: it is in none of them, or is not what it should be.
+        OptionError: it is in none of them.
     """
     places = [folder / name for folder in folders or tiktoken_folders() for name in _NAMES]
     path = next((place for place in places if place.is_file()), None)
@@ -48,6 +48,16 @@ def load_decoder(folders: Sequence[Path] | None = None, *, sha256: str = _SHA256
             f"token_ids={ENCODING} needs tiktoken's file, which is not in {folder}; fetch it once: TIKTOKEN_CACHE_DIR="
             f"{folder} python -c \"import tiktoken; tiktoken.get_encoding('{ENCODING}')\""
         )
+    return path
+
+
+def load_decoder(folders: Sequence[Path] | None = None, *, sha256: str = _SHA256) -> TiktokenDecoder:
+    """Read the file that `find_file` finds.
+
+    Raises:
+        OptionError: there is none, or it is not what it should be.
+    """
+    path = find_file(folders)
     try:
         data = path.read_bytes()
     except OSError as exc:
