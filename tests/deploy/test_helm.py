@@ -108,12 +108,16 @@ def test_servers_and_front_are_told_the_same_identity() -> None:
 
 @needs_helm
 def test_settings_and_flags_are_taken() -> None:
-    values = ("settings.queue_tokens=2000000", "settings.cors_origins={a,b}", "front.settings.check_every_s=0.5")
+    values = (
+        "settings.queue_tokens=2000000",
+        "settings.cors_origins={https://a,https://b}",
+        "front.settings.check_every_s=0.5",
+    )
     objects = rendered(*FRONT, *values)
     container = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     environment = {row["name"]: row["value"] for row in container["env"]}
     loaded = load_settings({"bundles": container["args"]}, environment, None).settings
-    assert (loaded.queue_tokens, loaded.cors_origins) == (2_000_000, ("a", "b"))
+    assert (loaded.queue_tokens, loaded.cors_origins) == (2_000_000, ("https://a", "https://b"))
     from embedrt.cli.front import command
 
     front = one(objects, "Deployment", "embedrt-front")["spec"]["template"]["spec"]["containers"][0]
