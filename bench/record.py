@@ -36,6 +36,8 @@ RUNS = {  # arguments of `python -m bench`
     "gte": f"--model gte --rounds 3 --no-ragged {_FIVE}",
     "nomic": f"--model nomic --rounds 3 --no-ragged {_FIVE}",
     "qwen3": f"--model qwen3 --layers 6 --rounds 2 --no-ragged {_FIVE},llama-q8,llama-bf16",
+    "qwen3-whole": f"--model qwen3 --rounds 2 --no-ragged --memory-gb 19 {_FIVE},llama-q8,llama-bf16",
+    "gemma": f"--model gemma --rounds 3 --no-ragged {_FIVE},llama-q8,llama-bf16",
     "xlmr-large": f"--model xlmr-large --rounds 2 --no-ragged --memory-gb 19 {_FIVE}",
 }
 _PLOTS = {"minilm": ("zen5/minilm", "32x128")}  # docs/images/STEM-speed-deviation.png: its run and shape
