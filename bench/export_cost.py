@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import available_cpus, describe_machine
+from embedrt.errors import EmbedrtError
 
 _BETWEEN = "between the steps"
 
@@ -85,7 +86,10 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         out = given.out or Path(directory) / "bundle"
-        costs = measure(given.model, out, tuple(given.variants.split(",")))
+        try:
+            costs = measure(given.model, out, tuple(given.variants.split(",")))
+        except EmbedrtError as exc:
+            raise SystemExit(f"error: {exc}") from exc
     print(f"{describe_machine(1).cpu}, {len(available_cpus())} processors")
     print(f"{'step':40}{'wall s':>9}{'CPU s':>9}{'peak GiB':>10}")
     for cost in costs:

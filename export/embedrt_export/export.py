@@ -178,7 +178,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     job = Job(
         root=root,
         graph=graph,
-        calibration=calibration_ids(request.calibration, tokenizer, prompt),
+        calibration=calibration_ids(request.calibration, tokenizer, prompt, graph.model),
         token=POOLED_TOKENS.get(manifest.pipeline.pooling) if manifest.pipeline is not None else None,
         int8=RECIPES[request.int8_recipe],
         rows=None if smaller is None else smaller.rows,

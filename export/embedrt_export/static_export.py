@@ -74,7 +74,7 @@ def export_static(root: Path, source: ModelSource, request: ExportRequest, progr
     job = Job(
         root=root,
         graph=EncoderGraph(graph, None, count_operators(graph), (), table.spec()),
-        calibration=calibration_ids(request.calibration, tokenizer, prompt),
+        calibration=calibration_ids(request.calibration, tokenizer, prompt, graph),
         token=None,
         int8=_recipe(request.int8_recipe),
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embedrt.bundle import describe_file
@@ -123,9 +122,9 @@ def _to_int8(arrays: dict[str, Array], rows: Array, recipe: Int8Recipe) -> tuple
     weight = np.ascontiguousarray(arrays[f"{DECODER}.weight"])
     large = weight.size > _GPTQ_NUMBERS
     mine = replace(recipe, optimize=recipe.optimize and not large, gptq=recipe.gptq and not large)
-    gram = None if large else torch.from_numpy(rows.T @ rows)
-    total = rows.sum(axis=0, dtype=np.float64)
-    stats = InputStats(len(rows), rows.min(axis=0), rows.max(axis=0), total, gram, [rows])
+    stats = InputStats.empty(rows.shape[1], with_gram=mine.gptq)
+    stats.add(rows, len(rows))
+    stats.flush()
     fold: Fold = choose_fold(stats, [weight], mine)
     bias = arrays.get(f"{DECODER}.bias", np.zeros(weight.shape[1], np.float32))
     linear = make_linear(weight, bias, fold, stats, mine)

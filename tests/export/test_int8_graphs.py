@@ -12,6 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from embedrt.errors import ExportError
+from embedrt.parity.texts import builtin_texts
 from embedrt_export.graph import EncoderGraph, finish
 from embedrt_export.int8 import Int8Recipe, to_int8
 from embedrt_export.int8.calibration import Session, batches, pooled
@@ -171,7 +172,8 @@ def test_calibration_batches_hold_equal_lengths_and_every_text() -> None:
 
 def test_calibration_texts_are_many_and_varied() -> None:
     texts = calibration_texts()
-    assert len(texts) > 200
+    assert len(texts) > 2_000
+    assert not set(texts) & set(builtin_texts())  # what parity is measured on
     assert min(map(len, texts)) == 1
     assert max(map(len, texts)) > 1000
     assert not any(text.startswith("# ") for text in texts)

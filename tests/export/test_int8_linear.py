@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from embedrt.errors import ExportError
 from embedrt_export.graph import set_opset
 from embedrt_export.int8.builder import Builder
 from embedrt_export.int8.linear import CENTRE, Linear, quantize_rows8, run_linear
@@ -107,3 +108,15 @@ def test_the_channel_that_stretches_the_rows_is_found() -> None:
     x = np.random.default_rng(7).standard_normal((100, K)).astype(np.float32)
     x[:, [11, 60]] *= 30
     assert stretching_channels(x, 2).tolist() == [11, 60]
+
+
+def test_gptq_damps_more_where_the_covariance_is_indefinite_and_refuses_what_is_not_finite() -> None:
+    rng = np.random.default_rng(3)
+    weight = rng.standard_normal((K, N)).astype(np.float32)
+    covariance = np.eye(K, dtype=np.float32)
+    covariance[0, 0] = -0.3
+    found = quantize_weight(weight, covariance).dequantized()
+    assert np.abs(found - weight).max() < 0.1
+    covariance[1, 2] = covariance[2, 1] = np.nan
+    with pytest.raises(ExportError, match="not finite"):
+        quantize_weight(weight, covariance)

@@ -12,7 +12,8 @@ from embedrt_export import int8
 from embedrt_export.emit import emit
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import to_int8
-from embedrt_export.int8.repeated import Repeats, first_ffns, repeated_texts
+from embedrt_export.int8.repeated import Repeats, first_ffns
+from embedrt_export.int8.repetitions import repeated_texts, repetitions
 from tests.encoders import VOCAB, make_spec, make_tensors
 from tests.export.test_int8_emitted import QUICK
 
@@ -32,6 +33,21 @@ def test_words_fill_the_longest_text_between_its_first_and_last_tokens() -> None
     assert sorted(texts) == [[1, word, word, word, 2] for word in (5, 7, 8, 9)]
     assert len(repeated_texts([list(range(1000))])[0]) == 256
     assert repeated_texts([[1, 2], [1]]) == []
+
+
+def test_repetitions_stand_between_what_all_texts_begin_and_end_with() -> None:
+    texts = [[1, 30, *range(5, 5 + length), 2] for length in range(3, 120)] * 4
+    made = repetitions(texts)
+    assert made == repetitions(texts)
+    assert len(made) == len(texts) // 16
+    for text in made:
+        assert (text[:2], text[-1]) == ([1, 30], 2)
+        assert len(text) <= max(map(len, texts))
+        assert len(set(text[2:-1])) < len(text[2:-1])
+    assert len({len(set(text)) for text in made}) > 2
+    assert max(map(len, repetitions([[1, *range(5, 9), word, 2] for word in range(9, 60)]))) == 7
+    assert repetitions([[1, 2]] * 50) == []
+    assert repetitions([]) == []
 
 
 def test_layers_that_share_their_weights_count_once() -> None:

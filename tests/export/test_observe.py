@@ -12,8 +12,20 @@ import pytest
 from embedrt.progress import NullProgress
 from embedrt_export import variants
 from embedrt_export.fp16 import to_fp16
+from embedrt_export.int8 import calibration as observing
 from embedrt_export.int8 import to_int8, wanted
-from embedrt_export.int8.calibration import Session, Wanted, held_out, observe, pooled
+from embedrt_export.int8.calibration import (
+    GRAM_TOKENS,
+    MAX_HELD_OUT,
+    MEANS_WEIGHT,
+    InputStats,
+    Session,
+    Wanted,
+    held_out,
+    observe,
+    pooled,
+)
+from embedrt_export.int8.repetitions import repetitions
 from embedrt_export.variants import Job, make_variants, observe_for
 from tests.export.encoders import CONFIGS, QUICK
 
@@ -46,8 +58,9 @@ def test_texts_run_once_whatever_is_made(
     job = Job(tmp_path, graphs["bert"][1], calibration, None, QUICK)
     made = make_variants(job, ["fp32", "fp16", "int8"], NullProgress())
     assert list(made) == ["fp32", "fp16", "int8"]
-    fitted, others = map(len, held_out(calibration))
-    assert passes == [fitted, others, len(calibration)]  # the fp32 graph in two parts; int8, to be measured
+    fitted, others = held_out(calibration)
+    seen = len(fitted) + len(repetitions(fitted))
+    assert passes == [seen, len(others), len(calibration)]  # the fp32 graph in two parts; int8, to be measured
 
 
 def test_grams_are_gone_when_fp16_is_made(
@@ -73,9 +86,41 @@ def test_what_is_observed(graphs: Any, calibration: Any) -> None:
     asked = wanted(graph, QUICK, 0)
     value = next(iter(asked.values))
     found = observe(graph.model, asked | Wanted({}, {value}), calibration)
-    assert found.fitted[value].count == sum(map(len, fitted))
+    assert found.fitted[value].count == sum(map(len, [*fitted, *repetitions(fitted)]))
     assert found.held_out[value].count == sum(map(len, others))
     assert all(stats.gram is None for stats in found.held_out.values())
     both = (found.fitted[value], found.held_out[value])
     assert found.peaks[value] == max(max(-stats.low.min(), stats.high.max()) for stats in both)
     np.testing.assert_array_equal(found.vectors, pooled(Session(graph.model), [*fitted, *others], token=0))
+
+
+def test_of_many_texts_fewer_are_held_out() -> None:
+    fitted, others = held_out([[1, 2, 3]] * 2_000)
+    assert len(others) == MAX_HELD_OUT - 1  # every 34th
+    assert len(fitted) + len(others) == 2_000
+
+
+def test_texts_count_alike_in_a_covariance_and_their_means_more_than_their_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    batches = [rng.standard_normal((*shape, 6)) + rng.standard_normal(6) * 5 for shape in ((3, 4), (2, 9))]
+    monkeypatch.setattr(observing, "GRAM_TOKENS", 9)
+    stats = InputStats.empty(6, with_gram=True)
+    for batch in batches:
+        stats.add(batch.reshape(-1, 6).astype(np.float32), len(batch))
+    stats.flush()
+    texts = [text for batch in batches for text in batch]
+    means = np.array([text.mean(axis=0) for text in texts])
+    within = np.mean([np.cov(text.T, bias=True) for text in texts], axis=0)
+    want = within + (1 + MEANS_WEIGHT) * np.cov(means.T, bias=True)
+    scale = np.arange(1, 7, dtype=np.float32)
+    np.testing.assert_allclose(stats.covariance(scale), want / np.outer(scale, scale), rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_text_gives_its_covariance_as_many_rows_as_a_short_one() -> None:
+    stats = InputStats.empty(4, with_gram=True)
+    stats.add(np.random.default_rng(0).standard_normal((1000, 4)).astype(np.float32), 1)
+    assert len(stats.pending[0]) <= GRAM_TOKENS
+    stats.flush()
+    assert np.linalg.eigvalsh(stats.covariance(np.ones(4, np.float32))).min() > 0

@@ -49,6 +49,8 @@ Array = NDArray[np.float32]
 Progress = Callable[[str], None]
 Emit = Callable[[frozenset[str]], onnx.ModelProto]
 
+_MAX_CORRECTED = 240  # texts that int8 is fitted to, by whose vectors the mean error is found
+
 
 def to_int8(
     graph: EncoderGraph,
@@ -164,8 +166,9 @@ class _Measure:
 
     def __init__(self, calibration: Sequence[Ids], reference: Array, token: int | None) -> None:
         seen, others = held_out(calibration)
-        self._texts, self._num_seen, self._token = [*seen, *others], len(seen), token
-        self._reference = reference
+        some = range(0, len(seen), -(-len(seen) // _MAX_CORRECTED))
+        self._texts, self._num_seen, self._token = [*(seen[i] for i in some), *others], len(some), token
+        self._reference = reference[[*some, *range(len(seen), len(reference))]]
         self._center = corpus_center(self._reference)
         self.gates = gate_set("int8", mean_pairwise_cosine(self._reference))
 

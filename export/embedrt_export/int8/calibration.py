@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from embedrt.threads import side_by_side
 from embedrt_export.emit.walk import PIXELS
+from embedrt_export.int8.repetitions import repetitions
 from embedrt_export.weights import save_graph
 
 Array = NDArray[np.float32]
@@ -30,7 +31,10 @@ BATCH_TOKENS = 1024  # rows of every product's input that are in memory at once
 POOLED_TOKENS: dict[tuple[str, ...], int] = {("cls",): 0, ("lasttoken",): -1}
 """Pooling modes of a bundle -> the token whose state is the vector; the mean stands for all others."""
 HELD_OUT = 5  # every fifth calibration text takes no part in the calibration and is measured on
-SAMPLE_ROWS = 16  # kept of every batch
+MAX_HELD_OUT = 60  # where there are many, fewer are
+GRAM_TOKENS = 16  # of each text, evenly spread; all would take twice as long for 2 % of int8's error
+MEANS_WEIGHT = 4.0  # what the covariance of texts' means counts beside that of tokens
+SAMPLE_ROWS = 2  # kept of every text
 MAX_SAMPLE = 512  # rows that folds are chosen and products measured on
 
 
@@ -42,9 +46,38 @@ class InputStats:
     low: Array  # (K,)
     high: Array  # (K,)
     total: NDArray[np.float64]  # (K,), sum
-    gram: torch.Tensor | None  # (K, K) float32, sum of outer products
-    samples: list[Array]  # a few rows of every batch
+    # (K, K) float32, sum over texts of their rows' covariance, and of 1 + MEANS_WEIGHT times their mean's outer product
+    gram: torch.Tensor | None
+    texts: int
+    total_of_means: NDArray[np.float64]  # (K,), sum over texts of their rows' mean
+    samples: list[Array]  # a few rows of every text
     pending: list[Array] = field(default_factory=list)  # rows that are not in the gram yet
+
+    @staticmethod
+    def empty(width: int, *, with_gram: bool) -> InputStats:
+        """Of no rows yet."""
+        low, high = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
+        gram = torch.zeros(width, width) if with_gram else None
+        return InputStats(0, low, high, np.zeros(width), gram, 0, np.zeros(width), [])
+
+    def add(self, rows: Array, texts: int) -> None:
+        """Add a batch's rows (T, K), of `texts` texts of one length."""
+        self.count += len(rows)
+        self.samples.append(rows[:: -(-len(rows) // (SAMPLE_ROWS * texts))].copy())
+        np.minimum(self.low, rows.min(axis=0), out=self.low)
+        np.maximum(self.high, rows.max(axis=0), out=self.high)
+        self.total += rows.sum(axis=0, dtype=np.float64)
+        if self.gram is None:
+            return
+        tokens = rows.reshape(texts, -1, rows.shape[1])
+        means = tokens.mean(axis=1)
+        apart = tokens[:, :: -(-tokens.shape[1] // GRAM_TOKENS)] - means[:, None]
+        self.texts += texts
+        self.total_of_means += means.sum(axis=0)
+        self.pending.append(apart.reshape(-1, rows.shape[1]) / np.float32(apart.shape[1] ** 0.5))
+        self.pending.append(means * np.float32((1 + MEANS_WEIGHT) ** 0.5))
+        if sum(map(len, self.pending)) >= BATCH_TOKENS:
+            self.flush()
 
     def flush(self) -> None:
         """Add the pending rows to the gram; few large steps are far faster than many small ones."""
@@ -65,6 +98,8 @@ class InputStats:
             np.max([part.high for part in parts], axis=0),
             np.sum([part.total for part in parts], axis=0),
             torch.stack(grams).sum(dim=0) if len(grams) == len(parts) else None,
+            sum(part.texts for part in parts),
+            np.sum([part.total_of_means for part in parts], axis=0),
             [rows for part in parts for rows in part.samples],
         )
 
@@ -82,15 +117,21 @@ class InputStats:
     def channels(self, kept: NDArray[np.int64]) -> InputStats:
         """The statistics of some channels only."""
         gram = None if self.gram is None else self.gram[kept][:, kept]
-        samples = [self.sample[:, kept]]
-        return InputStats(self.count, self.low[kept], self.high[kept], self.total[kept], gram, samples)
+        low, high, total = self.low[kept], self.high[kept], self.total[kept]
+        means, samples = self.total_of_means[kept], [self.sample[:, kept]]
+        return InputStats(self.count, low, high, total, gram, self.texts, means, samples)
 
     def covariance(self, scale: Array) -> Array:
-        """Covariance (K, K) of x / scale."""
+        """Covariance (K, K) of x / scale, and `MEANS_WEIGHT` times that of its mean over each text; texts count alike.
+
+        What a weight's error does to all tokens of a text alike passes attention's averages and the pooling; what it
+        does to each token differently is mostly averaged away.
+        """
         assert self.gram is not None
-        mean = torch.from_numpy(self.mean)
         inverse = torch.from_numpy((1 / scale).astype(np.float32))
-        out: Array = ((self.gram / self.count - torch.outer(mean, mean)) * torch.outer(inverse, inverse)).numpy()
+        mean = torch.from_numpy((self.total_of_means / self.texts).astype(np.float32))
+        centred = (self.gram / self.texts).addr_(mean, mean, alpha=-1 - MEANS_WEIGHT)
+        out: Array = centred.mul_(inverse).mul_(inverse[:, None]).numpy()
         return out
 
 
@@ -152,25 +193,32 @@ class Observed:
 
 def held_out(calibration: Sequence[Ids]) -> tuple[list[Ids], list[Ids]]:
     """The texts that int8 is fitted to, and those that take no part in that and are measured on."""
+    every = max(HELD_OUT, -(-len(calibration) // MAX_HELD_OUT))
     return (
-        [ids for index, ids in enumerate(calibration) if index % HELD_OUT],
-        [ids for index, ids in enumerate(calibration) if index % HELD_OUT == 0],
+        [ids for index, ids in enumerate(calibration) if index % every],
+        [ids for index, ids in enumerate(calibration) if index % every == 0],
     )
 
 
 def observe(model: onnx.ModelProto, wanted: Wanted, calibration: Sequence[Ids]) -> Observed:
-    """Run the texts once, for all that is made of them."""
+    """Run the texts once, for all that is made of them; int8 is fitted to `repetitions` of their tokens as well."""
+    fitted, others = held_out(calibration)
+    natural = [ids for ids in fitted if not isinstance(ids, np.ndarray)]  # the others are pictures
+    parts = ([*fitted, *repetitions(natural)], others)
     session = Session(model, [*wanted.values, *(name for name in wanted.peaks if name not in wanted.values)])
     peaks: dict[str, float] = dict.fromkeys(wanted.peaks, 0.0)
     found: list[dict[str, InputStats]] = []
     vectors: list[Array] = []
-    for place, part in enumerate(held_out(calibration)):
+    for place, part in enumerate(parts):
         stats: dict[str, InputStats] = {}
         pools: list[Array] = []
         for batch, (outputs, mask) in session.run_all(batches(part)):
             pools.append(_pool(next(iter(outputs.values())), wanted.token))
             for name, with_gram in wanted.values.items():
-                _update(stats, name, _rows(batch, outputs[name], mask), with_gram and not place)
+                rows = _rows(batch, outputs[name], mask)
+                if name not in stats:
+                    stats[name] = InputStats.empty(rows.shape[1], with_gram=with_gram and not place)
+                stats[name].add(rows, len(batch))
             for name in peaks:
                 peaks[name] = max(peaks[name], _peak(_rows(batch, outputs[name], mask)))
         for seen in stats.values():
@@ -178,7 +226,7 @@ def observe(model: onnx.ModelProto, wanted: Wanted, calibration: Sequence[Ids]) 
         found.append(stats)
         if pools:
             vectors.append(in_order(part, pools))
-    return Observed(found[0], found[1], peaks, np.concatenate(vectors))
+    return Observed(found[0], found[1], peaks, np.concatenate([vectors[0][: len(fitted)], *vectors[1:]]))
 
 
 def pooled(session: Session, sequences: Sequence[Ids], *, token: int | None = None) -> Array:
@@ -221,24 +269,6 @@ def batches(sequences: Sequence[Ids]) -> Iterator[list[Ids]]:
         group.append(sequence)
     if group:
         yield group
-
-
-def _update(stats: dict[str, InputStats], name: str, rows: Array, with_gram: bool) -> None:
-    seen = stats.get(name)
-    if seen is None:
-        width = rows.shape[1]
-        gram = torch.zeros(width, width) if with_gram else None
-        seen = InputStats(0, rows[0].copy(), rows[0].copy(), np.zeros(width), gram, [])
-        stats[name] = seen
-    seen.count += len(rows)
-    seen.samples.append(rows[:: max(1, len(rows) // SAMPLE_ROWS)][:SAMPLE_ROWS].copy())
-    np.minimum(seen.low, rows.min(axis=0), out=seen.low)
-    np.maximum(seen.high, rows.max(axis=0), out=seen.high)
-    seen.total += rows.sum(axis=0, dtype=np.float64)
-    if seen.gram is not None:
-        seen.pending.append(rows)
-        if sum(map(len, seen.pending)) >= BATCH_TOKENS:
-            seen.flush()
 
 
 def _load(model: onnx.ModelProto, outputs: Sequence[str]) -> Any:

@@ -23,7 +23,7 @@ class Int8Recipe:
     # each value where that pays
     ffn_outliers: int = 32
     gptq: bool = True  # round weights so that each row's error compensates the earlier ones'
-    gptq_damping: float = 0.01  # share of the mean diagonal added to the Hessian
+    gptq_damping: float = 0.05  # share of the mean diagonal added to the Hessian
     # fused graphs: V of each text's first token is the sum of two 8-bit rows, the second for what the first one leaves;
     # heads that have nothing to find attend to that token, and so its error was a quarter of all vectors' error
     first_value_twice: bool = True

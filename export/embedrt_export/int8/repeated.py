@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from embedrt.encoder import EncoderSpec
 from embedrt.parity.metrics import cosine_distances, normalized
 from embedrt_export.int8.calibration import Session, pooled
-
-_WORDS = 8
-_MOST_TOKENS = 256
+from embedrt_export.int8.repetitions import repeated_texts
 
 
 class Repeats:
@@ -38,17 +36,6 @@ class Repeats:
         if not self._texts:
             return np.ones((0, 1))
         return normalized(pooled(Session(model), self._texts, token=self._token))
-
-
-def repeated_texts(texts: Sequence[Sequence[int]], seed: int = 0) -> list[list[int]]:
-    """`_WORDS` token ids of these texts, each as often as their longest is long, between its first and last tokens."""
-    longest = max(texts, key=len)
-    length = min(len(longest), _MOST_TOKENS) - 2
-    ids = np.unique(np.concatenate([np.asarray(text[1:-1], np.int64) for text in texts]))
-    if length < 1 or not len(ids):
-        return []
-    words = np.random.default_rng(seed).choice(ids, min(_WORDS, len(ids)), replace=False)
-    return [[longest[0], *[int(word)] * length, longest[-1]] for word in words]
 
 
 def first_ffns(spec: EncoderSpec, most: int) -> Iterator[tuple[str, ...]]:

@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedrt.errors import ExportError
+
 Array = NDArray[np.float32]
 
 LEVELS = 127  # symmetric: -127..127
 _BLOCK = 128
+_TRIES = 4  # each with ten times the damping
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,28 @@ def _safe(scale: Array) -> Array:
     return np.where(scale > 0, scale, 1).astype(np.float32)
 
 
+def _factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
+    """Its Cholesky factor, with a share of its mean diagonal added: more where float32 left it indefinite.
+
+    Raises:
+        ExportError: it is not finite.
+    """
+    added = max(float(hessian.diagonal().mean()) * damping, 1e-12)
+    for _ in range(_TRIES):
+        hessian.diagonal().add_(added)
+        lower, failed = torch.linalg.cholesky_ex(hessian)
+        if not failed:
+            return lower
+        added *= 10
+    raise ExportError("int8: what a product reads of the calibration texts is not finite")
+
+
 def _gptq(weight: Array, scale: Array, covariance: Array, damping: float) -> NDArray[np.int8]:
     hessian = torch.from_numpy(np.array(covariance, np.float32))
     diagonal = hessian.diagonal().clone()
     order = torch.argsort(diagonal, descending=True)
     hessian = hessian[order][:, order]
-    hessian.diagonal().add_(max(float(diagonal.mean()) * damping, 1e-12))
-    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(hessian)), upper=True)
+    upper = torch.linalg.cholesky(torch.cholesky_inverse(_factor(hessian, damping)), upper=True)
     # work in units of the scale, so that rounding is rint
     w = (torch.from_numpy(np.array(weight)) / torch.from_numpy(scale))[order]  # (K, N)
     q = torch.empty_like(w)
