@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import models
 from embedrt.tokenization import TextTokenizer
-from embedrt_export.calibration import read_calibration
+from embedrt_export.calibration import calibration_ids
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import DEFAULT, to_int8
 from embedrt_export.pipeline import encoder_of, write_tokenizer
@@ -38,7 +38,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "weights' errors count half in the folds": {"weight_ratio": 0.5},
     "weights' errors count twice in the folds": {"weight_ratio": 2.0},
     "weights rounded one by one": {"gptq": False},
-    "a tenth of GPTQ's damping": {"gptq_damping": 0.001},
+    "a tenth of GPTQ's damping": {"gptq_damping": 0.005},
     "no correction of the products' biases": {"bias_correction": False},
     "no correction of the vectors": {"output_correction": False},
 }
@@ -66,7 +66,7 @@ def _load(calibration: Path | None) -> tuple[EncoderGraph, list[list[int]]]:
         file = Path(folder) / "tokenizer.json"
         write_tokenizer(tokenizer_of(reference.model), file)
         tokenizer = TextTokenizer(file, reference.max_tokens)
-    return graph, [ids.tolist() for ids in tokenizer(read_calibration(calibration)).token_ids]
+    return graph, calibration_ids(calibration, tokenizer, "", graph.model)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from bench import models
 from bench.accuracy import read_stsb
 from embedrt.tokenization import TextTokenizer
 from embedrt_export import roles
-from embedrt_export.calibration import read_calibration
+from embedrt_export.calibration import calibration_ids
 from embedrt_export.graph import EncoderGraph, build_fp32
 from embedrt_export.int8 import DEFAULT, fused, wanted
 from embedrt_export.int8.calibration import batches, held_out, in_order, observe
@@ -127,7 +127,7 @@ def main() -> int:
     """The command; 0 when something was measured."""
     torch.set_num_threads(1)  # products this small wait for their threads, above all beside other programs
     graph, tokenizer = _load()
-    calibration = [ids.tolist() for ids in tokenizer(read_calibration(None)).token_ids]
+    calibration = calibration_ids(None, tokenizer, "", graph.model)
     twin = _make_twin(graph, calibration)
     first, second, _gold = read_stsb()
     texts = [ids.tolist() for ids in tokenizer([*first, *second][::_EVERY]).token_ids]
