@@ -122,7 +122,7 @@ def _to_int8(arrays: dict[str, Array], rows: Array, recipe: Int8Recipe) -> tuple
     weight = np.ascontiguousarray(arrays[f"{DECODER}.weight"])
     large = weight.size > _GPTQ_NUMBERS
     mine = replace(recipe, optimize=recipe.optimize and not large, gptq=recipe.gptq and not large)
-    stats = InputStats.empty(rows.shape[1], len(rows), with_gram=mine.gptq)
+    stats = InputStats.empty(rows.shape[1], with_gram=mine.gptq)
     stats.add(rows, len(rows))
     stats.flush()
     fold: Fold = choose_fold(stats, [weight], mine)

@@ -17,7 +17,6 @@ from embedrt_export.int8 import to_int8, wanted
 from embedrt_export.int8.calibration import (
     GRAM_TOKENS,
     MAX_HELD_OUT,
-    MAX_SAMPLE,
     MEANS_WEIGHT,
     InputStats,
     Session,
@@ -107,7 +106,7 @@ def test_texts_count_alike_in_a_covariance_and_their_means_more_than_their_rows(
     rng = np.random.default_rng(0)
     batches = [rng.standard_normal((*shape, 6)) + rng.standard_normal(6) * 5 for shape in ((3, 4), (2, 9))]
     monkeypatch.setattr(observing, "GRAM_TOKENS", 9)
-    stats = InputStats.empty(6, 5, with_gram=True)
+    stats = InputStats.empty(6, with_gram=True)
     for batch in batches:
         stats.add(batch.reshape(-1, 6).astype(np.float32), len(batch))
     stats.flush()
@@ -120,22 +119,8 @@ def test_texts_count_alike_in_a_covariance_and_their_means_more_than_their_rows(
 
 
 def test_a_long_text_gives_its_covariance_as_many_rows_as_a_short_one() -> None:
-    stats = InputStats.empty(4, 1, with_gram=True)
+    stats = InputStats.empty(4, with_gram=True)
     stats.add(np.random.default_rng(0).standard_normal((1000, 4)).astype(np.float32), 1)
     assert len(stats.pending[0]) <= GRAM_TOKENS
     stats.flush()
     assert np.linalg.eigvalsh(stats.covariance(np.ones(4, np.float32))).min() > 0
-
-
-def test_the_sample_is_of_all_texts_alike_and_of_all_places_in_them() -> None:
-    stats = InputStats.empty(2, 2_000, with_gram=False)
-    for length in range(5, 105):  # a value's row says of which text's length it is, and where it stood
-        rows = np.array([[length, place] for _ in range(20) for place in range(length)], np.float32)
-        stats.add(rows, 20)
-    sample = stats.sample
-    assert MAX_SAMPLE // 2 < len(sample) <= MAX_SAMPLE
-    assert 45 < np.median(sample[:, 0]) < 65
-    assert 0.4 < np.mean(sample[:, 1] / sample[:, 0]) < 0.6
-    few = InputStats.empty(1, 3, with_gram=False)
-    few.add(np.arange(30, dtype=np.float32)[:, None], 3)
-    assert sorted(few.sample[:, 0]) == list(range(30))  # no more than there are
