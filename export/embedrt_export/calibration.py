@@ -42,14 +42,16 @@ def calibration_ids(
 ) -> list[list[int]]:
     """Token ids of the calibration texts as the model will see texts: behind its default prompt.
 
-    A file's are all taken; of the built-in ones some are, fewer for a larger encoder.
-
     Raises:
         OptionError: the file cannot be read, or holds too few texts.
     """
     texts = [prompt + text for text in read_calibration(file)]
-    found = [tokenizer.shaped(ids).tolist() for ids in tokenizer(texts).token_ids]
-    return found if file is not None else affordable(found, multiplied_weights(graph))
+    return chosen(file, [tokenizer.shaped(ids).tolist() for ids in tokenizer(texts).token_ids], graph)
+
+
+def chosen(file: Path | None, texts: list[list[int]], graph: onnx.ModelProto) -> list[list[int]]:
+    """The token ids of a file's texts, all of them; of the built-in ones some, fewer for a larger encoder."""
+    return texts if file is not None else affordable(texts, multiplied_weights(graph))
 
 
 def affordable(texts: Sequence[list[int]], weights: int) -> list[list[int]]:

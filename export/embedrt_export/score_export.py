@@ -19,7 +19,7 @@ from embedrt.parity.verify import save_report, verify_bundle
 from embedrt.progress import Progress
 from embedrt.prompting import choose_prompt
 from embedrt.tokenization import TextTokenizer
-from embedrt_export.calibration import affordable, multiplied_weights, read_calibration
+from embedrt_export.calibration import chosen, read_calibration
 from embedrt_export.encoder_graph import build_graph
 from embedrt_export.int8 import RECIPES
 from embedrt_export.int8.calibration import POOLED_TOKENS
@@ -74,9 +74,8 @@ def export_scores(root: Path, source: ModelSource, request: ExportRequest, progr
     tokenizer = PairTokenizer(TextTokenizer(root / manifest.tokenizer, manifest.max_tokens), head)
     # Of token type 0 throughout: what int8 is measured on differs by one row of a table from what it will read.
     texts = read_calibration(request.calibration)
-    calibration = [pair.ids.tolist() for pair in tokenizer(list(pairwise(texts)), prompt)]
-    if request.calibration is None:
-        calibration = affordable(calibration, multiplied_weights(graph.model))
+    pairs_of_texts = [pair.ids.tolist() for pair in tokenizer(list(pairwise(texts)), prompt)]
+    calibration = chosen(request.calibration, pairs_of_texts, graph.model)
     job = Job(root, graph, calibration, POOLED_TOKENS.get(head.pooling), RECIPES[request.int8_recipe])
     made = make_variants(job, request.variants, progress)
     manifest = replace(manifest, encoder=graph.spec, variants=made, notes=notes)

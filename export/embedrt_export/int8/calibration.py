@@ -34,7 +34,8 @@ HELD_OUT = 5  # every fifth calibration text takes no part in the calibration an
 MAX_HELD_OUT = 60  # where there are many, fewer are
 GRAM_TOKENS = 16  # of each text, evenly spread; all would take twice as long for 2 % of int8's error
 MEANS_WEIGHT = 4.0  # what the covariance of texts' means counts beside that of tokens
-# kept of every text, its first with them; with random rows, or half of either, all-mpnet-base-v2 was near its gate
+# kept of every text, evenly spread, so that many are first tokens'; with random rows, or half of either,
+# all-mpnet-base-v2 was at its gate, or under it
 SAMPLE_ROWS = 2
 MAX_SAMPLE = 512  # rows that folds are chosen and products measured on
 

@@ -7,7 +7,7 @@ natural texts alone, multilingual-e5-small's three worst of 287 were such texts,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle, islice, product
+from itertools import cycle, islice, product, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,12 @@ def _words(texts: Texts, head: int, tail: int) -> NDArray[np.int64]:
 
 def _frame(texts: Texts) -> tuple[list[int], list[int]]:
     """The tokens that all texts begin with (special ones, a prompt's), and those that all end with."""
-    shortest = min(map(len, texts))
-    columns = [set(column) for column in zip(*(text[:shortest] for text in texts), strict=True)]
-    head = next((i for i, ids in enumerate(columns) if len(ids) > 1), shortest)
-    backwards = [set(column) for column in zip(*(text[::-1][:shortest] for text in texts), strict=True)]
-    tail = min(next((i for i, ids in enumerate(backwards) if len(ids) > 1), shortest), shortest - head)
+    head = _shared(texts)
+    tail = min(_shared([text[::-1] for text in texts]), min(map(len, texts)) - head)
     return list(texts[0][:head]), list(texts[0][len(texts[0]) - tail :])
+
+
+def _shared(texts: Texts) -> int:
+    """How many tokens all texts begin with."""
+    columns = zip(*texts, strict=False)  # as many as the shortest text has
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
