@@ -17,7 +17,8 @@ from typing import Any
 from bench import models
 from embedrt.tokenization import TextTokenizer
 from embedrt_export.calibration import calibration_ids
-from embedrt_export.graph import EncoderGraph, build_fp32
+from embedrt_export.encoder_graph import build_graph
+from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import DEFAULT, to_int8
 from embedrt_export.pipeline import encoder_of, write_tokenizer
 from embedrt_export.reference import load_reference, tokenizer_of
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _load(calibration: Path | None) -> tuple[EncoderGraph, list[list[int]]]:
     reference = load_reference(resolve(models.minilm()))
     with tempfile.TemporaryDirectory() as folder:
-        graph = build_fp32(encoder_of(reference.model), Path(folder))
+        graph = build_graph(encoder_of(reference.model), reference.source.config, reference.source.name, Path(folder))
         file = Path(folder) / "tokenizer.json"
         write_tokenizer(tokenizer_of(reference.model), file)
         tokenizer = TextTokenizer(file, reference.max_tokens)

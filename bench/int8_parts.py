@@ -22,7 +22,8 @@ from bench.accuracy import read_stsb
 from embedrt.tokenization import TextTokenizer
 from embedrt_export import roles
 from embedrt_export.calibration import calibration_ids
-from embedrt_export.graph import EncoderGraph, build_fp32
+from embedrt_export.encoder_graph import build_graph
+from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import DEFAULT, fused, wanted
 from embedrt_export.int8.calibration import batches, held_out, in_order, observe
 from embedrt_export.int8.linear import Linear, activation_floor
@@ -157,7 +158,7 @@ def _choices() -> dict[str, Rounded]:
 def _load() -> tuple[EncoderGraph, TextTokenizer]:
     reference = load_reference(resolve(models.minilm()))
     with tempfile.TemporaryDirectory() as folder:
-        graph = build_fp32(encoder_of(reference.model), Path(folder))
+        graph = build_graph(encoder_of(reference.model), reference.source.config, reference.source.name, Path(folder))
         file = Path(folder) / "tokenizer.json"
         write_tokenizer(tokenizer_of(reference.model), file)
         return graph, TextTokenizer(file, reference.max_tokens)

@@ -13,22 +13,15 @@ from embedrt.errors import UnsupportedModelError
 from embedrt.manifest import VARIANT_NAMES
 from embedrt_export.families import FAMILIES, find_family, own_code_of
 
-FUSED_ACTIVATIONS = {
-    "gelu": "BiasGelu",
-    "gelu_new": "FastGelu",
-    "gelu_fast": "FastGelu",
-    "gelu_pytorch_tanh": "FastGelu",
-    "relu": "Relu",
-}
-"""hidden_act -> operator that computes the same function. FastGelu is the tanh formula, which these ones are; the
-exact (erf) gelu is never replaced by it."""
+FUSED_ACTIVATIONS = frozenset({"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu"})
+"""hidden_act of the fused families; all have an operator in `embedrt_export.emit.fused`."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """How an architecture is exported."""
 
-    family: str | None = None  # one that must come out fully fused; None: the graph stays as traced
+    family: str | None = None  # one that is written in fused operators; None: emitted in plain ones, or traced
     only: Mapping[str, Any] = field(default_factory=dict)  # settings that have one value, or one of a set
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of these settings, where the config leaves them out
     variants: tuple[str, ...] = VARIANT_NAMES
@@ -40,7 +33,7 @@ _FUSED_ONLY: dict[str, Any] = {"position_embedding_type": "absolute", "is_decode
 def _fused(family: str, activation: str = "hidden_act") -> Architecture:
     return Architecture(
         family,
-        {**_FUSED_ONLY, activation: frozenset(FUSED_ACTIVATIONS)},
+        {**_FUSED_ONLY, activation: FUSED_ACTIVATIONS},
         {**_FUSED_ONLY, activation: "gelu"},
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from embedrt_export.families.towers import find_towers
 from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import RECIPES
 from embedrt_export.int8.calibration import POOLED_TOKENS, Session
+from embedrt_export.memory import give_back
 from embedrt_export.output_heads import OutputHeads, describe_heads, write_output_references
 from embedrt_export.picture_tower import add_pictures, text_pipeline
 from embedrt_export.pipeline import describe_architecture, encoder_of, write_pipeline, write_tokenizer
@@ -173,7 +173,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
     has_towers = pictures is reference
     rules = pictures.rules if pictures is not None and has_towers else None
     del reference, heads
-    gc.collect()
+    give_back()
     tokenizer = TextTokenizer(root / TOKENIZER, manifest.max_tokens, rules=rules)
     job = Job(
         root=root,
@@ -190,7 +190,7 @@ def _export_into(root: Path, source: ModelSource, request: ExportRequest, progre
             made = {name: write_words(root, name, one, words, rows, job.int8) for name, one in made.items()}
     spec = graph.spec
     del job, graph
-    gc.collect()
+    give_back()
     manifest = replace(manifest, encoder=spec, variants=made, notes=notes)
     if smaller is not None:
         manifest = with_fewer_tokens(root, manifest, smaller)
@@ -223,7 +223,7 @@ def _build_graph(reference: Reference | TowerModel, work: Path) -> EncoderGraph:
     """The fp32 graph: emitted where a family's file reads the config, else traced."""
     if isinstance(reference, TowerModel):
         return reference.graph(reference.text)
-    return build_graph(encoder_of(reference.model), reference.source, work)
+    return build_graph(encoder_of(reference.model), reference.source.config, reference.source.name, work)
 
 
 def _describe(root: Path, reference: Reference | TowerModel, heads: OutputHeads, request: ExportRequest) -> Manifest:

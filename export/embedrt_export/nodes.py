@@ -53,8 +53,15 @@ class Nodes:
         return self.once("const.axis", np.array([-1]))
 
     def model(self, inputs: list[ValueInfoProto], outputs: list[ValueInfoProto]) -> onnx.ModelProto:
-        """The model with these inputs and outputs."""
-        graph = helper.make_graph(self.nodes, "encoder", inputs, outputs, list(self.tensors.values()))
-        model = helper.make_model(graph)
+        """The model with these inputs and outputs. The initializers move into it, so that large ones are not there
+        twice: nothing can be added after."""
+        model = onnx.ModelProto()
+        graph = model.graph
+        graph.name = "encoder"
+        graph.node.extend(self.nodes)
+        graph.input.extend(inputs)
+        graph.output.extend(outputs)
+        for name in list(self.tensors):
+            graph.initializer.append(self.tensors.pop(name))
         set_opset(model)
         return model

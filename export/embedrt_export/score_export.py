@@ -23,6 +23,7 @@ from embedrt_export.calibration import chosen, read_calibration
 from embedrt_export.encoder_graph import build_graph
 from embedrt_export.int8 import RECIPES
 from embedrt_export.int8.calibration import POOLED_TOKENS
+from embedrt_export.memory import give_back
 from embedrt_export.pipeline import describe_architecture, write_tokenizer
 from embedrt_export.prompts import choose_prompts
 from embedrt_export.request import ExportRequest
@@ -68,9 +69,10 @@ def export_scores(root: Path, source: ModelSource, request: ExportRequest, progr
     with progress.step("reference scores", total=len(pairs)) as advance:
         write_pairs(root, pairs, reference.logits(pairs, prompt, advance))
     with progress.step("make the graph"), tempfile.TemporaryDirectory(dir=root, prefix=".work") as work:
-        graph = build_graph(encoder, source, Path(work))
+        graph = build_graph(encoder, source.config, source.name, Path(work))
     notes = (*reference.notes, *unreachable_tokens(source.name, encoder, reference.tokenizer), *graph.notes)
     del reference, encoder
+    give_back()
     tokenizer = PairTokenizer(TextTokenizer(root / manifest.tokenizer, manifest.max_tokens), head)
     # Of token type 0 throughout: what int8 is measured on differs by one row of a table from what it will read.
     texts = read_calibration(request.calibration)
@@ -78,7 +80,10 @@ def export_scores(root: Path, source: ModelSource, request: ExportRequest, progr
     calibration = chosen(request.calibration, pairs_of_texts, graph.model)
     job = Job(root, graph, calibration, POOLED_TOKENS.get(head.pooling), RECIPES[request.int8_recipe])
     made = make_variants(job, request.variants, progress)
-    manifest = replace(manifest, encoder=graph.spec, variants=made, notes=notes)
+    spec = graph.spec
+    del job, graph
+    give_back()
+    manifest = replace(manifest, encoder=spec, variants=made, notes=notes)
     manifest = replace(manifest, format_version=format_for(manifest), files=shared_files(root))
     write_manifest(root, manifest)
     return _prove(Bundle(root, manifest), request.num_threads, progress)

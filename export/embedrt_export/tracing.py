@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import onnx
 import torch
 import transformers
-from numpy.typing import NDArray
 from torch import Tensor
 
 from embedrt.errors import EmbedrtError, ExportError
+from embedrt_export.graph import EncoderGraph, count_operators, finish
 
 EXPORT_OPSET = 18
 
@@ -30,17 +30,26 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 OUTPUT = "last_hidden_state"
 _TEXTS, _TOKENS = 2, 16  # of the batch that is traced; any would do
-_TRACED_ROWS = 16  # of the token table; the batch's ids are under it
 
 
-def trace(encoder: Any, path: Path) -> None:
-    """Write the graph of a transformers PreTrainedModel in fp32 to `path`; over 2 GB, its weights lie beside it.
-
-    Inputs input_ids, attention_mask[, token_type_ids], int64 (B, S); output last_hidden_state, float32 (B, S, H).
+def trace_encoder(encoder: Any, work: Path) -> EncoderGraph:
+    """The fp32 graph of a transformers PreTrainedModel, as torch writes it. No file is left in `work`.
 
     Raises:
         ExportError: torch could not follow the model's code.
     """
+    path = work / "model.onnx"
+    trace(encoder, path)
+    model = onnx.load(str(path))
+    for file in work.iterdir():
+        file.unlink()
+    finish(model)
+    note = f"architecture {encoder.config.model_type!r} is not one of the fused families; the graph runs unfused"
+    return EncoderGraph(model, None, count_operators(model), (note,))
+
+
+def trace(encoder: Any, path: Path) -> None:
+    """Write the graph to `path`; over 2 GB, its weights lie beside it."""
     names = graph_inputs(encoder)
     axes = {0: "batch_size", 1: "sequence_length"}
     call = _Call(encoder, names)
@@ -54,7 +63,7 @@ def trace(encoder: Any, path: Path) -> None:
                 output_names=[OUTPUT],
                 dynamic_axes={name: dict(axes) for name in (*names, OUTPUT)},
                 opset_version=EXPORT_OPSET,
-                dynamo=False,  # fused families are recognized in what this exporter writes
+                dynamo=False,  # the other exporter decomposes into many small operators
             )
     except (EmbedrtError, OSError, MemoryError):  # a full disk says so itself
         raise
@@ -98,12 +107,12 @@ class _Call:
     ) -> Tensor:
         """What transformers' mask functions are called with -> float32 (B, 1, 1 or S, S), 0 or the least number.
 
-        The padding is the call's own, and its Expand does nothing: the fusion knows masks by such a path of nodes.
+        The padding is the call's own.
         """
         from transformers import masking_utils
 
         assert self.padding is not None
-        visible = self.padding[:, None, None, :].expand(-1, 1, 1, -1).to(dtype)
+        visible = self.padding[:, None, None, :].to(dtype)
         if mask_function is not getattr(masking_utils, "bidirectional_mask_function", None):
             place = torch.arange(kv_length)
             seen = mask_function(torch.zeros_like(place[:1]), 0, place[None, None, :, None], place[None, None, None])
@@ -119,22 +128,6 @@ def _batch(names: tuple[str, ...]) -> tuple[Tensor, ...]:
     mask[0, _TOKENS // 2 :] = 0
     every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
     return tuple(every[name] for name in names)
-
-
-@contextlib.contextmanager
-def few_token_rows(encoder: Any) -> Iterator[NDArray[np.float32]]:
-    """The whole token table (V, H), in whose place the encoder has a few rows meanwhile.
-
-    A table of 250,002 rows is four fifths of a small model, and its graph is copied a dozen times before it is fused.
-    """
-    embeddings = encoder.get_input_embeddings()
-    whole = embeddings.weight
-    rows = max(_TRACED_ROWS, (embeddings.padding_idx or 0) + 1)
-    embeddings.weight = torch.nn.Parameter(whole.detach()[:rows].clone(), requires_grad=False)
-    try:
-        yield whole.detach().numpy()
-    finally:
-        embeddings.weight = whole
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import Int8Recipe, check_calibration, to_int8
 from embedrt_export.int8 import wanted as int8_wanted
 from embedrt_export.int8.calibration import Ids, Observed, Wanted, observe
+from embedrt_export.memory import give_back
 from embedrt_export.trim.rows import token_tables
 from embedrt_export.weights import save_graph
 
@@ -88,12 +89,14 @@ def make_variants(job: Job, names: Sequence[str], progress: Progress, what: str 
     if any(name != "fp32" for name in names):
         with progress.step(f"run the calibration texts{what}"):
             observed = observe_for(job, names)
+            give_back()
     made: dict[str, Variant] = {}
     for name in sorted(names, key=list(_MAKERS).index):
         with progress.step(f"make {name}{what}") as advance:
             made[name] = _MAKERS[name](job, advance, observed)
         if name == "int8" and observed is not None:
             observed.forget_grams()
+        give_back()
     return {name: made[name] for name in names}
 
 

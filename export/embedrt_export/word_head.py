@@ -124,7 +124,7 @@ def _to_int8(arrays: dict[str, Array], rows: Array, recipe: Int8Recipe) -> tuple
     mine = replace(recipe, optimize=recipe.optimize and not large, gptq=recipe.gptq and not large)
     stats = InputStats.empty(rows.shape[1], with_gram=mine.gptq)
     stats.add(rows, len(rows))
-    stats.flush()
+    stats.finish()
     fold: Fold = choose_fold(stats, [weight], mine)
     bias = arrays.get(f"{DECODER}.bias", np.zeros(weight.shape[1], np.float32))
     linear = make_linear(weight, bias, fold, stats, mine)

@@ -12,6 +12,8 @@ import onnxruntime as ort
 import torch
 import transformers
 
+from embedrt_export.emit.encoder import emit_encoder
+from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import Int8Recipe
 from embedrt_export.weights import save_graph
 from tests.sessions import open_session
@@ -51,6 +53,13 @@ def make_encoder(kind: str, **changes: Any) -> Any:
         for parameter in encoder.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return encoder.half().float()
+
+
+def make_graph(encoder: Any) -> EncoderGraph:
+    """The encoder's emitted graph."""
+    graph = emit_encoder(encoder.config.to_dict(), encoder, "tiny")
+    assert isinstance(graph, EncoderGraph)
+    return graph
 
 
 def session(model: onnx.ModelProto, folder: Path, nodes: Any = None) -> ort.InferenceSession:

@@ -16,15 +16,17 @@ from packaging.version import Version
 from embedrt import Embedder, ExportError, UnsupportedModelError
 from embedrt_export.architectures import (
     ARCHITECTURES,
+    FUSED_ACTIVATIONS,
     check_architecture,
     check_settings,
     check_variants,
     unknown_settings,
 )
-from embedrt_export.graph import FUSED_ACTIVATIONS, build_fp32
+from embedrt_export.emit import fused
+from embedrt_export.families.settings import ACTIVATIONS
 from embedrt_export.reference import load_reference
 from embedrt_export.source import resolve
-from embedrt_export.tracing import trace
+from embedrt_export.tracing import trace, trace_encoder
 from tests import tiny
 from tests.export.encoders import make_encoder, run, run_pytorch
 from tests.export.exporting import export
@@ -167,11 +169,11 @@ def test_whatever_tracing_raises_is_an_export_error(
 
     monkeypatch.setattr("torch.onnx.export", broken)
     with pytest.raises(ExportError, match=rf"tracing the architecture 'bert' failed \({type(error).__name__}"):
-        build_fp32(make_encoder("bert"), tmp_path)
+        trace_encoder(make_encoder("bert"), tmp_path)
 
 
 def test_every_activation_of_the_table_is_the_graphs() -> None:
-    assert ARCHITECTURES["bert"].only["hidden_act"] == set(FUSED_ACTIVATIONS)
+    assert {ACTIVATIONS[name] for name in FUSED_ACTIVATIONS} == set(fused.ACTIVATIONS)
 
 
 KNOWN = {"hidden_size", "rope_theta", "layer_types"}

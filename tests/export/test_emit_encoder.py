@@ -13,6 +13,7 @@ from embedrt_export.pipeline import encoder_of
 from embedrt_export.reference import load_reference
 from embedrt_export.source import resolve
 from tests import tiny
+from tests.export.encoders import make_encoder
 
 
 def test_a_setting_that_a_family_does_not_know_is_named(tmp_path: Path) -> None:
@@ -31,5 +32,14 @@ def test_what_can_only_be_emitted_is_refused() -> None:
 
 
 def test_what_no_family_emits_is_traced_without_a_word() -> None:
-    assert emit_encoder({"model_type": "bert"}, None, "m") == ""
     assert emit_encoder({"model_type": "deberta-v2"}, None, "m") == ""
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_fused_families_are_read_as_transformers_class_reads_them(kind: str) -> None:
+    """With its defaults for what config.json leaves out, and without what it has beside."""
+    encoder = make_encoder(kind)
+    encoder.config.favourite_colour = "blue"
+    graph = emit_encoder({"model_type": encoder.config.model_type, "favourite_colour": "blue"}, encoder, "m")
+    assert isinstance(graph, EncoderGraph)
+    assert (graph.family, graph.spec, graph.notes) == (kind, None, ())

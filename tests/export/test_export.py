@@ -30,7 +30,7 @@ from embedrt.cli.export import INT8_RECIPES
 from embedrt.parity.report import ParityReport
 from embedrt_export import encoder_graph
 from embedrt_export import export as export_on_all_cores
-from embedrt_export.graph import build_fp32
+from embedrt_export.emit.encoder import emit_encoder
 from embedrt_export.int8 import RECIPES
 from embedrt_export.reference import load_reference
 from embedrt_export.source import resolve
@@ -312,7 +312,7 @@ def test_a_full_disk_leaves_nothing(
 def test_a_missed_gate_leaves_no_bundle(
     make_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = build_fp32
+    build = emit_encoder
 
     def damaged(*args: Any, **kwargs: Any) -> Any:
         graph = build(*args, **kwargs)
@@ -322,7 +322,7 @@ def test_a_missed_gate_leaves_no_bundle(
                 tensor.raw_data = values.astype(np.float32).tobytes()
         return graph
 
-    monkeypatch.setattr(encoder_graph, "build_fp32", damaged)
+    monkeypatch.setattr(encoder_graph, "emit_encoder", damaged)
     with pytest.raises(ParityError, match=r"no bundle was written: fp32: smallest cosine"):
         export(make_bundle("bert").parent / "model", tmp_path / "b", variants=["fp32"])
     assert list(tmp_path.iterdir()) == []

@@ -13,10 +13,11 @@ import torch
 import transformers
 from onnx import numpy_helper
 
-from embedrt_export.graph import EncoderGraph, build_fp32
+from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import to_int8
 from embedrt_export.int8.generic import groups_of, product_values, table_errors
 from embedrt_export.int8.sharing import tied, without_aliases
+from embedrt_export.tracing import trace_encoder
 from tests.export.encoders import QUICK, VOCAB, cosine, run, session
 
 LAYERS = 3
@@ -37,7 +38,7 @@ def albert(tmp_path_factory: pytest.TempPathFactory) -> EncoderGraph:
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    return build_fp32(encoder, tmp_path_factory.mktemp("albert"))
+    return trace_encoder(encoder, tmp_path_factory.mktemp("albert"))
 
 
 def sizes(model: onnx.ModelProto, kind: int) -> list[int]:

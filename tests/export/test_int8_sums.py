@@ -10,9 +10,10 @@ import pytest
 import torch
 import transformers
 
-from embedrt_export.graph import EncoderGraph, build_fp32
+from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import to_int8
 from embedrt_export.int8.sums import BLOCK, long_sums
+from embedrt_export.tracing import trace_encoder
 from tests.export.encoders import QUICK, VOCAB, run, session
 
 pytestmark = pytest.mark.skipif(
@@ -26,7 +27,7 @@ def gemma(folder: Any, head: int) -> EncoderGraph:
         vocab_size=VOCAB, hidden_size=64, num_hidden_layers=2, intermediate_size=128, num_attention_heads=2,
         num_key_value_heads=1, head_dim=head, max_position_embeddings=256, query_pre_attn_scalar=head,
     )  # fmt: skip
-    return build_fp32(transformers.Gemma3TextModel(config).eval(), folder)
+    return trace_encoder(transformers.Gemma3TextModel(config).eval(), folder)
 
 
 @pytest.mark.parametrize(("head", "expected"), [(BLOCK, {}), (320, {320: 2})])

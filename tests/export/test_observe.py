@@ -106,10 +106,11 @@ def test_texts_count_alike_in_a_covariance_and_their_means_more_than_their_rows(
     rng = np.random.default_rng(0)
     batches = [rng.standard_normal((*shape, 6)) + rng.standard_normal(6) * 5 for shape in ((3, 4), (2, 9))]
     monkeypatch.setattr(observing, "GRAM_TOKENS", 9)
+    monkeypatch.setattr(observing, "_GRAM_BLOCK", 4)  # so that a whole block and a part of one are added
     stats = InputStats.empty(6, with_gram=True)
     for batch in batches:
         stats.add(batch.reshape(-1, 6).astype(np.float32), len(batch))
-    stats.flush()
+    stats.finish()
     texts = [text for batch in batches for text in batch]
     means = np.array([text.mean(axis=0) for text in texts])
     within = np.mean([np.cov(text.T, bias=True) for text in texts], axis=0)
@@ -122,5 +123,5 @@ def test_a_long_text_gives_its_covariance_as_many_rows_as_a_short_one() -> None:
     stats = InputStats.empty(4, with_gram=True)
     stats.add(np.random.default_rng(0).standard_normal((1000, 4)).astype(np.float32), 1)
     assert len(stats.pending[0]) <= GRAM_TOKENS
-    stats.flush()
+    stats.finish()
     assert np.linalg.eigvalsh(stats.covariance(np.ones(4, np.float32))).min() > 0

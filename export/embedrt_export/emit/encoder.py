@@ -8,18 +8,9 @@ from typing import Any
 from embedrt.errors import UnsupportedModelError
 from embedrt_export.architectures import ARCHITECTURES
 from embedrt_export.emit import emit
+from embedrt_export.emit.fused import emit_fused
 from embedrt_export.families import Family, find_family, own_code_of
 from embedrt_export.graph import EncoderGraph, count_operators
-
-
-def family_to_emit(config: Mapping[str, Any]) -> Family | None:
-    """The family whose file reads `config`, for an encoder that is not fused; None where that is traced instead."""
-    if own_code_of(config) is not None:  # whose model_type is another class's, as JinaBERT's "bert"
-        return find_family(config)
-    known = ARCHITECTURES.get(str(config.get("model_type")))
-    if known is not None and known.family is not None:
-        return None
-    return find_family(config)
 
 
 def emit_encoder(config: Mapping[str, Any], encoder: Any, name: str) -> EncoderGraph | str:
@@ -30,15 +21,27 @@ def emit_encoder(config: Mapping[str, Any], encoder: Any, name: str) -> EncoderG
         UnsupportedModelError: a setting is not known, and the architecture cannot be traced either.
         SourceError: its tensors are not those of the family.
     """
-    family = family_to_emit(config)
+    family = find_family(config)
     if family is None:
         return ""
+    known = None if own_code_of(config) is not None else ARCHITECTURES.get(str(config.get("model_type")))
+    if known is not None and known.family is not None:
+        return _fused(family, known.family, encoder, name)
     try:
         spec = family.spec_of(config)
     except UnsupportedModelError as exc:
-        if config.get("model_type") in ARCHITECTURES and own_code_of(config) is None:
+        if known is not None:
             return f"the graph is traced and runs on ONNX Runtime only, because its config is not read as data: {exc}"
         raise
     model = emit(spec, family.tensors_of(config, encoder.state_dict(), name))
     note = f"the graph is emitted from the config and the weights ({family.name}), not traced"
     return EncoderGraph(model, None, count_operators(model), (note,), spec)
+
+
+def _fused(family: Family, kind: str, encoder: Any, name: str) -> EncoderGraph:
+    """Of a class of transformers', whose config has defaults for what config.json leaves out, and which reads nothing
+    that they do not name."""
+    settings = encoder.config.to_dict()
+    config = {key: settings[key] for key in type(encoder.config)().to_dict()}
+    model = emit_fused(family.spec_of(config), family.tensors_of(config, encoder.state_dict(), name))
+    return EncoderGraph(model, kind, count_operators(model), ())

@@ -16,3 +16,16 @@ def token_positions(out: Nodes) -> str:
         none, one = out.scalar("const.none", np.int64(0)), out.scalar("const.single", np.int64(1))
         out.add("Range", [none, scalar, one], name)
     return name
+
+
+def table_positions(out: Nodes, pad_position: int | None) -> str:
+    """Rows of a table of positions: (S,), or (B, S) where tokens that are padding do not count."""
+    if pad_position is None:
+        return token_positions(out)
+    pad = out.scalar("const.pad", np.int64(pad_position))
+    is_pad = out.add("Equal", ["input_ids", pad], "embeddings.is_pad")
+    counted = out.add("Where", [is_pad, out.scalar("const.none", np.int64(0)), out.scalar("const.single", np.int64(1))],
+                      "embeddings.counted")  # fmt: skip
+    out.add("CumSum", [counted, out.scalar("const.tokens_axis", np.int64(1))], "embeddings.number")
+    out.add("Mul", ["embeddings.number", counted], "embeddings.number_or_none")
+    return out.add("Add", ["embeddings.number_or_none", pad], "embeddings.position.ids")

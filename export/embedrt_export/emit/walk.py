@@ -9,7 +9,7 @@ from onnx import TensorProto, ValueInfoProto, helper
 from embedrt.encoder import Block, EncoderSpec, Patches
 from embedrt_export.emit.arithmetic import Arithmetic, Place
 from embedrt_export.emit.attention import AttentionWriter
-from embedrt_export.emit.positions import token_positions
+from embedrt_export.emit.positions import table_positions
 from embedrt_export.nodes import Nodes
 
 OUTPUT = "last_hidden_state"
@@ -31,10 +31,11 @@ def walk(spec: EncoderSpec, out: Nodes, arithmetic: Arithmetic) -> onnx.ModelPro
         shape = ["batch", spec.patches.count, spec.patches.size]
         return out.model([helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, shape)], [hidden])
     names = ("input_ids", "attention_mask", *(("token_type_ids",) if spec.embeddings.has_token_types else ()))
-    return out.model([_input(name) for name in names], [hidden])
+    return out.model([token_input(name) for name in names], [hidden])
 
 
-def _input(name: str) -> ValueInfoProto:
+def token_input(name: str) -> ValueInfoProto:
+    """An input of one number for each token: int64 (B, S)."""
     return helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
 
 
@@ -47,7 +48,7 @@ def _embeddings(spec: EncoderSpec, out: Nodes, arithmetic: Arithmetic) -> str:
         x = out.add("Mul", [x, scale], "embeddings.word.scaled")
     if embeddings.num_positions:
         table = arithmetic.tensor("embeddings.position")
-        rows = out.add("Gather", [table, _positions(out, embeddings.pad_position)], "embeddings.position.rows")
+        rows = out.add("Gather", [table, table_positions(out, embeddings.pad_position)], "embeddings.position.rows")
         x = out.add("Add", [x, rows], "embeddings.placed")
     if embeddings.has_token_types:
         table = arithmetic.tensor("embeddings.token_type")
@@ -71,19 +72,6 @@ def _patches(spec: EncoderSpec, patches: Patches, out: Nodes, arithmetic: Arithm
     x = arithmetic.rows(x, spec.hidden_size, "embeddings.sum")
     norm = spec.embeddings.norm
     return x if norm is None else arithmetic.norm(Place.only("embeddings.norm"), x, norm)
-
-
-def _positions(out: Nodes, pad_position: int | None) -> str:
-    """(S,), or (B, S) where tokens that are padding do not count."""
-    if pad_position is None:
-        return token_positions(out)
-    pad = out.scalar("const.pad", np.int64(pad_position))
-    is_pad = out.add("Equal", ["input_ids", pad], "embeddings.is_pad")
-    counted = out.add("Where", [is_pad, out.scalar("const.none", np.int64(0)), out.scalar("const.single", np.int64(1))],
-                      "embeddings.counted")  # fmt: skip
-    out.add("CumSum", [counted, out.scalar("const.tokens_axis", np.int64(1))], "embeddings.number")
-    out.add("Mul", ["embeddings.number", counted], "embeddings.number_or_none")
-    return out.add("Add", ["embeddings.number_or_none", pad], "embeddings.position.ids")
 
 
 def _block(block: Block, place: Place, x: str, attention: AttentionWriter, arithmetic: Arithmetic) -> str:

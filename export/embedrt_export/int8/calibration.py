@@ -26,13 +26,16 @@ Ids = Sequence[int] | Array
 Outputs = tuple[dict[str, Array], NDArray[np.bool_]]
 """Every output (B, S, K), by name, and the mask (B, S) of real tokens."""
 
-BATCH_TOKENS = 1024  # rows of every product's input that are in memory at once
+BATCH_TOKENS = 1024  # that one run has at most
+_BATCH_BYTES = 320 << 20  # of all values that are looked at in one run
+_PENDING_ROWS = 512  # of each value, before they go into its gram
 
 POOLED_TOKENS: dict[tuple[str, ...], int] = {("cls",): 0, ("lasttoken",): -1}
 """Pooling modes of a bundle -> the token whose state is the vector; the mean stands for all others."""
 HELD_OUT = 5  # every fifth calibration text takes no part in the calibration and is measured on
 MAX_HELD_OUT = 60  # where there are many, fewer are
 GRAM_TOKENS = 16  # of each text, evenly spread; all would take twice as long for 2 % of int8's error
+_GRAM_BLOCK = 256  # columns
 MEANS_WEIGHT = 4.0  # what the covariance of texts' means counts beside that of tokens
 # kept of every text, evenly spread, so that many are first tokens'; with random rows, or half of either,
 # all-mpnet-base-v2 was at its gate, or under it
@@ -78,15 +81,28 @@ class InputStats:
         self.total_of_means += means.sum(axis=0)
         self.pending.append(apart.reshape(-1, rows.shape[1]) / np.float32(apart.shape[1] ** 0.5))
         self.pending.append(means * np.float32((1 + MEANS_WEIGHT) ** 0.5))
-        if sum(map(len, self.pending)) >= BATCH_TOKENS:
+        if sum(map(len, self.pending)) >= _PENDING_ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Add the pending rows to the gram; few large steps are far faster than many small ones."""
+        """Add the pending rows to the gram; few large steps are far faster than many small ones.
+
+        A gram is symmetric: until `finish`, only blocks on and over its diagonal count.
+        """
         if self.gram is not None and self.pending:
             x = torch.from_numpy(np.concatenate(self.pending))
-            self.gram.addmm_(x.T, x)
+            for start in range(0, x.shape[1], _GRAM_BLOCK):
+                rows = slice(start, start + _GRAM_BLOCK)
+                self.gram[rows, start:].addmm_(x[:, rows].T, x[:, start:])
         self.pending.clear()
+
+    def finish(self) -> None:
+        """No more rows will be added."""
+        self.flush()
+        if self.gram is not None:
+            for start in range(0, len(self.gram), _GRAM_BLOCK):
+                rows = slice(start, start + _GRAM_BLOCK)
+                self.gram[rows.stop :, rows] = self.gram[rows, rows.stop :].T
 
     @staticmethod
     def merged(parts: Sequence[InputStats]) -> InputStats:
@@ -208,23 +224,24 @@ def observe(model: onnx.ModelProto, wanted: Wanted, calibration: Sequence[Ids]) 
     natural = [ids for ids in fitted if not isinstance(ids, np.ndarray)]  # the others are pictures
     parts = ([*fitted, *repetitions(natural)], others)
     session = Session(model, [*wanted.values, *(name for name in wanted.peaks if name not in wanted.values)])
+    tokens = _tokens_at_once(session, calibration)
     peaks: dict[str, float] = dict.fromkeys(wanted.peaks, 0.0)
     found: list[dict[str, InputStats]] = []
     vectors: list[Array] = []
     for place, part in enumerate(parts):
         stats: dict[str, InputStats] = {}
         pools: list[Array] = []
-        for batch, (outputs, mask) in session.run_all(batches(part)):
+        for batch, (outputs, _mask) in session.run_all(batches(part, tokens)):
             pools.append(_pool(next(iter(outputs.values())), wanted.token))
             for name, with_gram in wanted.values.items():
-                rows = _rows(batch, outputs[name], mask)
+                rows = _rows(outputs[name])
                 if name not in stats:
                     stats[name] = InputStats.empty(rows.shape[1], with_gram=with_gram and not place)
                 stats[name].add(rows, len(batch))
             for name in peaks:
-                peaks[name] = max(peaks[name], _peak(_rows(batch, outputs[name], mask)))
+                peaks[name] = max(peaks[name], _peak(outputs[name]))
         for seen in stats.values():
-            seen.flush()
+            seen.finish()
         found.append(stats)
         if pools:
             vectors.append(in_order(part, pools))
@@ -250,22 +267,27 @@ def in_order(sequences: Sequence[Ids], vectors: Sequence[Array]) -> Array:
     return result
 
 
-def _rows(batch: Sequence[Ids], value: Array, mask: NDArray[np.bool_]) -> Array:
-    """A value's rows (T, K) of real tokens."""
-    if np.ndim(batch[0]) == 2:  # of pictures, whose patches are fewer than their rows
-        return value.reshape(-1, value.shape[-1])
-    return value.reshape(mask.size, -1)[mask.reshape(-1)]
+def _tokens_at_once(session: Session, sequences: Sequence[Ids]) -> int:
+    """As many as `_BATCH_BYTES` have room for; one text is run to know what a token takes."""
+    outputs, mask = session.run([min(sequences, key=len)])
+    of_a_token = sum(value.nbytes for value in outputs.values()) / mask.size
+    return min(BATCH_TOKENS, int(_BATCH_BYTES / of_a_token))
 
 
-def _peak(rows: Array) -> float:
-    return float(max(rows.max(), -rows.min()))
+def _rows(value: Array) -> Array:
+    """A value's rows (T, K), of texts of equal lengths, so that none is padding."""
+    return value.reshape(-1, value.shape[-1])
 
 
-def batches(sequences: Sequence[Ids]) -> Iterator[list[Ids]]:
-    """Groups of equal length (padding would need the model's own pad id), of at most `BATCH_TOKENS` tokens."""
+def _peak(value: Array) -> float:
+    return float(max(value.max(), -value.min()))
+
+
+def batches(sequences: Sequence[Ids], tokens: int = BATCH_TOKENS) -> Iterator[list[Ids]]:
+    """Groups of equal length (padding would need the model's own pad id), of at most so many tokens, or one text."""
     group: list[Ids] = []
     for sequence in sorted(sequences, key=len):
-        if group and (len(sequence) != len(group[0]) or (len(group) + 1) * len(sequence) > BATCH_TOKENS):
+        if group and (len(sequence) != len(group[0]) or (len(group) + 1) * len(sequence) > tokens):
             yield group
             group = []
         group.append(sequence)
