@@ -65,7 +65,7 @@ def ensure(name: str, model: Path, say: Callable[[str], None]) -> Path:
         done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             lines = (done.stderr or done.stdout).strip().splitlines()
-            _failed[target] = f"{name}: " + " | ".join(lines[-3:])[-600:]
+            _failed[target] = f"{name}: " + " | ".join(line[:200] for line in lines[-3:])
             raise BuildError(_failed[target])
         say(f"built {name} in {time.perf_counter() - start:.0f} s")
     return target

@@ -172,6 +172,20 @@ def test_a_mistyped_command_gets_a_suggestion(cli):
     assert "Commands: export, verify" in cli.fails("xyzzy", code=2)
 
 
+@pytest.mark.parametrize(
+    ("typed", "place"),
+    [
+        (("export", "a", "--output", "b"), "OUT"), (("export", "a", "--out", "b"), "OUT"),
+        (("embed", "b", "--input", "c"), "IN"), (("verify", "--bundle", "b"), "BUNDLE"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_is_given_as_an_option_is_told_its_place(cli, typed, place):
+    shown = cli.fails(*typed, code=2)
+    assert f"is no option: {place} is known by its place. " in shown
+    assert f"embedrt {typed[0]} " in shown.splitlines()[-1]
+    assert "Did you mean" in cli.fails("embed", "b", "--outptu", "c", code=2)
+
+
 def test_help_is_a_command_too(cli):
     assert cli.ok("help").stdout == cli.ok("--help").stdout
     assert cli.ok("help", "embed").stdout == cli.ok("embed", "--help").stdout

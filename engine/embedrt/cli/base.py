@@ -64,10 +64,32 @@ class Command(click.Command):
         self.examples = tuple(examples)
         self.params.append(_debug_option())
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; an argument that is given as an option is told where its place is."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            named = _argument_named(exc.option_name.lstrip("-"), self.params)
+            if named is None:
+                raise
+            places = [piece for piece in self.collect_usage_pieces(ctx) if piece != "[OPTIONS]"]
+            wanted = f"{named} is known by its place. {' '.join([ctx.command_path, *places])}"
+            raise click.UsageError(f"{exc.option_name} is no option: {wanted}", ctx) from exc
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         del ctx
         _write_examples(formatter, self.examples)
+
+
+def _argument_named(name: str, params: Sequence[click.Parameter]) -> str | None:
+    """The argument that an option of this name is meant for: "output" for OUT, "in" for IN."""
+    for param in params:
+        if isinstance(param, click.Argument):
+            place = param.human_readable_name
+            if name and (name.startswith(place.lower()) or place.lower().startswith(name)):
+                return place
+    return None
 
 
 # What people type that no command is near to in letters.
