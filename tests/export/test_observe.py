@@ -125,3 +125,13 @@ def test_a_long_text_gives_its_covariance_as_many_rows_as_a_short_one() -> None:
     assert len(stats.pending[0]) <= GRAM_TOKENS
     stats.finish()
     assert np.linalg.eigvalsh(stats.covariance(np.ones(4, np.float32))).min() > 0
+
+
+def test_texts_of_one_row_add_their_means_alone() -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    stats = InputStats.empty(4, with_gram=True)
+    stats.add(rows, 40)
+    assert [len(pending) for pending in stats.pending] == [40]
+    stats.finish()
+    want = (1 + MEANS_WEIGHT) * np.cov(rows.T.astype(np.float64), bias=True)
+    np.testing.assert_allclose(stats.covariance(np.ones(4, np.float32)), want, rtol=1e-4, atol=1e-5)

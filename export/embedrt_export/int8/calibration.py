@@ -79,7 +79,8 @@ class InputStats:
         apart = tokens[:, :: -(-tokens.shape[1] // GRAM_TOKENS)] - means[:, None]
         self.texts += texts
         self.total_of_means += means.sum(axis=0)
-        self.pending.append(apart.reshape(-1, rows.shape[1]) / np.float32(apart.shape[1] ** 0.5))
+        if tokens.shape[1] > 1:  # else they are zero, as where each row is a text: those of a words' head
+            self.pending.append(apart.reshape(-1, rows.shape[1]) / np.float32(apart.shape[1] ** 0.5))
         self.pending.append(means * np.float32((1 + MEANS_WEIGHT) ** 0.5))
         if sum(map(len, self.pending)) >= _PENDING_ROWS:
             self.flush()
