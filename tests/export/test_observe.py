@@ -27,11 +27,15 @@ from embedrt_export.int8.calibration import (
 )
 from embedrt_export.int8.repetitions import repetitions
 from embedrt_export.variants import Job, make_variants, observe_for
-from tests.export.encoders import CONFIGS, QUICK
+from tests.export.encoders import CONFIGS, FFN, LAYERS, QUICK, WIDTH
 
 
+@pytest.mark.parametrize("room", [1 << 28, 1 << 18])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_variants_are_the_same_from_one_pass_for_all(graphs: Any, calibration: Any, kind: str, tmp_path: Path) -> None:
+def test_variants_are_the_same_from_one_pass_for_all(
+    graphs: Any, calibration: Any, kind: str, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observing, "_BATCH_BYTES", room)  # of some dozens of tokens, as a large model has it
     job = Job(tmp_path, graphs[kind][1], calibration, None, QUICK)
     for_all = observe_for(job, ["fp32", "fp16", "int8"])
     int8, report = to_int8(job.graph, calibration, recipe=QUICK, observed=for_all)
@@ -61,6 +65,27 @@ def test_texts_run_once_whatever_is_made(
     fitted, others = held_out(calibration)
     seen = len(fitted) + len(repetitions(fitted))
     assert passes == [seen, len(others), len(calibration)]  # the fp32 graph in two parts; int8, to be measured
+
+
+def test_a_run_has_no_more_values_than_there_is_room_for(
+    graphs: Any, calibration: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[tuple[int, int]] = []  # texts, tokens
+    original = Session.run_all
+
+    def looking(self: Session, groups: Any) -> Iterator[Any]:
+        every = list(groups)
+        runs.extend((len(group), sum(map(len, group))) for group in every)
+        return original(self, every)
+
+    monkeypatch.setattr(Session, "run_all", looking)
+    monkeypatch.setattr(observing, "_BATCH_BYTES", 1 << 17)
+    asked = wanted(graphs["bert"][1], QUICK, None)
+    observe(graphs["bert"][1].model, asked, calibration)
+    of_a_token = 4 * LAYERS * (3 * WIDTH + FFN)
+    assert len(asked.values) == 4 * LAYERS
+    assert max(texts for texts, _ in runs) > 1
+    assert all(texts == 1 or tokens * of_a_token <= 1 << 17 for texts, tokens in runs)
 
 
 def test_grams_are_gone_when_fp16_is_made(

@@ -27,7 +27,7 @@ Outputs = tuple[dict[str, Array], NDArray[np.bool_]]
 """Every output (B, S, K), by name, and the mask (B, S) of real tokens."""
 
 BATCH_TOKENS = 1024  # that one run has at most
-_BATCH_BYTES = 320 << 20  # of all values that are looked at in one run
+_BATCH_BYTES = 256 << 20  # in one run, of all values whose rows are counted
 _PENDING_ROWS = 512  # of each value, before they go into its gram
 
 POOLED_TOKENS: dict[tuple[str, ...], int] = {("cls",): 0, ("lasttoken",): -1}
@@ -225,7 +225,7 @@ def observe(model: onnx.ModelProto, wanted: Wanted, calibration: Sequence[Ids]) 
     natural = [ids for ids in fitted if not isinstance(ids, np.ndarray)]  # the others are pictures
     parts = ([*fitted, *repetitions(natural)], others)
     session = Session(model, [*wanted.values, *(name for name in wanted.peaks if name not in wanted.values)])
-    tokens = _tokens_at_once(session, calibration)
+    tokens = _tokens_at_once(session, wanted, calibration)
     peaks: dict[str, float] = dict.fromkeys(wanted.peaks, 0.0)
     found: list[dict[str, InputStats]] = []
     vectors: list[Array] = []
@@ -268,11 +268,14 @@ def in_order(sequences: Sequence[Ids], vectors: Sequence[Array]) -> Array:
     return result
 
 
-def _tokens_at_once(session: Session, sequences: Sequence[Ids]) -> int:
-    """As many as `_BATCH_BYTES` have room for; one text is run to know what a token takes."""
+def _tokens_at_once(session: Session, wanted: Wanted, sequences: Sequence[Ids]) -> int:
+    """As many as `_BATCH_BYTES` have room for; one text is run to know what a token takes.
+
+    Not counting what is wanted besides: int8 is the same whatever other variants are made.
+    """
     outputs, mask = session.run([min(sequences, key=len)])
-    of_a_token = sum(value.nbytes for value in outputs.values()) / mask.size
-    return min(BATCH_TOKENS, int(_BATCH_BYTES / of_a_token))
+    bytes_of_all = sum(outputs[name].nbytes for name in wanted.values)
+    return min(BATCH_TOKENS, _BATCH_BYTES * mask.size // max(1, bytes_of_all))
 
 
 def _rows(value: Array) -> Array:
