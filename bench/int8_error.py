@@ -8,21 +8,14 @@ calibration texts that took no part in the calibration. Every row rounds anew, w
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import models
-from embedrt.tokenization import TextTokenizer
+from bench.int8_parts import load_minilm
 from embedrt_export.calibration import calibration_ids
-from embedrt_export.encoder_graph import build_graph
-from embedrt_export.graph import EncoderGraph
 from embedrt_export.int8 import DEFAULT, to_int8
-from embedrt_export.pipeline import encoder_of, write_tokenizer
-from embedrt_export.reference import load_reference, tokenizer_of
-from embedrt_export.source import resolve
 
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "the default recipe": {},
@@ -50,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.int8_error", description=__doc__)
     parser.add_argument("--calibration", type=Path, help="text file, one text a line, instead of the built-in texts")
     given = parser.parse_args(arguments)
-    graph, calibration = _load(given.calibration)
+    graph, tokenizer = load_minilm()
+    calibration = calibration_ids(given.calibration, tokenizer, "", graph.model)
     print("| | mean | 1st percentile | max |", "|---|---|---|---|", sep="\n")
     for name, settings in CHANGES.items():
         _model, report = to_int8(graph, calibration, recipe=replace(DEFAULT, max_wide=0, **settings))
@@ -58,16 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         distances = (1e6 * (1 - found[f"cosine_{part}"]) for part in ("mean", "p01", "min"))
         print(f"| {name} | " + " | ".join(f"{distance:,.0f}" for distance in distances) + " |", flush=True)
     return 0
-
-
-def _load(calibration: Path | None) -> tuple[EncoderGraph, list[list[int]]]:
-    reference = load_reference(resolve(models.minilm()))
-    with tempfile.TemporaryDirectory() as folder:
-        graph = build_graph(encoder_of(reference.model), reference.source.config, reference.source.name, Path(folder))
-        file = Path(folder) / "tokenizer.json"
-        write_tokenizer(tokenizer_of(reference.model), file)
-        tokenizer = TextTokenizer(file, reference.max_tokens)
-    return graph, calibration_ids(calibration, tokenizer, "", graph.model)
 
 
 if __name__ == "__main__":

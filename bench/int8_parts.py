@@ -127,7 +127,7 @@ def _rows8_activation(g: torch.Tensor, zero: int) -> torch.Tensor:
 def main() -> int:
     """The command; 0 when something was measured."""
     torch.set_num_threads(1)  # products this small wait for their threads, above all beside other programs
-    graph, tokenizer = _load()
+    graph, tokenizer = load_minilm()
     calibration = calibration_ids(None, tokenizer, "", graph.model)
     twin = _make_twin(graph, calibration)
     first, second, _gold = read_stsb()
@@ -155,7 +155,8 @@ def _choices() -> dict[str, Rounded]:
     }
 
 
-def _load() -> tuple[EncoderGraph, TextTokenizer]:
+def load_minilm() -> tuple[EncoderGraph, TextTokenizer]:
+    """all-MiniLM-L6-v2's fp32 graph and its tokenizer, as an export has them."""
     reference = load_reference(resolve(models.minilm()))
     with tempfile.TemporaryDirectory() as folder:
         graph = build_graph(encoder_of(reference.model), reference.source.config, reference.source.name, Path(folder))

@@ -84,6 +84,11 @@ _NO_EFFECT = {
 """Keys of config.json that change no vector, and why."""
 
 
+def known_architecture(config: Mapping[str, Any]) -> Architecture | None:
+    """What the table has for `config`; nothing for code of a model's own, whose model_type is another class's."""
+    return None if own_code_of(config) is not None else ARCHITECTURES.get(str(config.get("model_type")))
+
+
 def check_architecture(name: str, config: Mapping[str, Any]) -> Architecture:
     """How the architecture of `config` is exported.
 
@@ -91,11 +96,10 @@ def check_architecture(name: str, config: Mapping[str, Any]) -> Architecture:
         UnsupportedModelError: not at all yet, or not with one of its settings.
     """
     kind = str(config.get("model_type"))
-    own = own_code_of(config) is not None
-    found = None if own else ARCHITECTURES.get(kind)
+    found = known_architecture(config)
     if found is None:
         family = find_family(config)
-        if own and family is None:
+        if own_code_of(config) is not None and family is None:
             return _TRACED  # by its own code, which somebody trusts
         if family is None:
             known = sorted({*ARCHITECTURES, *(name for one in FAMILIES for name in one.model_types)})
@@ -122,7 +126,7 @@ def check_variants(name: str, config: Mapping[str, Any], variants: Sequence[str]
         UnsupportedModelError: the message has the option that leaves them out.
     """
     kind = str(config.get("model_type"))
-    known = (_EMITTED if own_code_of(config) else ARCHITECTURES.get(kind, _EMITTED)).variants
+    known = (known_architecture(config) or _EMITTED).variants
     missing = [variant for variant in variants if variant not in known]
     if missing:
         raise UnsupportedModelError(

@@ -173,6 +173,7 @@ def test_whatever_tracing_raises_is_an_export_error(
 
 
 def test_every_activation_of_the_table_is_the_graphs() -> None:
+    assert ARCHITECTURES["bert"].only["hidden_act"] == set(FUSED_ACTIVATIONS)
     assert {ACTIVATIONS[name] for name in FUSED_ACTIVATIONS} == set(fused.ACTIVATIONS)
 
 

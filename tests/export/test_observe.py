@@ -30,6 +30,19 @@ from embedrt_export.variants import Job, make_variants, observe_for
 from tests.export.encoders import CONFIGS, FFN, LAYERS, QUICK, WIDTH
 
 
+def _watched(monkeypatch: pytest.MonkeyPatch) -> list[list[list[Any]]]:
+    """The groups of texts of each pass from now on."""
+    passes: list[list[list[Any]]] = []
+    original = Session.run_all
+
+    def looking(self: Session, groups: Any) -> Iterator[Any]:
+        passes.append(list(groups))
+        return original(self, passes[-1])
+
+    monkeypatch.setattr(Session, "run_all", looking)
+    return passes
+
+
 @pytest.mark.parametrize("room", [1 << 28, 1 << 18])
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_variants_are_the_same_from_one_pass_for_all(
@@ -50,42 +63,28 @@ def test_variants_are_the_same_from_one_pass_for_all(
 def test_texts_run_once_whatever_is_made(
     graphs: Any, calibration: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes: list[int] = []
-    original = Session.run_all
-
-    def counting(self: Session, groups: Any) -> Iterator[Any]:
-        every = list(groups)
-        passes.append(sum(map(len, every)))
-        return original(self, every)
-
-    monkeypatch.setattr(Session, "run_all", counting)
+    passes = _watched(monkeypatch)
     job = Job(tmp_path, graphs["bert"][1], calibration, None, QUICK)
     made = make_variants(job, ["fp32", "fp16", "int8"], NullProgress())
     assert list(made) == ["fp32", "fp16", "int8"]
     fitted, others = held_out(calibration)
     seen = len(fitted) + len(repetitions(fitted))
-    assert passes == [seen, len(others), len(calibration)]  # the fp32 graph in two parts; int8, to be measured
+    counts = [sum(map(len, groups)) for groups in passes]
+    assert counts == [seen, len(others), len(calibration)]  # the fp32 graph in two parts; int8, to be measured
 
 
 def test_a_run_has_no_more_values_than_there_is_room_for(
     graphs: Any, calibration: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs: list[tuple[int, int]] = []  # texts, tokens
-    original = Session.run_all
-
-    def looking(self: Session, groups: Any) -> Iterator[Any]:
-        every = list(groups)
-        runs.extend((len(group), sum(map(len, group))) for group in every)
-        return original(self, every)
-
-    monkeypatch.setattr(Session, "run_all", looking)
+    passes = _watched(monkeypatch)
     monkeypatch.setattr(observing, "_BATCH_BYTES", 1 << 17)
     asked = wanted(graphs["bert"][1], QUICK, None)
     observe(graphs["bert"][1].model, asked, calibration)
     of_a_token = 4 * LAYERS * (3 * WIDTH + FFN)
     assert len(asked.values) == 4 * LAYERS
-    assert max(texts for texts, _ in runs) > 1
-    assert all(texts == 1 or tokens * of_a_token <= 1 << 17 for texts, tokens in runs)
+    runs = [group for groups in passes for group in groups]
+    assert max(map(len, runs)) > 1
+    assert all(len(texts) == 1 or sum(map(len, texts)) * of_a_token <= 1 << 17 for texts in runs)
 
 
 def test_grams_are_gone_when_fp16_is_made(

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from embedrt.errors import UnsupportedModelError
-from embedrt_export.architectures import ARCHITECTURES
+from embedrt_export.architectures import known_architecture
 from embedrt_export.emit import emit
 from embedrt_export.emit.fused import emit_fused
-from embedrt_export.families import Family, find_family, own_code_of
+from embedrt_export.families import Family, find_family
 from embedrt_export.graph import EncoderGraph, count_operators
 
 
@@ -24,7 +24,7 @@ def emit_encoder(config: Mapping[str, Any], encoder: Any, name: str) -> EncoderG
     family = find_family(config)
     if family is None:
         return ""
-    known = None if own_code_of(config) is not None else ARCHITECTURES.get(str(config.get("model_type")))
+    known = known_architecture(config)
     if known is not None and known.family is not None:
         return _fused(family, known.family, encoder, name)
     try:
